@@ -34,11 +34,11 @@ from core import (
     Usage,
     choose,
     machine,
+    measure_all,
     medians,
     opened,
     parser,
     percentiles,
-    save,
     start,
     table,
 )
@@ -131,13 +131,11 @@ COPY_MS_PER_GIB = 2000.0
 REFERENCE = "s5cmd"
 
 
-def small(place: Place, mover: str, case: tuple[int, float, float], is_overwritten: bool = False) -> Row:
+def small(place: Place, mover: str, case: tuple[int, float, float]) -> Row:
     """A case is (objects, milliseconds of HeadObject, milliseconds of CopyObject)."""
     objects, head_ms, copy_ms = case
     place.clear({"HeadObject": head_ms, "CopyObject": copy_ms})
     keys = [f"directory/{number}" for number in range(objects)]
-    if is_overwritten:
-        place.standin.put_many(MIRROR, keys, KIB)
     place.standin.put_many(SOURCE, keys, KIB)
     server_before = place.standin.stats()["cpu_seconds"]
     seconds, usage, problem = run(place, mover, objects)
@@ -155,11 +153,6 @@ def small(place: Place, mover: str, case: tuple[int, float, float], is_overwritt
         "head_ms": head_ms,
         "copy_ms": copy_ms,
     }
-
-
-def overwritten(place: Place, mover: str, case: int) -> Row:
-    """The destination has another object under each key."""
-    return small(place, mover, (case, HEAD_MS, COPY_MS), is_overwritten=True)
 
 
 def large(place: Place, mover: str, case: tuple[int, float]) -> Row:
@@ -257,9 +250,6 @@ SECTIONS = {
         repetitions=5,
         ratio="objects/s",
     ),
-    "overwritten": Section(
-        "Small objects that overwrite others", overwritten, [100], [3000], tuple(WORKERS), repetitions=5
-    ),
     "large": Section("Large objects", large, [(6, 0.2)], [(6, 1.0), (120, 1.0)], repetitions=5),
     "mixed": Section(
         f"Small objects among large ones: CopyObject 25 ms and {COPY_MS_PER_GIB:g} ms for a GiB, to the second",
@@ -308,13 +298,10 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="tiny sizes, once: shows that all of it runs")
     choose(options, "--movers", LABELS)
     arguments = options.parse_args()
-    about, rows = machine(), list[Row]()
+    about = machine()
     with opened(arguments) as here:
-        for name in arguments.only:
-            for row in measured(name, here, arguments):
-                rows.append(row)
-                save(arguments.output, rows, "\n\n".join([about, *tables(rows)]))
-    print(arguments.output.joinpath("tables.md").read_text())
+        found = (row for name in arguments.only for row in measured(name, here, arguments))
+        rows = measure_all(arguments, found, lambda rows: "\n\n".join([about, *tables(rows)]))
     if draw(medians([row for row in rows if row["section"] == "small"]), arguments.output / "plot.png"):
         print(f"plot: {arguments.output / 'plot.png'}")
 

@@ -1,7 +1,6 @@
 """What all benches share: buckets and a queue in the stand-in, processes that are measured, tables of figures."""
 
 import argparse
-import fcntl
 import json
 import math
 import os
@@ -11,14 +10,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("standin", "worker", "docs"))
+sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("standin", "worker", "docs", "scripts"))
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from standin import Standin, running_standin
@@ -35,8 +34,6 @@ HEAD_MS, COPY_MS = 8.0, 25.0
 USUAL = {"HeadObject": HEAD_MS, "CopyObject": COPY_MS}
 TIMEOUT = 3 * 3600.0
 POLL_SECONDS = 0.01
-TICKS = os.sysconf("SC_CLK_TCK")
-SMALL_PIPE = 4096
 
 # Only these are passed on: a proxy or a certificate of this machine's owner is not what is measured.
 INHERITED = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
@@ -68,21 +65,17 @@ class Usage:
 
 @dataclass
 class Measured:
-    """A program with its children. CPU seconds are those of each process at the last look(), MiB and threads the most
-    that all of them had together then."""
+    """A program with its children."""
 
     process: subprocess.Popen[bytes]
-    log: Path | None
+    log: Path
     begun: float
-    cpu: dict[int, float] = field(default_factory=dict)
-    mib: float = 0.0
-    threads: int = 0
 
     def seconds(self) -> float:
         return time.monotonic() - self.begun
 
     def last_words(self) -> str:
-        lines = self.log.read_text(errors="replace").strip().splitlines() if self.log else []
+        lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
 
     def has_ended(self) -> bool:
@@ -118,12 +111,6 @@ class Measured:
         """Of one that has ended."""
         return self.finish().status if self.process.returncode is None else self.process.returncode
 
-    def end(self, number: int, timeout: float) -> float:
-        """Sends the signal; seconds until it has ended, infinite if it had to be killed."""
-        begun = time.monotonic()
-        self.signal(number)
-        return math.inf if self.finish(timeout).status == -signal.SIGKILL else time.monotonic() - begun
-
     def tree(self) -> list[int]:
         """The process and its children, as they are now."""
         pid = self.process.pid
@@ -141,12 +128,10 @@ class Measured:
             self.kill_tree()
             self.finish()
 
-    def kill_a_child(self) -> bool:
-        """False if there is none yet."""
+    def kill_a_child(self) -> None:
+        """Unless there is none yet."""
         for child in self.tree()[1:2]:
             kill(child)
-            return True
-        return False
 
     def look(self) -> dict[int, tuple[float, int]]:
         """Process id -> MiB and threads now."""
@@ -154,14 +139,10 @@ class Measured:
         for pid in self.tree():
             try:
                 status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-                times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if "VmRSS" in status:  # it has not ended
                 seen[pid] = int(status["VmRSS"].split()[0]) / 1024, int(status["Threads"])
-                self.cpu[pid] = (int(times[11]) + int(times[12])) / TICKS
-        self.mib = max(self.mib, sum(mib for mib, _ in seen.values()))
-        self.threads = max(self.threads, sum(threads for _, threads in seen.values()))
         return seen
 
 
@@ -170,16 +151,10 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def start(command: list[str], environment: dict[str, str], log: Path | None, mode: str = "wb") -> Measured:
-    """Without a log nobody reads what it says, as when the driver that takes the lines is stuck."""
+def start(command: list[str], environment: dict[str, str], log: Path, mode: str = "wb") -> Measured:
     begun = time.monotonic()
-    if log:
-        with log.open(mode) as output:
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    else:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        assert process.stdout
-        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, SMALL_PIPE)
+    with log.open(mode) as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     started.append(Measured(process, log, begun))
     return started[-1]
 
@@ -213,10 +188,10 @@ class Place:
         keys = CREDENTIALS if "AWS_CONTAINER_CREDENTIALS_FULL_URI" not in settings else {}
         return INHERITED | keys | SETTINGS | urls | settings
 
-    def start(self, *arguments: str, log: str | None = "worker", mode: str = "wb", **settings: str) -> Measured:
+    def start(self, *arguments: str, log: str = "worker", mode: str = "wb", **settings: str) -> Measured:
         """The worker.py with these arguments."""
         command = [sys.executable, str(self.worker), *arguments]
-        return start(command, self.environment(**settings), self.directory / f"{log}.log" if log else None, mode)
+        return start(command, self.environment(**settings), self.directory / f"{log}.log", mode)
 
     @contextmanager
     def warm(self, **settings: str) -> Iterator[Measured]:
@@ -226,7 +201,8 @@ class Place:
             running.wait_for(lambda: self.requests()["ReceiveMessage"] > 0)
             yield running
         finally:
-            running.end(signal.SIGTERM, 30)
+            running.signal(signal.SIGTERM)
+            running.finish(30)
 
     def requests(self) -> Counter[str]:
         return Counter(self.standin.stats()["requests"])
@@ -322,8 +298,13 @@ def table(rows: list[Row], hidden: Collection[str] = ()) -> str:
     return "\n".join(f"| {line} |" for line in padded)
 
 
-def save(output: Path, rows: list[Row], text: str) -> None:
-    """After each row, which it shows: a run is long."""
-    print(", ".join(f"{name} {cell(value)}" for name, value in rows[-1].items()), file=sys.stderr, flush=True)
-    (output / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (output / "tables.md").write_text(text + "\n")
+def measure_all(arguments: argparse.Namespace, rows: Iterable[Row], text: Callable[[list[Row]], str]) -> list[Row]:
+    """Shows and saves each row once it is measured, because a run is long; in the end prints `text` of all of them."""
+    measured: list[Row] = []
+    for row in rows:
+        measured.append(row)
+        print(", ".join(f"{name} {cell(value)}" for name, value in row.items()), file=sys.stderr, flush=True)
+        (arguments.output / "results.json").write_text(json.dumps(measured, indent=1) + "\n")
+        (arguments.output / "tables.md").write_text(text(measured) + "\n")
+    print(text(measured))
+    return measured

@@ -57,19 +57,12 @@ def nested(counts: list[int], keys: int) -> Folder:
     return Folder(0, (Group("d", counts[0], nested(counts[1:], keys)),)) if counts else Folder(keys)
 
 
-def chain(levels: int, keys: int) -> Folder:
-    return Folder(keys, (Group("d", 1, chain(levels - 1, keys)),) if levels > 1 else ())
-
-
 TREES = {
     "small": Folder(30, (Group("d", 12, Folder(20)), Group("flat", 1, Folder(1500)))),
     "million": nested([10, 10, 10], 1000),
     "10 million": nested([10, 10, 10, 10], 1000),
     "flat": nested([1], 300_000),
     "flat 20 million": nested([1], 20_000_000),
-    "50 levels": chain(50, 20_000),
-    "single keys": nested([100_000], 1),
-    "folders of 20": nested([20_000], 20),
     "folders of 200": nested([1250], 200),
 }
 

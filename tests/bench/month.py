@@ -16,11 +16,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from core import Row, machine, running_standin, table
 from cost import HOURS_A_MONTH, ITEMS, PRICE, bill, usd
+from documents import sourced_scripts
 from month_plan import DAY, EXCLUDED, HOUR, SYNCED, Deployed, Script
-from month_world import IN_PARTS, Month, Rest
+from month_world import IN_PARTS, Month, Rest, lifecycles_of
 from world import CREDENTIALS, World
 
 BEGIN = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp())
@@ -85,13 +88,14 @@ def main() -> None:
     options.add_argument("--objects-a-day", type=int, default=100, help="new ones (%(default)s)")
     arguments = options.parse_args()
     by_name: dict[str, list[Rest]] = {}
-    with running_standin() as standin:
+    with running_standin() as standin, TemporaryDirectory() as folder, sourced_scripts(Path(folder)) as scripts:
         os.environ |= CREDENTIALS | {"AWS_ENDPOINT_URL": standin.url}
         world = World(standin)
         for name, deployed in {"with changes": FIRST, **SIDE_BY_SIDE}.items():
             begun = time.monotonic()
             settings, changes = ({}, ()) if by_name else (IN_PARTS, CHANGES)
-            runs = Month(world, deployed, Script(arguments.seed, arguments.objects_a_day), BEGIN, settings)
+            script = Script(arguments.seed, arguments.objects_a_day)
+            runs = Month(world, deployed, script, BEGIN, lifecycles_of(scripts), settings)
             by_name[name] = list(month(runs, arguments.days, changes))
             took = time.monotonic() - begun
             print(f"{name}: {len(by_name[name])} rests, {took:.0f} s; {dict(runs.seen)}", file=sys.stderr, flush=True)

@@ -9,24 +9,21 @@ import contextlib
 import dataclasses
 import json
 import logging
-import os
 import random
 import re
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import boto3
+from documents import Scripts
 from month_plan import DAY, SOURCE, Call, Deployed, Script, day_of, is_archived
+from paper_account import PaperAccount
 from standin import Standin
 from standin_store import iso
 from world import DEAD_LETTERS, MIRROR, QUEUE, World
 
-import mirror.queue.leases
 from mirror.cli import CLIENTS
 from mirror.loop import Parts, make_parts, make_worker
 from mirror.model.log_lines import SYNCED
@@ -34,39 +31,42 @@ from mirror.protocol.attempt import Interruption
 from mirror.readers.reconcile import Options, reconcile
 from mirror.settings import Settings, load_settings
 
-PROJECT = Path(__file__).resolve().parents[2]
 OUTBOX = "outbox"  # where events wait until the script sends them
 FOREIGN = ("scratch/notes", "cold/of-another-team")  # in the destination, outside of the prefixes
 DAYS_LATE = (0, 0, 1, 2)  # of the lifecycle, by chance each day
 MANY = 10**6
 QUICK = {"EMPTY_POLLS_BEFORE_EXIT": "1", "MAX_CONCURRENT_KEYS": "32"}
-SETTLE_SECONDS = 0.01  # instead of the worker's own, which a month of short drains would mostly wait for
 IN_PARTS = {"MULTIPART_THRESHOLD": str(256 * 1024**2), "PART_SIZE": str(128 * 1024**2)}
 EXAMPLE = re.compile(r"  (\w+) (\".*\")")
 
 
-# By the functions of deploy.sh: the lifecycle before the workers have their variables, and then the one after it.
-RULES = """
-set -euo pipefail
-shopt -s inherit_errexit
-source "$PROJECT_DIR/lib/wanted.sh"
-source "$PROJECT_DIR/lib/resources/lifecycle.sh"
-rules=$(keep_rules)
-of_lifecycle with_rules "$HAVE" "$(of_lifecycle agreed "$HAVE" "$rules")"
-of_lifecycle with_rules "$HAVE" "$rules"
-"""
-
-
 type Lifecycle = list[dict[str, Any]]
+type Lifecycles = Callable[[Deployed], list[Lifecycle]]  # before the workers have their variables, and then
 
 
-def rules_by_deploy(deployed: Deployed, have: Lifecycle) -> list[Lifecycle]:
-    names = {"KEEP_RULE_ID": "app-keep", "LIFECYCLE_RULE_ID": "app-uploads", "PROJECT_DIR": str(PROJECT)}
-    asked = {"PATH": os.environ["PATH"], "HAVE": json.dumps({"Rules": have} if have else None)}
-    told = subprocess.run(
-        ["bash", "-c", RULES], env=asked | names | deployed.variables(), capture_output=True, text=True, check=True
-    )
-    return [json.loads(line)["Rules"] for line in told.stdout.splitlines()]
+# The steps of deploy.sh on the lifecycle and on the settings of the workers, in its order.
+DEPLOY = """start_run
+check_account
+make_plan "steps_like *_lifecycle|lifecycle|task_definition"
+carry_out"""
+
+
+def lifecycles_of(scripts: Scripts) -> Lifecycles:
+    """What deploy.sh sets on an account on paper, one deployment after the other."""
+    scripts.account = PaperAccount()
+    rules: Lifecycle = []
+
+    def deploy(deployed: Deployed) -> list[Lifecycle]:
+        nonlocal rules
+        loosened = rules
+        for call in scripts.run(DEPLOY, IMAGE_URI="worker:1", **deployed.variables()).writes:
+            if call.operation == "RegisterTaskDefinition":
+                loosened = rules
+            elif call.operation == "PutBucketLifecycleConfiguration":
+                rules = call.parameters["LifecycleConfiguration"]["Rules"]
+        return [loosened, rules]
+
+    return deploy
 
 
 def claim(what: str, breaches: Any) -> None:
@@ -122,13 +122,12 @@ class Month:
     deployed: Deployed
     script: Script
     now: int
+    lifecycles: Lifecycles
     settings: dict[str, str] = field(default_factory=dict)  # further variables of the worker
-    lifecycles: Callable[[Deployed, Lifecycle], list[Lifecycle]] = rules_by_deploy
     copies: dict[tuple[str, str], int] = field(default_factory=dict)  # key and version -> when
     since: Counter[str] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)  # what reconcile found, and what workers left out
     held: list[tuple[int, str]] = field(default_factory=list)  # events: when they arrive, their bodies
-    rules: Lifecycle = field(default_factory=list)  # of the deployment
     outside: dict[str, str] = field(default_factory=dict)  # key -> ETag, of the destination
     widened: int = 0  # when a deployment last let something come back
     narrower: Deployed = field(default_factory=Deployed)  # the one before that
@@ -157,15 +156,15 @@ class Month:
         """What deploy.sh changes, in its order: it loosens the rules, then come the workers' variables, then the rules.
         The lifecycle may act between any two of these."""
         self.outside = outside_of(deployed, self.standin.objects(MIRROR))
-        loosened, rules = self.lifecycles(deployed, self.rules)
+        loosened, rules = self.lifecycles(deployed)
         self.standin.lifecycle(MIRROR, loosened)
         self.expire(0)
         if deployed.is_wider_than(self.deployed):
             self.widened, self.narrower = self.now, self.deployed
-        self.deployed, self.rules = deployed, rules
+        self.deployed = deployed
         self.expire(0)
         self.standin.lifecycle(MIRROR, rules)
-        settings = load_settings(self.world.environment(**QUICK, **deployed.variables(), **self.settings))
+        settings = load_settings(self.world.environment(**QUICK | deployed.variables() | self.settings))
         self.worker_settings = dataclasses.replace(settings, wait_time_seconds=0)
         self.parts = self.world.run(self.make_parts(settings))
 
@@ -239,8 +238,7 @@ class Month:
             self.note_copy(key, self.source[key])
 
     async def work(self) -> None:
-        with patch.object(mirror.queue.leases, "SETTLE_SECONDS", SETTLE_SECONDS):
-            status = await make_worker(self.worker_settings, self.parts).run()
+        status = await make_worker(self.worker_settings, self.parts).run()
         claim("a worker ends well", [status] * bool(status))
 
     def holds(self, name: str) -> bool:

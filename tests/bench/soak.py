@@ -1,6 +1,7 @@
 """Two workers of two processes each, for many minutes of all faults at once; at the end both buckets must be equal.
 
     .venv/bin/python tests/bench/soak.py --minutes 30
+    .venv/bin/python tests/bench/soak.py --quick          each fault once, for a second or two
 
 Changes come at --rate a second: small objects, deletes, hot keys, large ones in parts, and keys that are always
 refused. Events come twice and late. A few requests of every kind fail at all times; one after the other, whole faults
@@ -43,6 +44,10 @@ SETTINGS = {
     "WAIT_TIME_SECONDS": "2",
     "EMPTY_POLLS_BEFORE_EXIT": "1000",
 }
+
+# With --quick: timeouts and pauses, how long a fault lasts, and how long it is quiet after it.
+QUICK = {"RETRY_BASE_SECONDS": "1", "VISIBILITY_TIMEOUT": "8", "VISIBILITY_EXTEND_INTERVAL": "1", "COPY_TIMEOUT": "3"}
+QUICK_FAULT_SECONDS, QUICK_QUIET_SECONDS = 1.5, 0.5
 
 Fault = dict[str, Any]
 SLOW_DOWN = {"kind": "error", "status": 503, "code": "SlowDown"}
@@ -93,6 +98,8 @@ class Soak:
     place: Place
     rate: int
     keys: int
+    quiet: float
+    is_quick: bool
     changes: int = 0  # given to the stand-in
     made: int = 0  # small objects, each with a key of its own
     held: list[str] = field(default_factory=list)  # those that the source has
@@ -107,6 +114,7 @@ class Soak:
 
     def __post_init__(self) -> None:
         self.standin = self.place.standin
+        self.settings = SETTINGS | (QUICK if self.is_quick else {})
 
     def seconds(self) -> float:
         return time.monotonic() - self.begun
@@ -115,7 +123,7 @@ class Soak:
 
     def begin(self) -> None:
         latency = USUAL | {"UploadPartCopy": 300.0}
-        self.place.clear(latency, visibility_timeout=60)
+        self.place.clear(latency, visibility_timeout=int(self.settings["VISIBILITY_TIMEOUT"]))
         self.standin.tokens(**TOKENS)
         self.standin.watch(SOURCE, MIRROR)
         self.standin.notify(SOURCE, QUEUE, duplicate=0.1, max_delay=2.0)
@@ -124,7 +132,7 @@ class Soak:
 
     def start_worker(self, number: int, mode: str = "ab") -> Measured:
         keys = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.standin.url}/_credentials"}
-        return self.place.start(log=f"worker-{number}", mode=mode, **SETTINGS | keys)
+        return self.place.start(log=f"worker-{number}", mode=mode, **self.settings | keys)
 
     def restart_ended(self) -> None:
         for place, measured in enumerate(self.workers):
@@ -157,6 +165,7 @@ class Soak:
 
     def happen(self, name: str) -> None:
         seconds, fault, action = EVENTS[name]
+        seconds = min(seconds, QUICK_FAULT_SECONDS) if self.is_quick else seconds
         print(f"{self.seconds():6.0f} s, {self.changes} changes: {name}", flush=True)
         begun = self.seconds()
         self.standin.clear_faults()
@@ -222,13 +231,13 @@ class Soak:
         self.rows.append((now, "behind", "", behind))
         self.restart_ended()
 
-    def run(self, seconds: float, quiet: float, seconds_to_empty: float) -> bool:
-        """True when the queue ran empty after the faults."""
+    def run(self, seconds: float, seconds_to_empty: float) -> bool:
+        """For so long, and until each fault has come equally often. True when the queue ran empty after the faults."""
         deck: list[str] = []
-        while not self.rows or self.seconds() < seconds:  # one event at least
+        while deck or not self.rows or self.seconds() < seconds:
             deck = deck or self.chance.sample(list(EVENTS), len(EVENTS))
             self.happen(deck.pop())
-            self.pass_until(self.seconds() + quiet * self.chance.uniform(*QUIET_SECONDS))
+            self.pass_until(self.seconds() + self.quiet * self.chance.uniform(*QUIET_SECONDS))
         self.is_changing = False
         self.standin.clear_faults()
         self.standin.fault(**{"times": 0, **REFUSAL})
@@ -268,10 +277,10 @@ def is_refused(key: str) -> bool:
 
 def run(place: Place, arguments: argparse.Namespace) -> bool:
     """Whether all is as it has to be."""
-    soak = Soak(place, arguments.rate, arguments.keys)
+    soak = Soak(place, arguments.rate, arguments.keys, arguments.quiet, arguments.quick)
     try:
         soak.begin()
-        is_empty = soak.run(60 * arguments.minutes, arguments.quiet, 60 * arguments.minutes_to_empty)
+        is_empty = soak.run(60 * arguments.minutes, 60 * arguments.minutes_to_empty)
         dead, differing = soak.dead_letters(), soak.differing()
         undeserved = [key for key in dead if not is_refused(key)]
         print(
@@ -297,11 +306,14 @@ def run(place: Place, arguments: argparse.Namespace) -> bool:
 def main() -> int:
     options = parser(__doc__, "soak", ())
     options.add_argument("--minutes", type=float, default=30.0)
+    options.add_argument("--quick", action="store_true", help="each fault once and for a moment, in a minute")
     options.add_argument("--rate", type=int, default=200, help="changes a second")
     options.add_argument("--keys", type=int, default=3000, help="small objects at a time")
     options.add_argument("--quiet", type=float, default=5.0, help="seconds between two faults, on average")
     options.add_argument("--minutes-to-empty", type=float, default=10.0, help="the queue has, after the faults")
     arguments = options.parse_args()
+    if arguments.quick:
+        arguments.minutes, arguments.quiet = 0.0, QUICK_QUIET_SECONDS
     with opened(arguments) as here:
         return int(not run(here, arguments))
 

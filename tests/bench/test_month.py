@@ -1,6 +1,5 @@
 """A small month of month.py: its claims hold for the product, and a fault that is planted breaks the one it should."""
 
-import dataclasses
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -8,29 +7,27 @@ from typing import Any
 
 import month
 import pytest
+from documents import Scripts, scripts_of_module
 from month import BEGIN, CHANGES, Month
-from month_plan import DAY, EXCLUDED, SYNCED, Deployed, Script
-from month_world import IN_PARTS
-from world import World
-
-import mirror.protocol.sync
-import mirror.protocol.verdict
-import mirror.readers.reconcile
-from mirror.model.selection import Wanted
-from mirror.readers.repairs import Removal
+from month_plan import EXCLUDED, SYNCED, Deployed, Script
+from month_world import IN_PARTS, lifecycles_of
+from world import MIRROR, World
 
 DAYS, OBJECTS_A_DAY, SEED = 14, 10, 1
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 
 
-def small(world: World, keep_days: int = 7, seed: int = SEED) -> Month:
+scripts = scripts_of_module()
+
+
+def small(world: World, scripts: Scripts, keep_days: int = 7, seed: int = SEED, kind: type[Month] = Month) -> Month:
     script = Script(seed, OBJECTS_A_DAY, churn=0.3, lost=0.2)
-    return Month(world, Deployed(SYNCED, EXCLUDED, keep_days), script, BEGIN, IN_PARTS)
+    return kind(world, Deployed(SYNCED, EXCLUDED, keep_days), script, BEGIN, lifecycles_of(scripts), dict(IN_PARTS))
 
 
 @pytest.mark.parametrize("seed", range(1, 9) if NIGHTLY else (SEED,))
-def test_all_claims_hold_in_a_month_that_has_everything_in_it(seed: int, world: World) -> None:
-    runs = small(world, seed=seed)
+def test_all_claims_hold_in_a_month_that_has_everything_in_it(seed: int, world: World, scripts: Scripts) -> None:
+    runs = small(world, scripts, seed=seed)
     rests = list(month.month(runs, DAYS, CHANGES))
     assert len(rests) == 1 + 2 * DAYS
     done = sum((rest.since for rest in rests), Counter())
@@ -46,16 +43,7 @@ def test_all_claims_hold_in_a_month_that_has_everything_in_it(seed: int, world: 
 
 # --- Planted faults ---------------------------------------------------------------------------------------------------
 
-type Plant = Callable[[Month, pytest.MonkeyPatch], None]
-
-is_expired = Wanted.is_expired
-
-
-def other_days(more: int) -> Callable[..., bool]:
-    def wrong(self: Wanted, modified: float, now: float) -> bool:
-        return is_expired(dataclasses.replace(self, keep_days=self.keep_days + more), modified, now)
-
-    return wrong
+type Plant = Callable[[Month], None]
 
 
 def rules_with(change: Callable[[Any], None]) -> Plant:
@@ -71,27 +59,31 @@ def rules_with(change: Callable[[Any], None]) -> Plant:
 
 
 def lifecycles_with(change: Callable[[list[Any]], list[Any]]) -> Plant:
-    def plant(runs: Month, _: pytest.MonkeyPatch) -> None:
+    def plant(runs: Month) -> None:
         right = runs.lifecycles
         runs.lifecycles = lambda *given: change(right(*given))
 
     return plant
 
 
-def code_with(owner: Any, name: str, wrong: Any) -> Plant:
-    return lambda _, monkeypatch: monkeypatch.setattr(owner, name, wrong)
+def workers_with(**settings: str) -> Plant:
+    """Others than those of the deployment."""
+    return lambda runs: runs.settings.update(settings)
 
 
-def reconcile_at(other: Callable[[float], float]) -> Plant:
-    """Reconcile takes the time for another one as it compares the listings."""
-    compared = mirror.readers.reconcile.Compared
-    return code_with(
-        mirror.readers.reconcile, "Compared", lambda wanted, now, *more: compared(wanted, other(now), *more)
-    )
+class Unremoved(Month):
+    def reconcile(self, remove: bool) -> dict[str, set[str]]:  # noqa: ARG002 it asks for nothing
+        return super().reconcile(remove=False)
 
 
-async def nothing(*_: Any) -> None:
-    pass
+class Lossy(Month):
+    """Copies vanish once the queue is empty."""
+
+    def drain(self) -> None:
+        super().drain()
+        copies = self.standin.objects(MIRROR)
+        for key in [key for key, copy in copies.items() if self.is_wanted_copy(key, copy)][:1]:
+            self.standin.delete(MIRROR, key)
 
 
 NEVER_LESS = "never less than the wanted set"
@@ -111,31 +103,29 @@ def prefix(text: str) -> Callable[[Any], None]:
     return lambda rule: rule["Filter"].update(Prefix=text)
 
 
-# what is wrong: (the claim that it breaks, how it is planted)
-FAULTS = {
-    "expired a day early": (NEVER_LESS, code_with(Wanted, "is_expired", other_days(-1))),
-    "expired a day late": (ONLY_WANTED, code_with(Wanted, "is_expired", other_days(1))),
-    "the worker ignores KEEP_DAYS": (ONLY_WANTED, code_with(mirror.protocol.sync, "is_expired", lambda *_: False)),
-    "reconcile ignores KEEP_DAYS": (NO_MORE, reconcile_at(lambda _: 0)),
-    "reconcile counts a day too few": (NEVER_LESS, reconcile_at(lambda now: now + DAY)),
-    "a copy is taken for none": (NOT_TWICE, code_with(mirror.protocol.verdict, "is_equal", lambda *_: False)),
-    "EXCLUDE is ignored": (ONLY_WANTED, code_with(Wanted, "excludes", lambda *_: False)),
-    "--remove-unwanted removes nothing": (NO_MORE, code_with(Removal, "run", nothing)),
-    "rules for a day too few": (NOT_EARLY, rules_with(days_more(-1))),
-    "rules for a day too many": (IN_TIME, rules_with(days_more(1))),
-    "a rule for the whole bucket": (OUTSIDE, rules_with(prefix(""))),
-    "a rule for one prefix only": (IN_TIME, rules_with(prefix("hot/"))),
-    "rules that are not loosened first": (NOT_EARLY, lifecycles_with(lambda found: [found[1], found[1]])),
+def nothing(_: Month) -> None: ...
+
+
+# what is wrong: (the claim that it breaks, how it is planted, in which month)
+FAULTS: dict[str, tuple[str, Plant, type[Month]]] = {
+    "workers with a day too few": (NEVER_LESS, workers_with(KEEP_DAYS="1"), Month),
+    "workers with a day too many": (ONLY_WANTED, workers_with(KEEP_DAYS="3"), Month),
+    "workers without EXCLUDE": (ONLY_WANTED, workers_with(EXCLUDE=""), Month),
+    "copies that vanish": (NOT_TWICE, nothing, Lossy),
+    "--remove-unwanted removes nothing": (NO_MORE, nothing, Unremoved),
+    "rules for a day too few": (NOT_EARLY, rules_with(days_more(-1)), Month),
+    "rules for a day too many": (IN_TIME, rules_with(days_more(1)), Month),
+    "a rule for the whole bucket": (OUTSIDE, rules_with(prefix("")), Month),
+    "a rule for one prefix only": (IN_TIME, rules_with(prefix("hot/")), Month),
+    "rules that are not loosened first": (NOT_EARLY, lifecycles_with(lambda found: [found[1], found[1]]), Month),
 }
-
-
-ONE_OF_EACH_CLAIM = {claim: fault for fault, (claim, _) in reversed(FAULTS.items())}.values()
+ONE_OF_EACH_CLAIM = {claim: fault for fault, (claim, _, _) in reversed(FAULTS.items())}.values()
 
 
 @pytest.mark.parametrize("fault", FAULTS if NIGHTLY else ONE_OF_EACH_CLAIM)
-def test_a_planted_fault_breaks_a_claim(fault: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    claim, plant = FAULTS[fault]
-    runs = small(world, keep_days=2)
-    plant(runs, monkeypatch)
+def test_a_planted_fault_breaks_a_claim(fault: str, world: World, scripts: Scripts) -> None:
+    claim, plant, kind = FAULTS[fault]
+    runs = small(world, scripts, keep_days=2, kind=kind)
+    plant(runs)
     with pytest.raises(AssertionError, match=f"^{claim}: "):
         list(month.month(runs, 8, ((0.6, Deployed(SYNCED, EXCLUDED, 1)),)))

@@ -4,7 +4,7 @@
     .venv/bin/python tests/bench/walk.py --only "flat 20 million" --page-seconds 0
     .venv/bin/python tests/bench/walk.py --only "flat 20 million" --page-seconds 0 --task-memory 1024     refused
     .venv/bin/python tests/bench/walk.py --only small --page-seconds 0
-    .venv/bin/python tests/bench/walk.py --only "folders of 20" --command deep --task-memory 300
+    .venv/bin/python tests/bench/walk.py --only "folders of 200" --command deep --task-memory 300
 
 The server (made_up.py) is a process of its own. Its pages take as long as S3's, and its CPU time, which shares the
 machine with the worker, is shown beside. A plain listing takes a page for each thousand keys: `times plain` is the
@@ -18,7 +18,7 @@ import re
 import signal
 import sys
 
-from core import CREDENTIALS, INHERITED, MIRROR, SETTINGS, SOURCE, Row, parser, save, start, started, table
+from core import CREDENTIALS, INHERITED, MIRROR, SETTINGS, SOURCE, Row, measure_all, opened, parser, start, table
 from made_up import KINDS, PAGE, TREES, Server, Tree
 
 LARGEST = "flat 20 million"  # whose pages come one after the other
@@ -83,16 +83,8 @@ def main() -> int:
         tree = Tree(TREES[arguments.only[0]], arguments.command in OF_EQUAL)
         asyncio.run(Server(tree, arguments.page_seconds).run())
         return 0
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    try:
-        for name in arguments.only:
-            rows.append(measure(name, arguments))
-            save(arguments.output, rows, table(rows))
-    finally:
-        for one in started:
-            one.kill()
-    print(table(rows))
+    with opened(arguments):
+        rows = measure_all(arguments, (measure(name, arguments) for name in arguments.only), table)
     return int(any(row["told"] != "as it is" for row in rows))
 
 
