@@ -157,7 +157,8 @@ class Month:
         The lifecycle may act between any two of these."""
         self.outside = outside_of(deployed, self.standin.objects(MIRROR))
         loosened, rules = self.lifecycles(deployed)
-        self.standin.lifecycle(MIRROR, loosened)
+        if loosened:  # S3 takes no empty one
+            self.standin.lifecycle(MIRROR, loosened)
         self.expire(0)
         if deployed.is_wider_than(self.deployed):
             self.widened, self.narrower = self.now, self.deployed

@@ -77,10 +77,10 @@ class Unremoved(Month):
 
 
 class Lossy(Month):
-    """Copies vanish once the queue is empty."""
+    """A copy vanishes while the source changes."""
 
-    def drain(self) -> None:
-        super().drain()
+    def change(self, part: float) -> None:
+        super().change(part)
         copies = self.standin.objects(MIRROR)
         for key in [key for key, copy in copies.items() if self.is_wanted_copy(key, copy)][:1]:
             self.standin.delete(MIRROR, key)

@@ -22,7 +22,10 @@ def lines(reading: int) -> list[str]:
     return os.read(reading, 1 << 20).decode().splitlines()
 
 
-def test_lines_are_those_of_the_formatter(log, capfd):
+FORGED = "2026-11-25T01:02:03.456Z ERROR outage: 1 keys fail alike"
+
+
+def test_lines_are_those_of_the_formatter_and_no_text_from_outside_begins_one(log, capfd):
     plain = logging.StreamHandler(sys.stderr)
     plain.setFormatter(LineFormatter())
     writer = LogWriter()
@@ -30,33 +33,18 @@ def test_lines_are_those_of_the_formatter(log, capfd):
     writer.start()
     for number in range(200):
         log.info("synced key=%s number=%d", '"ä b"', number)
+    log.warning("of two\n%s\x9b2J", FORGED)
     try:
-        raise ValueError("why")
+        raise ValueError(f"x\n{FORGED}\x1b[2J")
     except ValueError:
         log.exception("failed")
-    log.warning("of two\n%s", "lines")
     log.warning("the last, 100 %")
     writer.drain()
     written, expected = capfd.readouterr()
     assert written == expected
     assert "  Traceback" in written
-    assert "WARNING of two\\u000alines" in written
-
-
-def test_no_text_from_outside_begins_a_line(log, capfd):
-    """Neither in a message nor in the error of a traceback."""
-    forged = "2026-11-25T01:02:03.456Z ERROR outage: 1 keys fail alike"
-    writer = LogWriter()
-    log.handlers = [writer]
-    writer.start()
-    log.warning("x\n%s\x9b2J", forged)
-    try:
-        raise ValueError(f"x\n{forged}\x1b[2J")
-    except ValueError:
-        log.exception("failed")
-    writer.drain()
-    written = capfd.readouterr().out
-    assert not [line for line in written.splitlines() if line.startswith(forged[:20])]
+    assert f"WARNING of two\\u000a{FORGED}" in written
+    assert not [line for line in written.splitlines() if line.startswith(FORGED[:20])]
     assert (written.count("outage: "), "\x1b" in written, "\x9b" in written) == (2, False, False)
 
 

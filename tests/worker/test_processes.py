@@ -48,10 +48,6 @@ os.write(1, b"nobody takes this")
 """
 
 
-def asked(world, operation):
-    return world.requests().get(operation, 0)
-
-
 def in_flight(world, operation):
     return world.standin.stats()["in_flight"].get(operation, 0)
 
@@ -97,7 +93,7 @@ def ended(process, status):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_on_an_idle_worker_ends_it_with_status_0(world, number):
     process = world.start_worker(EMPTY_POLLS_BEFORE_EXIT="1000")
-    wait_until(lambda: asked(world, "ReceiveMessage"))
+    wait_until(lambda: world.requests().get("ReceiveMessage"))
     assert "summary copied=0" in world.stop_worker(process, number)
     assert process.returncode == 0
 
