@@ -23,11 +23,8 @@ from core import (
     HEAD_MS,
     INHERITED,
     MIB,
-    MIRROR,
     PEER_MIRROR,
-    QUEUE,
     REGION,
-    SOURCE,
     USUAL,
     Place,
     Row,
@@ -43,6 +40,7 @@ from core import (
     table,
 )
 from plot import draw
+from world import MIRROR, QUEUE, SOURCE
 
 # --- The worker with either S3 client and in more processes, and its peers --------------------------------------------
 
@@ -84,7 +82,7 @@ def run(place: Place, mover: str, objects: int, is_in_parts: bool = False) -> tu
         if mover in WORKERS:
             running = place.start(**WORKERS[mover])
             # Each look at the queue costs the stand-in CPU time.
-            running.wait_for(lambda: place.done("CopyObject") >= objects and place.is_empty(), pause=0.05)
+            running.wait_for(lambda: place.done("CopyObject") >= objects and place.world.is_empty(), pause=0.05)
             seconds, usage = running.seconds(), running.finish()
         else:
             place.directory.joinpath("aws-config").write_text(AWS_CONFIG)

@@ -21,14 +21,12 @@ sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("st
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from standin import Standin, running_standin
+from world import MIRROR, SOURCE, World
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORKER = PROJECT / "worker.py"
 REGION = "us-east-1"
-SOURCE = "source"
-MIRROR = "mirror--use1-az4--x-s3"
 PEER_MIRROR = "peer-mirror"  # a general purpose bucket
-QUEUE, DEAD_LETTERS = "sync-q", "sync-dlq"
 MIB, GIB = 1024**2, 1024**3
 HEAD_MS, COPY_MS = 8.0, 25.0
 USUAL = {"HeadObject": HEAD_MS, "CopyObject": COPY_MS}
@@ -169,22 +167,20 @@ class Place:
     standin: Standin
     directory: Path
     worker: Path = WORKER
-    queue_url: str = ""
+
+    def __post_init__(self) -> None:
+        self.world = World(self.standin)
 
     def clear(self, latency: dict[str, Any], **queue: Any) -> None:
         """Empty buckets, and an empty queue that hears of the source, with other settings of the stand-in's Queue.
         `latency`: milliseconds, or settings of the stand-in's verb, by operation."""
-        self.standin.reset()
-        for bucket in (SOURCE, MIRROR, PEER_MIRROR):
-            self.standin.create_bucket(bucket)
-        settings = {"visibility_timeout": 7200, "max_receive_count": 3, "dead_letter_queue": DEAD_LETTERS}
-        self.queue_url = str(self.standin.create_queue(QUEUE, **settings | queue))
-        self.standin.notify(SOURCE, QUEUE)
+        self.world.build(**{"visibility_timeout": 7200} | queue)
+        self.standin.create_bucket(PEER_MIRROR)
         for operation, given in latency.items():
             self.standin.latency(operation, **given if isinstance(given, dict) else {"ms": given})
 
     def environment(self, **settings: str) -> dict[str, str]:
-        urls = {"AWS_ENDPOINT_URL": self.standin.url, "QUEUE_URL": self.queue_url, "HOME": str(self.directory)}
+        urls = {"AWS_ENDPOINT_URL": self.standin.url, "QUEUE_URL": self.world.queue_url, "HOME": str(self.directory)}
         keys = CREDENTIALS if "AWS_CONTAINER_CREDENTIALS_FULL_URI" not in settings else {}
         return INHERITED | keys | SETTINGS | urls | settings
 
@@ -212,10 +208,6 @@ class Place:
         stats = self.standin.stats()
         asked, waiting = (stats[name].get(operation, 0) for name in ("requests", "in_flight"))
         return int(asked - waiting - sum(stats["errors"].get(operation, {}).values()))
-
-    def is_empty(self) -> bool:
-        """No message is in the queue, waiting or in flight."""
-        return not any(self.standin.queue(QUEUE).values())
 
 
 @contextmanager

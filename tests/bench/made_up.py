@@ -20,7 +20,7 @@ from itertools import cycle
 from urllib.parse import parse_qsl, unquote, urlsplit
 from zlib import crc32
 
-from core import MIRROR, SOURCE
+from world import MIRROR, SOURCE
 
 SIDES = {SOURCE: 0, MIRROR: 1}
 PAGE = 1000

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
 
-from core import DEAD_LETTERS, MIB, MIRROR, QUEUE, SOURCE, USUAL, Measured, Place, opened, parser
+from core import MIB, USUAL, Measured, Place, opened, parser
 from plot import draw_soak
+from world import DEAD_LETTERS, MIRROR, QUEUE, SOURCE
 
 REFUSED = "refused"  # keys of this group are refused forever: their messages belong into the dead-letter queue
 LOOK_SECONDS = 2.0
@@ -243,7 +244,7 @@ class Soak:
         self.standin.fault(**{"times": 0, **REFUSAL})
         print(f"{self.seconds():6.0f} s: the faults are over", flush=True)
         end = self.seconds() + seconds_to_empty
-        while self.seconds() < end and (self.standin.playing() or not self.place.is_empty()):
+        while self.seconds() < end and (self.standin.playing() or not self.place.world.is_empty()):
             self.pass_time(0.5)
         return self.seconds() < end
 

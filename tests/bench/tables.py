@@ -16,9 +16,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from core import MIRROR, SOURCE, Place, Row, measure_all, opened, parser, percentiles, table
+from core import Place, Row, measure_all, opened, parser, percentiles, table
 from cost import PRICE
 from standin import Standin
+from world import MIRROR, SOURCE
 
 FILES = 5  # of a commit
 LOOKS = 300

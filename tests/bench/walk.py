@@ -18,8 +18,9 @@ import re
 import signal
 import sys
 
-from core import CREDENTIALS, INHERITED, MIRROR, SETTINGS, SOURCE, Row, measure_all, opened, parser, start, table
+from core import CREDENTIALS, INHERITED, SETTINGS, Row, measure_all, opened, parser, start, table
 from made_up import KINDS, PAGE, TREES, Server, Tree
+from world import MIRROR, SOURCE
 
 LARGEST = "flat 20 million"  # whose pages come one after the other
 # What is run, and what its last line calls what the tree holds. A wait would never end if one key stayed missing.

@@ -12,7 +12,6 @@ from botocore.exceptions import ClientError, CredentialRetrievalError
 from world import MIRROR, SOURCE, until, wait_until
 
 from mirror.aws.keys import RETRY_SECONDS, ROLE_MARGIN, YOUNG_SECONDS, Keys, RenewedKeys, keys_of_role
-from mirror.concurrency import in_thread
 from mirror.model.errors import OF_SESSION, is_of_session
 from mirror.protocol.buckets import COPY_DIRECTIVES, head
 
@@ -113,22 +112,6 @@ def test_a_failure_is_told_once_while_the_keys_are_valid_and_then_to_all_who_ask
     assert endpoint.asked == 5
 
 
-def test_many_who_find_the_keys_ended_fetch_new_ones_once():
-    endpoint = Endpoint()
-    ended = endpoint.keys.get_frozen_credentials()
-    endpoint.clock.seconds += 700
-    endpoint.answers.clear()
-
-    async def many():
-        calls = [asyncio.create_task(in_thread(endpoint.keys.get_frozen_credentials)) for _ in range(50)]
-        await until(lambda: endpoint.asked == 2)
-        endpoint.answers.set()
-        return await asyncio.gather(*calls)
-
-    assert ended not in asyncio.run(many())
-    assert endpoint.asked == 2
-
-
 def test_keys_that_ended_while_their_renewal_was_frozen_are_not_used():
     """The wall clock goes on meanwhile, the monotonic one may stand still."""
     endpoint = Endpoint(seconds=300)
@@ -147,30 +130,15 @@ def test_keys_that_ended_while_their_renewal_was_frozen_are_not_used():
     assert endpoint.keys.get_frozen_credentials().ends == endpoint.clock.seconds + 300
 
 
-def test_keys_without_an_end_are_never_renewed():
-    endpoint = Endpoint(seconds=float("inf"))
-    assert endpoint.keys.get_frozen_credentials() is endpoint.keys.get_frozen_credentials()
-    assert endpoint.asked == 1
-
-
-def botocores(seconds, refresh):
-    ends = datetime.now(UTC) + timedelta(seconds=seconds)
-    return RefreshableCredentials("id", "secret", "token", ends, refresh, "container-role")
-
-
-def refuses():
-    raise failure()
-
-
-def ended_keys():
-    ends = datetime.now(UTC) - timedelta(seconds=1)
-    return {"access_key": "new", "secret_key": "secret", "token": "token", "expiry_time": ends.isoformat()}
-
-
 def test_botocores_own_credentials_fail_while_they_are_valid_and_ours_do_not():
     """Pins what RenewedKeys is for, and the field of botocore's class that it reads."""
     assert RefreshableCredentials._advisory_refresh_timeout == ROLE_MARGIN
-    found = botocores(ROLE_MARGIN - 60, refuses)
+
+    def refuses():
+        raise failure()
+
+    ends = datetime.now(UTC) + timedelta(seconds=ROLE_MARGIN - 60)
+    found = RefreshableCredentials("id", "secret", "token", ends, refuses, "container-role")
     keys = keys_of_role(found)
     assert keys.get_frozen_credentials().access_key == "id"
     assert abs(keys.keys.ends - time.time() - (ROLE_MARGIN - 60)) < 5
@@ -178,15 +146,6 @@ def test_botocores_own_credentials_fail_while_they_are_valid_and_ours_do_not():
     with pytest.raises(CredentialRetrievalError):
         found.get_frozen_credentials()
     assert keys.get_frozen_credentials().access_key == "id"
-
-
-@pytest.mark.parametrize(("answer", "error"), [(ended_keys, RuntimeError), (lambda: {}["AccessKeyId"], KeyError)])
-def test_an_endpoint_that_hands_out_ended_keys_or_none_is_an_error_of_botocore(answer, error):
-    found = botocores(-1, answer)
-    with pytest.raises(error):
-        found.get_frozen_credentials()
-    with pytest.raises(CredentialRetrievalError):
-        keys_of_role(found).get_frozen_credentials()
 
 
 WITHOUT_KEYS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}

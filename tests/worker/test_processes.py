@@ -182,14 +182,6 @@ def test_if_one_of_two_processes_is_stopped_or_killed_the_other_ends_too(world, 
 # --- Nobody reads the log ---------------------------------------------------------------------------------------------
 
 
-def test_a_log_that_nobody_reads_stops_no_copy(world, full_pipe):
-    for number in range(100):
-        world.put(f"k{number}")
-    ended(start_into(full_pipe, world, "import worker; worker.leave(worker.main())"), 0)
-    assert world.is_equal()
-    assert world.is_empty()
-
-
 @pytest.mark.parametrize("client", ["crt", "boto3"])
 def test_it_ends_in_time_if_nothing_answers_and_nobody_reads_its_log(world, full_pipe, client):
     for number in range(40):

@@ -78,21 +78,6 @@ def test_an_exclude_matches_the_whole_key_as_a_glob() -> None:
             assert wanted.takes(key) != wanted.excludes(key)
 
 
-@pytest.mark.parametrize(
-    ("exclude", "matched", "others"),
-    [
-        ("*.tmp", ["x.tmp", "a/x.tmp", ".tmp", "a/b\nc.tmp"], ["x.TMP", "x.tmp/y", "xtmp", "x.tmp\n", "x.tmp "]),
-        ("*/_temporary/*", ["a/_temporary/x", "a/b/_temporary/0/x"], ["_temporary/x", "a/_temporary"]),
-        ("?", ["a", "/", "\n", "\U0001f600"], ["", "ab", "e\u0301"]),
-        ("v[!12]", ["v3", "v/", "v\n"], ["v1", "v", "V3"]),
-        ("a*[", ["ab["], ["a*", "ab"]),
-        (r"a\,b,c d/*", ["a,b", "c d/e"], ["a", "b", r"a\,b", "c+d/e", "c%20d/e"]),
-    ],
-)
-def test_what_exclude_matches(exclude: str, matched: list[str], others: list[str]) -> None:
-    assert [key for key in matched + others if wanted_of("", exclude, 0).excludes(key)] == matched
-
-
 def test_a_key_is_decided_in_time_that_grows_with_its_length_only() -> None:
     """Without atomic groups the first of them would take forever: where each "*" ends would be tried in all ways."""
     assert max(map(len, WORST)) <= 500
