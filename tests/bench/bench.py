@@ -243,7 +243,7 @@ SECTIONS = {
     "small": Section(
         "Small objects",
         small,
-        [(100, *USUAL_CASE), (300, *USUAL_CASE), (300, 32, 100)],
+        [(100, *USUAL_CASE), (300, 32, 100)],
         [(300, *USUAL_CASE), (3000, *USUAL_CASE), (30_000, *USUAL_CASE), (3000, 2, 6), (3000, 32, 100)],
         repetitions=5,
         ratio="objects/s",
@@ -252,13 +252,13 @@ SECTIONS = {
     "mixed": Section(
         f"Small objects among large ones: CopyObject 25 ms and {COPY_MS_PER_GIB:g} ms for a GiB, to the second",
         mixed,
-        [(200, 20)],
+        [(100, 4)],
         [(5000, 500)],
     ),
     "backfill": Section(
         "Live events during a backfill, with the fair queues of SQS and without",
         backfill,
-        [(100, 20, True), (100, 20, False)],
+        [(100, 20, True)],
         [(100_000, 200, True), (100_000, 200, False)],
         ("crt",),
     ),

@@ -214,15 +214,8 @@ def explained(seed: int) -> None:
                 head = drawn.head(found, side) if found else None
                 heads[name] = {"head": head | {"LastModified": head["LastModified"].isoformat()}} if head else {}
             facts = {"key": key, "settings": settings, "sides": heads, "markers": [], "synced": "", "queue": {}}
-            facts |= {
-                "paused_since": None,
-                "dead_letters": [],
-                "log": [],
-                "not_known": [],
-                "via": "",
-                "quoted": "",
-                "quoted_example": "",
-            }
+            facts |= {"paused_since": None, "dead_letters": [], "log": [], "not_known": []}
+            facts |= dict.fromkeys(("via", "quoted", "quoted_example"), "")
             row = category(drawn, key, (source, copy))
             if is_excluded(drawn, key) or key not in keys_of(drawn):
                 row = "excluded"
