@@ -314,7 +314,7 @@ LISTED = (
     "<R><KeyCount>1</KeyCount><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>"
     "<Contents><Key>k</Key><LastModified>2026-01-01T00:00:00Z</LastModified><ETag>e</ETag><Size>1</Size></Contents></R>"
 )
-# What a page lacks that is not whole: a text of LISTED, and what is in its place.
+# What is wrong with a page that is not whole: a text of LISTED, and what is in its place.
 BROKEN = [
     ("Count>1<", "Count>2<"),
     ("<KeyCount>1</KeyCount>", ""),
