@@ -1,8 +1,8 @@
 """Which tests can see a fault in which file, the cheapest first.
 
 The slow ones are left out: deployments on an emulator, the verbs on the local cloud, tests/chain but for the local
-cloud itself, tests/docs but for the estimate, and tests/bench. So a fault that only they notice counts as one that survives.
-What holds the code as it stands is left out as well: the places of planted faults, the house, and the layout.
+cloud itself, tests/docs but for the estimate, and tests/bench. So a fault that only they notice counts as one that
+survives. What holds the code as it stands is left out as well: the places of planted faults, the house, and the layout.
 """
 
 from sample import PROJECT
