@@ -38,31 +38,32 @@ attempt() {
   ! has_failed "$1" || FAILURES=$((FAILURES + 1))
 }
 
-# Leaves "KIND NAME REMARK" lines in PLAN.
+# Prints a line "KIND NAME REMARK" for each resource.
 list_all() {
   local kind listing=$TEMP_DIR/listing
-  PLAN=()
   for kind in "${KINDS[@]}"; do
     RESOURCE=${kind//_/ }
     attempt "$listing" "list_$kind"
-    mapfile -t -O "${#PLAN[@]}" PLAN < <(sed "s/^/$kind /" "$listing")
+    sed "s/^/$kind /" "$listing"
   done
 }
 
+# print_all ROW...
 print_all() {
   local row kind name would="to remove:"
   [[ $DRY_RUN == false ]] || would="would remove"
   printf 'In account %s, Region %s:\n' "$ACCOUNT" "$REGION"
-  for row in "${PLAN[@]}"; do
+  for row in "$@"; do
     read -r kind name <<<"$row"
     printf '  %s %s %s\n' "$would" "${kind//_/ }" "$name"
   done
   if [[ -v RECORDED[VERSION] ]]; then printf 'To deploy the same again:\n  %s\n' "$(deploy_command)"; fi
 }
 
+# remove_all ROW...
 remove_all() {
   local row kind name step=0 result
-  for row in "${PLAN[@]}"; do
+  for row in "$@"; do
     read -r kind name _ <<<"$row"
     step=$((step + 1))
     RESOURCE="${kind//_/ } $name"
@@ -73,28 +74,28 @@ remove_all() {
       result=removed
       ! has_failed "$TEMP_DIR/answer" || result="NOT removed, the error is above"
     fi
-    printf '[%d/%d] %s: %s\n' "$step" "${#PLAN[@]}" "$RESOURCE" "$result"
+    printf '[%d/%d] %s: %s\n' "$step" "$#" "$RESOURCE" "$result"
   done
-}
-
-confirm_and_remove() {
-  [[ $ASSUME_YES == true ]] \
-    || need_yes "Remove all of this, including the messages that are still queued?" "nothing was removed"
-  remove_all
-  [[ " ${PLAN[*]} " != *" queue "* ]] \
-    || say "SQS keeps a queue's name for 60 s: wait that long before you deploy again"
 }
 
 # Shows, asks, removes. A subshell, so that a caller keeps its own variables and traps. Status 1 if anything failed.
 cleanup_all() (
+  local rows
   FAILURES=0
   start_verb
   check_previous_source
   stop_on_problems
-  say_while "cleanup.sh: looking at what exists" list_all
-  if ((${#PLAN[@]})); then
-    print_all
-    [[ $DRY_RUN == true ]] || confirm_and_remove
+  say_while "cleanup.sh: looking at what exists" list_all >"$TEMP_DIR/rows"
+  mapfile -t rows <"$TEMP_DIR/rows"
+  if ((${#rows[@]})); then
+    print_all "${rows[@]}"
+    if [[ $DRY_RUN == false ]]; then
+      [[ $ASSUME_YES == true ]] \
+        || need_yes "Remove all of this, including the messages that are still queued?" "nothing was removed"
+      remove_all "${rows[@]}"
+      [[ " ${rows[*]} " != *" queue "* ]] \
+        || say "SQS keeps a queue's name for 60 s: wait that long before you deploy again"
+    fi
   elif ((FAILURES == 0)) && [[ ! -e $TEMP_DIR/stays ]]; then
     printf 'nothing of %s is left in account %s, Region %s\n' "$APP_NAME" "$ACCOUNT" "$REGION"
   fi

@@ -128,47 +128,41 @@ unset part
 
 # Steps and checks go by these facts. What others may change at any time, and a step replaces as a whole, the step asks
 # for again just before: the bucket's notifications, the lifecycle and its policy.
-list_questions() {
-  QUESTIONS=(
+look_at_what_exists() {
+  local questions=(
     source_location notifications directory_buckets bucket_lifecycle bucket_policy quota task_definition
     request_metrics all_of_function security_group alarms dashboard ecs_roles cluster "targets $RULE_NAME"
     "queue_attributes $QUEUE_NAME" "queue_attributes $DLQ_NAME"
     "role_policy $STARTER_ROLE" "role_policy $TASK_ROLE" "role_policy $EXEC_ROLE"
     "log_groups $STARTER_LOG_GROUP" "log_groups $WORKER_LOG_GROUP" "metric_filter $WORKER_LOG_GROUP $OUTAGE_ALARM"
   )
-  [[ -n $IMAGE_URI ]] || QUESTIONS+=(image repository_lifecycle)
-  [[ $EVENT_SOURCE == sqs ]] || QUESTIONS+=("targets $EVENT_RULE_NAME")
-  [[ $CREATE_VPC_ENDPOINTS == false ]] || QUESTIONS+=(vpc_endpoints route_tables)
+  [[ -n $IMAGE_URI ]] || questions+=(image repository_lifecycle)
+  [[ $EVENT_SOURCE == sqs ]] || questions+=("targets $EVENT_RULE_NAME")
+  [[ $CREATE_VPC_ENDPOINTS == false ]] || questions+=(vpc_endpoints route_tables)
   [[ -z $AUDIT_DAYS ]] \
-    || QUESTIONS+=("metric_filter $WORKER_LOG_GROUP $AUDIT_ALARM" "metric_filter $STARTER_LOG_GROUP $AUDIT_ALARM")
-  if [[ -n $ALARM_EMAIL ]]; then QUESTIONS+=(subscriptions); else QUESTIONS+=(own_topic); fi
+    || questions+=("metric_filter $WORKER_LOG_GROUP $AUDIT_ALARM" "metric_filter $STARTER_LOG_GROUP $AUDIT_ALARM")
+  if [[ -n $ALARM_EMAIL ]]; then questions+=(subscriptions); else questions+=(own_topic); fi
+  say_while "      looking at what exists" ask_ahead "${questions[@]}"
 }
 
-# Those that go by the facts; the others need no account.
-readonly RESOURCE_CHECKS=(
-  check_source_bucket check_destination_bucket check_previous_source check_previous_destination check_release
-  check_roles check_network check_quota check_image
-)
-
-# In this order; each finds out for itself whether it is for this deployment. Alarms stop using a topic before it is
-# removed. The sync works without what comes after the dashboard. The old way after a change of EVENT_SOURCE goes last,
-# when the new one works.
+# Prints the steps, one per line; each finds out for itself whether it is for this deployment. Alarms stop using a topic
+# before it is removed. The sync works without what comes after the dashboard. The old way after a change of EVENT_SOURCE
+# goes last, when the new one works.
 list_steps() {
   local new_way=(ensure_notification) old_way=ensure_event_rule alarms=(ensure_topic ensure_alarms) endpoints=()
   [[ $EVENT_SOURCE == sqs ]] || new_way=(ensure_event_rule ensure_event_switch) old_way=ensure_notification
   [[ -n $ALARM_EMAIL ]] || alarms=(ensure_alarms ensure_topic)
   [[ $CREATE_VPC_ENDPOINTS == false ]] || endpoints=("ensure_vpc_endpoint s3" "ensure_vpc_endpoint s3express")
-  STEPS=(
-    "ensure_log_group $STARTER_LOG_GROUP" "ensure_log_group $WORKER_LOG_GROUP" "ensure_queue $DLQ_NAME"
-    "ensure_queue $QUEUE_NAME" "ensure_role $STARTER_ROLE" "ensure_role $TASK_ROLE" "ensure_role $EXEC_ROLE"
-    ensure_repository ensure_image ensure_ecs_role ensure_cluster ensure_loosened_lifecycle ensure_task_definition
-    ensure_security_group ${endpoints[@]+"${endpoints[@]}"} ensure_function ensure_rule
-    "${new_way[@]}" ensure_rights_ended "${alarms[@]}" ensure_dashboard ensure_version_tag
+  printf '%s\n' "ensure_log_group $STARTER_LOG_GROUP" "ensure_log_group $WORKER_LOG_GROUP" "ensure_queue $DLQ_NAME" \
+    "ensure_queue $QUEUE_NAME" "ensure_role $STARTER_ROLE" "ensure_role $TASK_ROLE" "ensure_role $EXEC_ROLE" \
+    ensure_repository ensure_image ensure_ecs_role ensure_cluster ensure_loosened_lifecycle ensure_task_definition \
+    ensure_security_group ${endpoints[@]+"${endpoints[@]}"} ensure_function ensure_rule \
+    "${new_way[@]}" ensure_rights_ended "${alarms[@]}" ensure_dashboard ensure_version_tag \
     ensure_lifecycle ensure_no_overdue_reads "$old_way"
-  )
 }
 
-# All problems are reported at once, before anything is written.
+# All problems are reported at once, before anything is written. Checks of resources go by the facts; the others need no
+# account.
 look_and_check() {
   local check
   check_before_calls
@@ -177,9 +171,11 @@ look_and_check() {
   check_account deploys
   if ((${#PROBLEMS[@]} == 0)); then
     wanted >/dev/null # from now on it is known
-    list_questions
-    say_while "      looking at what exists" ask_ahead "${QUESTIONS[@]}"
-    for check in "${RESOURCE_CHECKS[@]}"; do "$check"; done
+    look_at_what_exists
+    for check in check_source_bucket check_destination_bucket check_previous_source check_previous_destination \
+      check_release check_roles check_network check_quota check_image; do
+      "$check"
+    done
   fi
   check_settings
   check_archive
@@ -214,15 +210,15 @@ end_in_detail() {
 
 # Looks, plans, and carries the plan out. A subshell, so that a caller keeps its own variables and traps.
 deploy_all() (
-  local changes
+  local changes steps
   start_run
   [[ $DETAILED_EXITCODE == false ]] || trap end_in_detail EXIT
   [[ $PLAN_FORMAT == text ]] || exec {plan}>&1 >&2
   look_and_check
   tell_of_kept
   tell_of_lists
-  list_steps
-  make_plan "${STEPS[@]}"
+  mapfile -t steps < <(list_steps)
+  make_plan "${steps[@]}"
   carry_out
   [[ $DRY_RUN == true || -n ${LOCAL_ENGINE:-} ]] || print_next_commands # a local run ends with its own
   tell_of_change
@@ -231,14 +227,6 @@ deploy_all() (
   changes=$(count_changes)
   [[ $DETAILED_EXITCODE == false || $changes == 0 ]] || { CHANGES_FOUND=true && exit 2; }
 )
-
-# The help of this script, and its settings. What is too long for a line has its end in the next one.
-print_deploy_help() {
-  print_help "$PROJECT_DIR/deploy.sh"
-  printf '\n'
-  sed -En '/^# --- settings/,/^# --- end of settings/s/^: "\$\{(.*):=(.*)\}" *(.*)/  \1=\2  \3/p' \
-    "$PROJECT_DIR/deploy.sh" | sed -E -e 's/ *$//' -e '/^.{81}/s/^(.{1,80}) +/\1\n      # /'
-}
 
 main() {
   local option local=false once=()
@@ -255,7 +243,11 @@ main() {
         return
         ;;
       -h | --help | help)
-        print_deploy_help
+        print_help "$PROJECT_DIR/deploy.sh"
+        # The settings: what is too long for a line has its end in the next one.
+        printf '\n'
+        sed -En '/^# --- settings/,/^# --- end of settings/s/^: "\$\{(.*):=(.*)\}" *(.*)/  \1=\2  \3/p' \
+          "$PROJECT_DIR/deploy.sh" | sed -E -e 's/ *$//' -e '/^.{81}/s/^(.{1,80}) +/\1\n      # /'
         return
         ;;
       --version)

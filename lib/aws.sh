@@ -8,45 +8,7 @@
 # aws_or_error     prints the error instead of the answer, and fails
 # All of them wait if AWS refuses something only temporarily.
 
-# Error codes by which AWS says that a resource does not exist.
-readonly NOT_FOUND=(
-  ResourceNotFoundException NoSuchEntity AWS.SimpleQueueService.NonExistentQueue QueueDoesNotExist
-  RepositoryNotFoundException ImageNotFoundException LifecyclePolicyNotFoundException ClusterNotFoundException
-  NoSuchBucket NoSuchLifecycleConfiguration NoSuchConfiguration NoSuchBucketPolicy InvalidGroup.NotFound
-  InvalidVpcEndpointId.NotFound DashboardNotFoundError ResourceNotFound NotFound
-)
-
-# Refusals that pass by themselves, as "call|error|what is waited for"; call and error are regular expressions.
-readonly TRANSIENT=(
-  '.*|Throttl|\((RequestLimitExceeded|SlowDown|TooManyRequestsException)\)|AWS takes fewer calls at the moment'
-  '.*|\((Concurrent(Modification|Access)(Exception)?|ConflictException|ResourceConflict)\)|another change of it is in progress'
-  'sqs create-queue|QueueDeletedRecently|the queue of this name was deleted less than 60 s ago'
-  'sqs create-queue|ead letter target does not exist|SQS does not see the new dead-letter queue yet'
-  'logs .*|OperationAbortedException|another change of the log group is in progress'
-  'ecs create-cluster|nable to assume the service linked role|ECS cannot use its service-linked role yet'
-  'ecs .*-cluster.*|UpdateInProgressException|the cluster is being changed'
-  'ecs delete-cluster|ClusterContainsTasksException|the last tasks are still ending'
-  'lambda .*-function.*|cannot be assumed by Lambda|Lambda cannot assume the new role yet'
-  'lambda .*|ResourceConflictException.*(in progress|Pending)|the function is being changed'
-  'lambda update-function-configuration|PreconditionFailed|the function has just been changed'
-  's3api put-bucket-notification.*|Unable to validate the following destination|S3 does not see the queue policy yet, or another notification goes to a queue, topic or function that is gone'
-  's3api .*-bucket-.*|OperationAborted|another change of the bucket is in progress'
-  'ec2 create-vpc-endpoint|RouteAlreadyExists|an endpoint that is being deleted still has the route'
-  'ec2 delete-security-group|DependencyViolation|the network interfaces of the last tasks are still there'
-  'iam put-role-policy|NoSuchEntity|IAM does not see the new role yet'
-  'iam delete-role|DeleteConflict|IAM does not see yet that the policies are gone'
-)
-
-# Those that pass only while a condition holds, as "condition|call|error|what is waited for". The file that defines the
-# condition adds them.
-TRANSIENT_WHILE=()
-
-# What to do about an error, as "error|advice"; the files of resources add theirs. The first one is the error for
-# something that was created after we looked for it and before we created it.
-ADVICE=(
-  'AlreadyExists|QueueNameExists|InvalidGroup.Duplicate|(Function|provided) already exist|somebody has just created it: if that was another deploy.sh, run this again when it has ended'
-)
-RESOURCE_ADVICE="" # about any error of the resource at hand
+RESOURCE_ADVICE="" # what to do about any error of the resource at hand
 
 # For SQS, CLI v1 goes by no setting of an endpoint, but uses a legacy one, where queues have other URLs than with CLI v2
 # and which is no FIPS endpoint. So it gets the endpoint as an option. That goes by the environment: to ask what a profile
@@ -76,10 +38,14 @@ error_code() {
   if [[ $AWS_ERROR =~ $pattern ]]; then printf '%s\n' "${BASH_REMATCH[1]}"; fi
 }
 
-# Prints what to do about the error, if more is known than AWS says.
+# Prints what to do about the error, if more is known than AWS says, by rows of "error|advice". The first is for something
+# that was created after we looked for it and before we created it.
 advice() {
-  local row
-  for row in "${ADVICE[@]}"; do
+  local row rows=(
+    'AlreadyExists|QueueNameExists|InvalidGroup.Duplicate|(Function|provided) already exist|somebody has just created it: if that was another deploy.sh, run this again when it has ended'
+    'iam:PassRole|grant yourself iam:PassRole for that role'
+  )
+  for row in "${rows[@]}"; do
     if [[ $AWS_ERROR =~ ${row%|*} ]]; then
       printf '; %s\n' "${row##*|}"
       return
@@ -90,17 +56,47 @@ advice() {
 
 aws_failed() { die "${RESOURCE:+$RESOURCE: }aws $1 $2 failed: $(sed '/^$/d' <<<"$AWS_ERROR")$(advice)"; }
 
-is_not_found() { [[ " ${NOT_FOUND[*]} " == *" $(error_code) "* ]]; }
+# By these error codes AWS says that a resource does not exist.
+is_not_found() {
+  local codes=(
+    ResourceNotFoundException NoSuchEntity AWS.SimpleQueueService.NonExistentQueue QueueDoesNotExist
+    RepositoryNotFoundException ImageNotFoundException LifecyclePolicyNotFoundException ClusterNotFoundException
+    NoSuchBucket NoSuchLifecycleConfiguration NoSuchConfiguration NoSuchBucketPolicy InvalidGroup.NotFound
+    InvalidVpcEndpointId.NotFound DashboardNotFoundError ResourceNotFound NotFound
+  )
+  [[ " ${codes[*]} " == *" $(error_code) "* ]]
+}
 
 # EC2 and SNS have codes of their own for it ("Common errors" of their API references).
 is_denied() { [[ $(error_code) =~ ^(AccessDenied.*|UnauthorizedOperation|AuthorizationError.*)$ ]]; }
 
-# Prints what the run waits for, or nothing if the error of aws "$@" is final.
+# Prints what the run waits for, or nothing if the error of aws "$@" is final. The refusals that pass by themselves are rows
+# of "call|error|what is waited for"; call and error are regular expressions. Some pass only if this run made the role.
 transient_reason() {
-  local row operation error reason rows=("${TRANSIENT[@]}")
-  for row in "${TRANSIENT_WHILE[@]}"; do
-    if "${row%%|*}"; then rows+=("${row#*|}"); fi
-  done
+  local row operation error reason rows=(
+    '.*|Throttl|\((RequestLimitExceeded|SlowDown|TooManyRequestsException)\)|AWS takes fewer calls at the moment'
+    '.*|\((Concurrent(Modification|Access)(Exception)?|ConflictException|ResourceConflict)\)|another change of it is in progress'
+    'sqs create-queue|QueueDeletedRecently|the queue of this name was deleted less than 60 s ago'
+    'sqs create-queue|ead letter target does not exist|SQS does not see the new dead-letter queue yet'
+    'logs .*|OperationAbortedException|another change of the log group is in progress'
+    'ecs create-cluster|nable to assume the service linked role|ECS cannot use its service-linked role yet'
+    'ecs .*-cluster.*|UpdateInProgressException|the cluster is being changed'
+    'ecs delete-cluster|ClusterContainsTasksException|the last tasks are still ending'
+    'lambda .*-function.*|cannot be assumed by Lambda|Lambda cannot assume the new role yet'
+    'lambda .*|ResourceConflictException.*(in progress|Pending)|the function is being changed'
+    'lambda update-function-configuration|PreconditionFailed|the function has just been changed'
+    's3api put-bucket-notification.*|Unable to validate the following destination|S3 does not see the queue policy yet, or another notification goes to a queue, topic or function that is gone'
+    's3api .*-bucket-.*|OperationAborted|another change of the bucket is in progress'
+    'ec2 create-vpc-endpoint|RouteAlreadyExists|an endpoint that is being deleted still has the route'
+    'ec2 delete-security-group|DependencyViolation|the network interfaces of the last tasks are still there'
+    'iam put-role-policy|NoSuchEntity|IAM does not see the new role yet'
+    'iam delete-role|DeleteConflict|IAM does not see yet that the policies are gone'
+  )
+  ! is_about_new_role || rows+=(
+    'ecs register-task-definition|AccessDenied.*iam:PassRole|the new role cannot be passed to ECS yet, or you may not pass it'
+    'lambda create-function|AccessDenied.*iam:PassRole|the new role cannot be passed to Lambda yet, or you may not pass it'
+    'lambda create-function|invalid for CreateGrant.*not refer to a valid principal|KMS does not see the new role yet'
+  )
   for row in "${rows[@]}"; do
     operation=${row%%|*} reason=${row##*|} error=${row#*|}
     error=${error%|*}

@@ -5,7 +5,8 @@
 # Each is a file of that name in the folder of the run once read_path has asked.
 readonly PATH_PARTS=(bucket queue dead_letters event_rule rule starter permissions)
 
-# What deploy.sh creates on the path of events, in the form that launch/path.py compares with what exists.
+# What deploy.sh creates on the path of events, in the form that launch/path.py compares with what exists, and of which
+# "launch/path.py want" makes the variable by which the starter knows it, in short.
 path_of_settings() {
   {
     fact our_notifications
@@ -14,11 +15,6 @@ path_of_settings() {
   } | jq -s --arg visibility "$VISIBILITY_TIMEOUT" --arg receives "$MAX_RECEIVES" '{
     notifications: .[0], pattern: .[1], policy: .[2],
     queue: {VisibilityTimeout: $visibility, maxReceiveCount: $receives}}'
-}
-
-# Prints the variable by which the starter knows it, in short.
-guard_variable() {
-  path_of_settings | python3 "$PROJECT_DIR/launch/path.py" want
 }
 
 # ask_rule_and_targets RULE: prints it with its .Targets, or nothing if there is none.
@@ -41,8 +37,8 @@ ask_or_say_why() {
   fi
 }
 
-# ask_part NAME: prints what AWS says of it, or nothing if there is none.
-ask_part() {
+# read_part NAME: what AWS says of it, or nothing if there is none.
+read_part() {
   case "$1" in
     bucket)
       ask_or_say_why s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
@@ -54,10 +50,8 @@ ask_part() {
     rule) ask_rule_and_targets "$RULE_NAME" ;;
     starter) fact starter ;;
     permissions) ask_or_say_why lambda get-policy --function-name "$STARTER_NAME" ;;
-  esac
+  esac >"$TEMP_DIR/path.$1"
 }
-
-read_part() { ask_part "$1" >"$TEMP_DIR/path.$1"; }
 
 # read_path: asks for all parts at once.
 read_path() { all_at_once read_part "${PATH_PARTS[@]}"; }

@@ -1,15 +1,9 @@
 # shellcheck shell=bash
 # ./deploy.sh --policy ROLE: what a person or a pipeline needs to be allowed, as a policy for an administrator of IAM.
 
-# Each is a file of docs/policies/. What stands in braces there is a setting, or a variable of lib/names.sh.
-readonly POLICY_ROLES='deployer|operator|reader'
-
-# Characters that IAM takes, without white space (IAM User Guide, "IAM and AWS STS quotas"): as a managed policy, and in
-# all inline policies of one role together.
-readonly MANAGED_POLICY=6144 INLINE_POLICY=10240
-
-# filled_policy FILE: a text that is one variable alone stands for each item of a list, such as that of SRC_KMS_KEY_ARN.
-# What an empty setting leaves without a value goes: a condition, or a statement without a resource.
+# filled_policy FILE: what stands in braces there is a setting, or a variable of lib/names.sh. A text that is one variable
+# alone stands for each item of a list, such as that of SRC_KMS_KEY_ARN. What an empty setting leaves without a value
+# goes: a condition, or a statement without a resource.
 filled_policy() {
   local names
   mapfile -t names < <(grep -oE '\{[A-Z_]+\}' "$1" | tr -d '{}' | sort -u)
@@ -23,13 +17,15 @@ filled_policy() {
         | if .Condition == {} then del(.Condition) else . end]'
 }
 
-# tell_of_policy ROLE POLICY: how it may be given, as IAM counts it.
+# tell_of_policy ROLE POLICY: how it may be given, by the characters that IAM counts, which are those without white space
+# (IAM User Guide, "IAM and AWS STS quotas").
 tell_of_policy() {
-  local size kinds="an inline policy of a role (at most $INLINE_POLICY in all of its inline policies together)"
+  local size managed=6144 inline=10240 kinds
   size=$(tr -d '[:space:]' <<<"$2" | wc -m)
-  ((size <= INLINE_POLICY)) || die "--policy $1: it has $((size)) characters, and IAM takes at most $INLINE_POLICY: set a" \
-    "shorter ROLE_PATH, or fewer keys of KMS"
-  ((size > MANAGED_POLICY)) || kinds="a managed policy (at most $MANAGED_POLICY), or $kinds"
+  ((size <= inline)) || die "--policy $1: it has $((size)) characters, and IAM takes at most $inline: set a shorter" \
+    "ROLE_PATH, or fewer keys of KMS"
+  kinds="an inline policy of a role (at most $inline in all of its inline policies together)"
+  ((size > managed)) || kinds="a managed policy (at most $managed), or $kinds"
   say "$1: $((size)) characters without white space: $kinds"
 }
 
@@ -55,9 +51,9 @@ print_policy() (
   printf '%s\n' "$policy"
 )
 
-# print_policy_of ARGUMENT...: of deploy.sh.
+# print_policy_of ARGUMENT...: of deploy.sh. Each role has a file in docs/policies/.
 print_policy_of() {
-  local role="" account=""
+  local role="" account="" roles='deployer|operator|reader'
   while (($#)); do
     case "$1" in
       --policy) need_value "$1" "$#" && role=$2 ;;
@@ -66,7 +62,7 @@ print_policy_of() {
     esac
     shift 2
   done
-  [[ $role =~ ^($POLICY_ROLES)$ ]] || usage "--policy needs a role: ${POLICY_ROLES//|/, }"
+  [[ $role =~ ^($roles)$ ]] || usage "--policy needs a role: ${roles//|/, }"
   [[ $account =~ ^([0-9]{12})?$ ]] || usage "--account $account is not the 12 digits of an AWS account"
   print_policy "$role" "$account"
 }

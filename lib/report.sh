@@ -32,9 +32,6 @@ keep() {
   put_file "$file" cat
 }
 
-# forget NAME: whatever it is about.
-forget() { rm -f "$TEMP_DIR/facts/$1".*; }
-
 # latest NAME [OF...]: others may change this at any time, so a plan uses the fact, and a write asks again first.
 latest() { if [[ $DRY_RUN == true ]]; then fact "$@"; else "ask_$1" "${@:2}"; fi; }
 
@@ -65,6 +62,21 @@ fact_or_reason() {
     fact "${no[@]}"
     return 1
   fi
+}
+
+# ask_one FACT: without waiting for temporary refusals.
+ask_one() {
+  local words RETRY_LIMIT=1
+  read -ra words <<<"$1"
+  fact "${words[@]}" &>/dev/null
+}
+
+# ask_ahead FACT...: asks in parallel for what is needed later; each is a name, with what it is about. If one gets no
+# answer, the code that needs it asks again, and prints the error.
+ask_ahead() {
+  local JOBS=()
+  begin_jobs ask_one "$@"
+  await_jobs
 }
 
 # --- what is wanted, and what exists --------------------------------------------------------------------------------
@@ -119,8 +131,7 @@ settings_json() {
 # begin KIND NAME
 begin() {
   RESOURCE="$1 $2" KIND=$1 RESOURCE_ADVICE=""
-  CREATED=false REMOVED=false AGAIN=false
-  CHANGES=() VALUES=() NOTES=()
+  ACTION=none AGAIN=false CHANGES=() VALUES=() NOTES=()
 }
 
 # Every write goes through here; a plan makes none. The output of the command is dropped: a command that learns
@@ -131,7 +142,7 @@ write() {
 
 # create COMMAND...: the resource does not exist, the command makes it.
 create() {
-  CREATED=true
+  ACTION=create
   keep created "$RESOURCE" <<<true
   write "$@"
 }
@@ -141,6 +152,7 @@ was_created() { is_known created "$1 $2"; }
 
 # change WHAT COMMAND...: the resource differs in WHAT, the command fixes it.
 change() {
+  [[ $ACTION != none ]] || ACTION=change
   CHANGES+=("$1")
   write "${@:2}"
 }
@@ -162,25 +174,28 @@ change_members() {
 
 # remove WHY COMMAND...: the resource is there, the command removes it.
 remove() {
-  REMOVED=true
+  ACTION=remove
   change "$@"
 }
 
-# finish [STATE]: adds the row to the plan, or prints that it was carried out; STATE is what it says of a resource that
-# is neither created nor changed.
+# finish [STATE]: adds the row to the plan, with the step that carries it out and the values that would change, or prints
+# that it was carried out; STATE is what it says of a resource that is neither created nor changed.
 finish() {
-  local state=${1:-exists} action=none created=created changed=changed
+  local state=${1:-exists} created=created changed=changed
   [[ $DRY_RUN == false ]] || created="would create" changed="would change"
-  if [[ $CREATED == true ]]; then
-    state=$created action=create
+  if [[ $ACTION == create ]]; then
+    state=$created
   elif ((${#CHANGES[@]})); then
-    state="$changed ($(join ', ' "${CHANGES[@]}"))" action=change
+    state="$changed ($(join ', ' "${CHANGES[@]}"))"
   fi
-  [[ $REMOVED == false ]] || action=remove
-  if [[ $DRY_RUN == true ]]; then
-    add_row "$action" "$state"
-  else
+  if [[ $DRY_RUN == false ]]; then
     printf '[%d/%d] %s: %s\n' "$ROW" "$ROWS" "$RESOURCE" "$state"
+  else
+    # jq, which takes long to start, reads all rows at once: fields end with a unit separator, rows with a record separator.
+    local IFS=$'\n'
+    printf '%s\x1f' "${step:-}" "$KIND" "${RESOURCE#"$KIND "}" "$ACTION" "$state" "$AGAIN" "${CHANGES[*]-}" \
+      "${NOTES[*]-}" "${VALUES[*]-}" >>"$TEMP_DIR/plan"
+    printf '\x1e' >>"$TEMP_DIR/plan"
   fi
   RESOURCE=""
 }
@@ -189,7 +204,7 @@ finish() {
 finish_removed() {
   local removed=removed
   [[ $DRY_RUN == false ]] || removed="would remove"
-  REMOVED=true
+  ACTION=remove
   finish "$removed, $1"
 }
 
@@ -239,15 +254,6 @@ each() {
   for arguments in "${@:2}"; do run_step "$1 $arguments"; done
 }
 
-# add_row ACTION STATE: .step carries the row out; .values are those that would change. jq reads all rows at once, as it
-# takes long to start: fields end with a unit separator, rows with a record separator.
-add_row() {
-  local IFS=$'\n'
-  printf '%s\x1f' "${step:-}" "$KIND" "${RESOURCE#"$KIND "}" "$1" "$2" "$AGAIN" "${CHANGES[*]-}" "${NOTES[*]-}" \
-    "${VALUES[*]-}" >>"$TEMP_DIR/plan"
-  printf '\x1e' >>"$TEMP_DIR/plan"
-}
-
 # Prints the rows as a JSON list.
 plan_rows() {
   jq -Rs 'def lines: split("\n") | map(select(. != "")); split("\u001e")[:-1] | map(split("\u001f")
@@ -255,23 +261,19 @@ plan_rows() {
       notes: .[7], values: (.[8] | lines | map(fromjson) | add // [])})' "$TEMP_DIR/plan"
 }
 
-# Prints "STEP<tab>WRITES<tab>LINE<tab>NOTES" for each row; the last two as printf %b takes them.
-list_rows() {
-  plan_rows | jq -r "$JQ_TEXT"'length as $of | to_entries[] | .key as $n | .value
-    | [.step, .action != "none" or .again, (["[\($n + 1)/\($of)] \(.kind) \(.name): \(.state)", (select(.action == "change")
-      | .values[] | "      \(.path): \(.from | tojson) -> \(.to | tojson)" | visible)] | join("\n")), .notes]
-    | @tsv'
-}
-
 # Prints each row of the plan, after its step has carried it out if there is something to do. A step that set AGAIN runs
-# again: what was denied may be allowed by now, at least in part, and what the plan assumed may not have come true.
+# again: what was denied may be allowed by now, at least in part, and what the plan assumed may not have come true. The
+# lines and notes are made as printf %b takes them.
 carry_out() {
   local listed rows row step writes line notes
-  listed=$(list_rows)
+  listed=$(plan_rows | jq -r "$JQ_TEXT"'length as $of | to_entries[] | .key as $n | .value
+    | [.step, .action != "none" or .again, (["[\($n + 1)/\($of)] \(.kind) \(.name): \(.state)", (select(.action == "change")
+      | .values[] | "      \(.path): \(.from | tojson) -> \(.to | tojson)" | visible)] | join("\n")), .notes]
+    | @tsv')
   mapfile -t rows <<<"$listed"
   ROW=0 ROWS=${#rows[@]}
   [[ $DRY_RUN == true ]] || LEFT=()
-  forget denied
+  rm -f "$TEMP_DIR"/facts/denied.*
   for row in "${rows[@]}"; do
     IFS=$'\t' read -r step writes line notes <<<"$row"
     ROW=$((ROW + 1))

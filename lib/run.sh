@@ -1,8 +1,6 @@
 # shellcheck shell=bash
 # One run of a script: its own folder, several commands side by side, and the time.
 
-readonly MOST_AT_ONCE=8 # commands side by side: a call of the AWS CLI takes about 60 MB
-
 # What every run begins with.
 start_run() {
   TEMP_DIR=$(mktemp -d)
@@ -28,11 +26,12 @@ has_failed() { (($(<"$1.status") != 0)); }
 
 # --- several commands side by side ---------------------------------------------------------------------------------
 
-# begin_jobs COMMAND NAME...: runs the command for each name, several at the same time; await_jobs waits for them.
+# begin_jobs COMMAND NAME...: runs the command for each name, several at the same time; await_jobs waits for them. At
+# most eight run side by side, because a call of the AWS CLI takes about 60 MB.
 begin_jobs() {
   local name
   for name in "${@:2}"; do
-    ((${#JOBS[@]} < MOST_AT_ONCE)) || wait "${JOBS[-MOST_AT_ONCE]}" || : # await_jobs asks for its status again
+    ((${#JOBS[@]} < 8)) || wait "${JOBS[-8]}" || : # await_jobs asks for its status again
     "$1" "$name" &
     JOBS+=("$!")
   done
@@ -73,21 +72,6 @@ all_at_once() {
   local JOBS=()
   begin_jobs "$@"
   need_jobs
-}
-
-# ask_one FACT: without waiting for temporary refusals.
-ask_one() {
-  local words RETRY_LIMIT=1
-  read -ra words <<<"$1"
-  fact "${words[@]}" &>/dev/null
-}
-
-# ask_ahead FACT...: asks in parallel for what is needed later; each is a name, with what it is about. If one gets no
-# answer, the code that needs it asks again, and prints the error.
-ask_ahead() {
-  local JOBS=()
-  begin_jobs ask_one "$@"
-  await_jobs
 }
 
 # --- times ----------------------------------------------------------------------------------------------------------

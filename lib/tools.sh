@@ -1,11 +1,16 @@
 # shellcheck shell=bash
 # The tools on this machine, and the account that they reach.
 
-# The oldest AWS CLI of each generation that knows directory buckets.
-readonly OLDEST_AWS_CLI=('1 1.31.2' '2 2.14.2')
-
 # is_at_least VERSION OLDEST
 is_at_least() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; }
+
+# newer_cli_for VERSION OLDEST...: prints the oldest AWS CLI of its generation that will do, if this version is older.
+newer_cli_for() {
+  local oldest
+  for oldest in "${@:2}"; do
+    [[ ${1%%.*} != "${oldest%%.*}" ]] || is_at_least "$1" "$oldest" || printf '%s\n' "$oldest"
+  done
+}
 
 # "command -v" would find the function aws.
 check_tool() { type -P "$1" >/dev/null || problem "$1 is not installed: $2"; }
@@ -23,7 +28,7 @@ check_jq() {
 CLI_VERSION="" # what aws --version said, once it was asked
 
 check_aws_cli() {
-  local version row generation oldest
+  local version newer
   if ! type -P aws >/dev/null; then
     problem "the AWS CLI (aws) is not installed: install version 1 or 2"
     return
@@ -36,20 +41,8 @@ check_aws_cli() {
   fi
   CLI_VERSION=$version
   version=${BASH_REMATCH[1]}
-  for row in "${OLDEST_AWS_CLI[@]}"; do
-    read -r generation oldest <<<"$row"
-    [[ ${version%%.*} != "$generation" ]] || is_at_least "$version" "$oldest" \
-      || problem "AWS CLI $version does not know directory buckets: install $oldest or newer"
-  done
-}
-
-# Fails if there is none.
-check_pip() {
-  local said
-  said=$(python3 -m pip --version 2>&1) && return
-  problem "STARTER_COPIES=true needs pip, and python3 -m pip says \"${said##*$'\n'}\": install pip (the package" \
-    "python3-pip, or python3 -m ensurepip), or set STARTER_COPIES=false"
-  return 1
+  newer=$(newer_cli_for "$version" 1.31.2 2.14.2)
+  [[ -z $newer ]] || problem "AWS CLI $version does not know directory buckets: install $newer or newer"
 }
 
 check_tools() {
@@ -58,23 +51,20 @@ check_tools() {
   check_tool python3 "install Python 3 (it packs starter.py)"
 }
 
-# Why the account is not known, as "what either generation of the CLI says|what is wrong, and what to do": the first that
-# fits.
-readonly ACCOUNT_PROBLEMS=(
-  'to proxy URL|the proxy does not respond: check HTTPS_PROXY and NO_PROXY'
-  'SSL validation failed|the certificate of AWS is not trusted: if a proxy reads the traffic, set AWS_CA_BUNDLE to its certificate'
-  'endpoint URL|AWS does not respond: check the network and REGION, and set HTTPS_PROXY if AWS is behind a proxy'
-  'Signature expired|the clock of this machine is wrong, so that AWS refuses its signatures: set the clock'
-  '[Ee]xpired|SSO [Tt]oken|the AWS credentials have expired: sign in again, for example with aws sso login'
-  'InvalidClientTokenId|SignatureDoesNotMatch|AWS does not know these credentials: run aws configure, or set AWS_PROFILE'
-  'credentials|profile|no usable AWS credentials (run aws configure, or set AWS_PROFILE)'
-  '|the account of the AWS credentials could not be asked for'
-)
-
-# account_problem ERROR
+# account_problem ERROR: why the account is not known, by rows of "what either generation of the CLI says|what is wrong,
+# and what to do", of which the first that fits counts.
 account_problem() {
-  local row
-  for row in "${ACCOUNT_PROBLEMS[@]}"; do
+  local row rows=(
+    'to proxy URL|the proxy does not respond: check HTTPS_PROXY and NO_PROXY'
+    'SSL validation failed|the certificate of AWS is not trusted: if a proxy reads the traffic, set AWS_CA_BUNDLE to its certificate'
+    'endpoint URL|AWS does not respond: check the network and REGION, and set HTTPS_PROXY if AWS is behind a proxy'
+    'Signature expired|the clock of this machine is wrong, so that AWS refuses its signatures: set the clock'
+    '[Ee]xpired|SSO [Tt]oken|the AWS credentials have expired: sign in again, for example with aws sso login'
+    'InvalidClientTokenId|SignatureDoesNotMatch|AWS does not know these credentials: run aws configure, or set AWS_PROFILE'
+    'credentials|profile|no usable AWS credentials (run aws configure, or set AWS_PROFILE)'
+    '|the account of the AWS credentials could not be asked for'
+  )
+  for row in "${rows[@]}"; do
     [[ ! $1 =~ ${row%|*} ]] || break
   done
   problem "${row##*|}: $1"

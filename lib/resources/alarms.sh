@@ -70,10 +70,7 @@ ask_alarms() {
 # alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS WHY-AND-CURE [MORE]: prints a row for ask_wanted_alarms: METRIC
 # with its namespace before the last slash, DIMENSION as NAME=VALUE or nothing, periods of five minutes; MORE, an object,
 # says what else it is to have.
-alarm() {
-  local IFS=$'\x1f'
-  printf '%s\n' "$*"
-}
+alarm() { join $'\x1f' "$@"; }
 
 # Prints those that this deployment is to have.
 list_alarm_rows() {
@@ -95,14 +92,27 @@ list_alarm_rows() {
   cure="What to do: ./sync.sh status shows the error; fix it, and the workers resume by themselves."
   alarm "$OUTAGE_ALARM" "$APP_NAME/$OUTAGE_METRIC" "" Sum 0 6 "$why $cure" '{"DatapointsToAlarm": 1}'
 
-  [[ $EVENT_SOURCE == sqs ]] || list_alarm_of_events
+  # Counts calls of a target that have failed permanently: at once if they are denied or the target is gone, and otherwise
+  # after 24 hours of retries (EventBridge User Guide, "Monitoring Amazon EventBridge"; re:Post, "How do I set up
+  # EventBridge retries"). A run of the starter that Lambda delays is not one of them, because the call has succeeded when
+  # Lambda has queued it (Lambda Developer Guide, "Asynchronous invocation").
+  why="Why: the rule $EVENT_RULE_NAME could not deliver events of the bucket: those for the queue are lost."
+  cure="What to do: ./sync.sh status shows why, ./deploy.sh fixes it, ./sync.sh reconcile finds what was missed."
+  [[ $EVENT_SOURCE == sqs ]] \
+    || alarm "$EVENTS_ALARM" AWS/Events/FailedInvocations "RuleName=$EVENT_RULE_NAME" Sum 0 1 "$why $cure"
+
   # An audit reports its result once, at its end; the starter reports the result of a start in each run for an hour.
   why="Why: an audit found that the buckets differ, did not finish, or could not be started."
   cure="What to do: ./sync.sh status shows which; the differences are on the queue; after a failure,"
   cure+=" run ./sync.sh reconcile --audit."
   [[ -z $AUDIT_DAYS ]] || alarm "$AUDIT_ALARM" "$APP_NAME/$AUDIT_METRIC" "" Sum 0 1 "$why $cure"
 
-  [[ $METRICS == false ]] || list_alarm_of_late_keys
+  # As S3 Replication Time Control promises for 99.9% of the objects. Late keys are known when they are copied, so half an
+  # hour of them is one mail. Keys without a late one have no share above zero, and minutes without keys no share at all.
+  why="Why: more than 0.1% of the keys arrived later than $ALARM_LAG_SECONDS s after their event."
+  cure="What to do: the dashboard shows when, ./sync.sh status whether workers are missing, too few, or fail."
+  [[ $METRICS == false ]] || alarm "$LATE_ALARM" "$APP_NAME/LateKeys" "" Sum 0.1 6 "$why $cure" \
+    '{"DatapointsToAlarm": 1, "of": "Keys"}'
 }
 
 # Two failed runs in a row are an alarm: of a starter that runs every 15 minutes they are three periods of five minutes
@@ -125,24 +135,6 @@ list_alarms_of_starter() {
   cure="What to do: ./sync.sh status shows which rule, function or permission is missing; ./deploy.sh fixes it."
   printf -v form '{"Period": %d, "ComparisonOperator": "LessThanThreshold", "TreatMissingData": "missing"}' $((minutes * 60))
   alarm "$SILENT_ALARM" AWS/Lambda/Invocations "FunctionName=$STARTER_NAME" Sum 1 3 "$why $cure" "$form"
-}
-
-# Counts calls of a target that have failed permanently: at once if they are denied or the target is gone, and otherwise
-# after 24 hours of retries (EventBridge User Guide, "Monitoring Amazon EventBridge"; re:Post, "How do I set up EventBridge
-# retries"). A run of the starter that Lambda delays is not one of them, because the call has succeeded when Lambda has
-# queued it (Lambda Developer Guide, "Asynchronous invocation").
-list_alarm_of_events() {
-  local why="Why: the rule $EVENT_RULE_NAME could not deliver events of the bucket: those for the queue are lost."
-  local cure="What to do: ./sync.sh status shows why, ./deploy.sh fixes it, ./sync.sh reconcile finds what was missed."
-  alarm "$EVENTS_ALARM" AWS/Events/FailedInvocations "RuleName=$EVENT_RULE_NAME" Sum 0 1 "$why $cure"
-}
-
-# As S3 Replication Time Control promises for 99.9% of the objects. Late keys are known when they are copied, so half an
-# hour of them is one mail. Keys without a late one have no share above zero, and minutes without keys no share at all.
-list_alarm_of_late_keys() {
-  local why="Why: more than 0.1% of the keys arrived later than $ALARM_LAG_SECONDS s after their event."
-  local cure="What to do: the dashboard shows when, ./sync.sh status whether workers are missing, too few, or fail."
-  alarm "$LATE_ALARM" "$APP_NAME/LateKeys" "" Sum 0.1 6 "$why $cure" '{"DatapointsToAlarm": 1, "of": "Keys"}'
 }
 
 # Prints these rows as CloudWatch takes them. No data is no alarm: an idle queue reports nothing. The description is what
@@ -169,19 +161,10 @@ ask_wanted_alarms() {
       | if .of then as_share else . end]'
 }
 
-# why_not_wanted NAME
-why_not_wanted() {
-  case "$1" in
-    "$EVENTS_ALARM") printf 'removed, because EVENT_SOURCE is sqs\n' ;;
-    "$AUDIT_ALARM") printf 'removed with its filters, because AUDIT_DAYS is empty\n' ;;
-    "$LATE_ALARM") printf 'removed, because METRICS is false\n' ;;
-  esac
-}
-
 # ensure_alarm NAME: CloudWatch may answer Metrics in any order. What is not wanted any more is removed, if deploy.sh made
-# it.
+# it; the filters of the one on audits go first, because it shows that there is something to remove.
 ensure_alarm() {
-  local both want have ours
+  local both want have ours why
   both=$({ fact wanted_alarms && fact alarms; } | jq -c --arg name "$1" 'map(select(.AlarmName == $name))[0]
     | if .Metrics? then .Metrics |= sort_by(.Id) else . end')
   want=${both%$'\n'*} have=${both#*$'\n'}
@@ -189,7 +172,17 @@ ensure_alarm() {
   begin alarm "$1"
   if [[ $want == null ]]; then
     ours=$(our_alarms <<<"[$have]")
-    [[ -z $ours ]] || remove "$(why_not_wanted "$1")" drop_alarm "$1"
+    if [[ -n $ours ]]; then
+      case "$1" in
+        "$EVENTS_ALARM") why="removed, because EVENT_SOURCE is sqs" ;;
+        "$LATE_ALARM") why="removed, because METRICS is false" ;;
+        "$AUDIT_ALARM")
+          why="removed with its filters, because AUDIT_DAYS is empty"
+          write remove_metric_filter "$1"
+          ;;
+      esac
+      remove "$why" remove_alarm "$1"
+    fi
     finish "left to you, because it has no tag app=$APP_NAME"
     return
   fi
@@ -201,12 +194,7 @@ ensure_alarm() {
   finish
 }
 
-# The alarm on audits shows that there is something to remove, so it is created before its filters and removed after them.
-drop_alarm() {
-  [[ $1 != "$AUDIT_ALARM" ]] || remove_metric_filter "$1"
-  remove_alarm "$1"
-}
-
+# The alarm on audits comes before its filters, because it shows that there is something to remove.
 ensure_alarms() {
   each ensure_alarm "$DLQ_ALARM" "$AGE_ALARM" "$STARTER_ALARM" "$SILENT_ALARM"
   each ensure_metric_filter "$OUTAGE_ALARM $WORKER_LOG_GROUP"
@@ -243,19 +231,6 @@ unsubscribe() {
   for arn in "$@"; do aws_or_die sns unsubscribe --subscription-arn "$arn"; done
 }
 
-# ensure_subscription SUBSCRIPTIONS: those of other kinds are someone's own. One that waits for its confirmation has no
-# ARN, and AWS drops it.
-ensure_subscription() {
-  local mails others
-  mails=$(jq -c '[.Subscriptions[]? | select(.Protocol == "email" and .SubscriptionArn != "Deleted")]' <<<"$1")
-  jq -e --arg email "$ALARM_EMAIL" 'any(.[]; .Endpoint == $email)' <<<"$mails" >/dev/null \
-    || change "subscription of $ALARM_EMAIL" subscribe_email
-  others=$(jq -r --arg email "$ALARM_EMAIL" '[.[] | select(.Endpoint != $email).SubscriptionArn
-    | select(startswith("arn:"))] | join(" ")' <<<"$mails")
-  read -ra others <<<"$others"
-  ((${#others[@]} == 0)) || change "other addresses" unsubscribe "${others[@]}"
-}
-
 ask_subscriptions() { aws_or_nothing sns list-subscriptions-by-topic --topic-arn "$TOPIC_ARN"; }
 
 # Prints the topic's ARN if it is there and deploy.sh made it.
@@ -264,8 +239,9 @@ ask_own_topic() {
     | jq -r --arg app "$APP_NAME" --arg arn "$TOPIC_ARN" 'select(any(.Tags[]; .Key == "app" and .Value == $app)) | $arn'
 }
 
+# Subscriptions of other kinds are someone's own. One that waits for its confirmation has no ARN, and AWS drops it.
 ensure_topic() {
-  local topic subscriptions
+  local topic subscriptions mails others
   begin topic "$TOPIC_NAME"
   if [[ -z $ALARM_EMAIL ]]; then
     topic=$(fact own_topic)
@@ -275,7 +251,14 @@ ensure_topic() {
   fi
   subscriptions=$(fact subscriptions)
   [[ -n $subscriptions ]] || create aws_or_die sns create-topic --name "$TOPIC_NAME" --tags "$(fact tags upper)"
-  ensure_subscription "${subscriptions:-null}"
+  mails=$(jq -c '[.Subscriptions[]? | select(.Protocol == "email" and .SubscriptionArn != "Deleted")]' \
+    <<<"${subscriptions:-null}")
+  jq -e --arg email "$ALARM_EMAIL" 'any(.[]; .Endpoint == $email)' <<<"$mails" >/dev/null \
+    || change "subscription of $ALARM_EMAIL" subscribe_email
+  others=$(jq -r --arg email "$ALARM_EMAIL" '[.[] | select(.Endpoint != $email).SubscriptionArn
+    | select(startswith("arn:"))] | join(" ")' <<<"$mails")
+  read -ra others <<<"$others"
+  ((${#others[@]} == 0)) || change "other addresses" unsubscribe "${others[@]}"
   finish
 }
 

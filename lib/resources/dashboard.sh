@@ -1,19 +1,14 @@
 # shellcheck shell=bash
 # The dashboard.
 
-# A widget is a line of fields, from which jq makes all of them.
-widget() {
-  local IFS=$'\x1f'
-  printf '%s\n' "$*"
-}
-
 # metric_widget X Y TITLE STATISTIC METRIC...: a metric is one word, NAMESPACE,NAME,DIMENSION,VALUE,LABEL, without
-# DIMENSION,VALUE if it has none, and with ,STATISTIC if that is another one.
-metric_widget() { widget metric "$1" "$2" "$3" "$4" "${*:5}"; }
+# DIMENSION,VALUE if it has none, and with ,STATISTIC if that is another one. A widget is a line of fields, from which jq
+# makes all of them.
+metric_widget() { join $'\x1f' metric "$1" "$2" "$3" "$4" "${*:5}"; }
 
 # log_widget X Y VIEW TITLE QUERY [GROUP...]: a Logs Insights query on what the workers wrote, and on what these log
 # groups have beside; a table is twice as wide.
-log_widget() { widget log "$1" "$2" "$4" "$3" "$5" "$WORKER_LOG_GROUP ${*:6}"; }
+log_widget() { join $'\x1f' log "$1" "$2" "$4" "$3" "$5" "$WORKER_LOG_GROUP ${*:6}"; }
 
 # For jq: the widgets of these lines.
 jq_widgets() {
@@ -43,16 +38,15 @@ extra_widgets() {
     metric_widget 0 "$y" 'Starter: longest run (ms)' Maximum "AWS/Lambda,Duration,$of_starter,longest"
     y=$((y + 6))
   fi
-  [[ $METRICS == false ]] || metrics_widgets "$y"
-}
-
-metrics_widgets() {
-  metric_widget 0 "$1" 'Metrics: keys a minute' Sum "$APP_NAME,CopiedKeys,,,copied" "$APP_NAME,DeletedKeys,,,deleted" \
-    "$APP_NAME,FailedKeys,,,failed"
-  metric_widget 12 "$1" 'Metrics: bytes a minute' Sum "$APP_NAME,CopiedBytes,,,copied"
-  metric_widget 0 "$(($1 + 6))" 'Metrics: lag from event to copy (s)' p50 "$APP_NAME,Lag,,,p50" "$APP_NAME,Lag,,,p99,p99"
-  metric_widget 12 "$(($1 + 6))" 'Metrics: keys that are late, or held by an outage or as markers' Sum \
-    "$APP_NAME,LateKeys,,,late" "$APP_NAME,HeldKeys,,,held"
+  if [[ $METRICS == true ]]; then
+    metric_widget 0 "$y" 'Metrics: keys a minute' Sum "$APP_NAME,CopiedKeys,,,copied" \
+      "$APP_NAME,DeletedKeys,,,deleted" "$APP_NAME,FailedKeys,,,failed"
+    metric_widget 12 "$y" 'Metrics: bytes a minute' Sum "$APP_NAME,CopiedBytes,,,copied"
+    y=$((y + 6))
+    metric_widget 0 "$y" 'Metrics: lag from event to copy (s)' p50 "$APP_NAME,Lag,,,p50" "$APP_NAME,Lag,,,p99,p99"
+    metric_widget 12 "$y" 'Metrics: keys that are late, or held by an outage or as markers' Sum \
+      "$APP_NAME,LateKeys,,,late" "$APP_NAME,HeldKeys,,,held"
+  fi
 }
 
 # Uses AWS's own metrics and queries on the log; custom metrics only with METRICS=true. Three dashboards are free; a query

@@ -6,44 +6,23 @@
 #
 # A rule that fires every LAMBDA_POLL_RATE minutes, its target and its permission; and what all rules share.
 
-rate_expression() {
-  if ((LAMBDA_POLL_RATE == 1)); then
-    printf 'rate(1 minute)\n'
-  else
-    printf 'rate(%d minutes)\n' "$LAMBDA_POLL_RATE"
-  fi
-}
-
 # statement_for RULE: reads the answer of get-policy.
 statement_for() { jq -c --arg sid "$1" '.Policy | fromjson | .Statement[] | select(.Sid == $sid)'; }
 
-# permission_statement RULE
-permission_statement() {
-  aws_or_nothing lambda get-policy --function-name "$STARTER_NAME" | statement_for "$1"
-}
-
-# lets_run ARN: reads the answer of get-policy; whether a statement, of any name, lets the rule with this ARN run the
-# function (as in launch/path.py).
-lets_run() {
-  jq -e --arg arn "$1" '(.Policy // "{}" | fromjson).Statement // [] | any(.[]; .Effect == "Allow"
-    and .Action == "lambda:InvokeFunction" and .Principal == {Service: "events.amazonaws.com"}
-    and ([.Condition // {} | .[] | to_entries[] | select(.key | ascii_downcase == "aws:sourcearn").value] - [$arn] == []))' \
-    >/dev/null
-}
-
-# ensure_permission RULE ARN
+# ensure_permission RULE ARN: whether a statement, of any name, lets the rule run the function is decided as in
+# launch/path.py. One with the name of ours that does not is replaced.
 ensure_permission() {
   local permissions other
-  permissions=$(of_function permissions)
-  ! lets_run "$2" <<<"${permissions:-"{}"}" || return 0
+  permissions=$(of_function get-policy)
+  if jq -e --arg arn "$2" '(.Policy // "{}" | fromjson).Statement // [] | any(.[]; .Effect == "Allow"
+    and .Action == "lambda:InvokeFunction" and .Principal == {Service: "events.amazonaws.com"}
+    and ([.Condition // {} | .[] | to_entries[] | select(.key | ascii_downcase == "aws:sourcearn").value] - [$arn] == []))' \
+    <<<"${permissions:-"{}"}" >/dev/null; then
+    return
+  fi
   other=$(statement_for "$1" <<<"$permissions")
-  change permission permit "$1" "$2" "$other"
-}
-
-# permit RULE ARN OTHER: OTHER is a statement with the name of ours that does not let the rule run the function.
-permit() {
-  [[ -z $3 ]] || drop_permission "$1"
-  aws_or_die lambda add-permission --function-name "$STARTER_NAME" --statement-id "$1" \
+  [[ -z $other ]] || write drop_permission "$1"
+  change permission aws_or_die lambda add-permission --function-name "$STARTER_NAME" --statement-id "$1" \
     --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn "$2"
 }
 
@@ -69,13 +48,6 @@ put_targets() {
   [[ $(jq .FailedEntryCount <<<"$answer") == 0 ]] || die "$RESOURCE: put-targets was refused: $answer"
 }
 
-ensure_target() {
-  local have
-  have=$(fact targets "$RULE_NAME" | jq '.Targets[]? | select(.Id == "starter").Arn')
-  [[ $have == "\"$STARTER_ARN\"" ]] \
-    || change_from "$have" "\"$STARTER_ARN\"" target put_targets "$RULE_NAME" "Id=starter,Arn=$STARTER_ARN"
-}
-
 # enabled_state RULE: reads what exists of it, or nothing; prints the state that it is to have. There are two states of a
 # rule that is enabled (EventBridge API reference, PutRule).
 enabled_state() { jq -nr '[inputs][0].State // "" | if startswith("ENABLED") then . else "ENABLED" end'; }
@@ -83,9 +55,9 @@ enabled_state() { jq -nr '[inputs][0].State // "" | if startswith("ENABLED") the
 # ask_rule NAME
 ask_rule() { aws_or_nothing events describe-rule --name "$1"; }
 
-# What the rule says, and what it says instead from before the function is deleted until it has been made again: the
-# pause is in the function's variables, and a run may be interrupted in between.
-readonly RULE_SAYS="Looks at the queue and starts workers" RULE_SAYS_PAUSED="The sync has been paused since "
+# What the rule says from before the function is deleted until it has been made again: the pause is in the function's
+# variables, and a run may be interrupted in between.
+readonly RULE_SAYS_PAUSED="The sync has been paused since "
 
 # kept_pause: prints the pause that the rule says, or nothing.
 kept_pause() {
@@ -103,9 +75,11 @@ keep_pause() {
 
 # wanted_rule [DESCRIPTION]
 wanted_rule() {
-  local state
+  local state unit=minute
+  ((LAMBDA_POLL_RATE == 1)) || unit=minutes
   state=$(fact rule "$RULE_NAME" | enabled_state)
-  jq -n --arg name "$RULE_NAME" --arg rate "$(rate_expression)" --arg state "$state" --arg says "${1:-$RULE_SAYS}" \
+  jq -n --arg name "$RULE_NAME" --arg rate "rate($LAMBDA_POLL_RATE $unit)" --arg state "$state" \
+    --arg says "${1:-"Looks at the queue and starts workers"}" \
     '{Name: $name, ScheduleExpression: $rate, State: $state, Description: $says}'
 }
 
@@ -116,19 +90,21 @@ put_rule() {
 }
 
 ensure_rule() {
-  local want have
+  local want have target
   begin rule "$RULE_NAME"
   have=$(fact rule "$RULE_NAME")
   want=$(wanted_rule)
   if [[ -z $have ]]; then create put_rule "$want"; else change_members "$want" "$have" put_rule "$want"; fi
   ensure_permission "$RULE_NAME" "$RULE_ARN"
-  ensure_target
+  target=$(fact targets "$RULE_NAME" | jq '.Targets[]? | select(.Id == "starter").Arn')
+  [[ $target == "\"$STARTER_ARN\"" ]] \
+    || change_from "$target" "\"$STARTER_ARN\"" target put_targets "$RULE_NAME" "Id=starter,Arn=$STARTER_ARN"
   finish
 }
 
 list_rule() {
   local rule
-  rule=$(aws_or_nothing events describe-rule --name "$RULE_NAME")
+  rule=$(ask_rule "$RULE_NAME")
   [[ -n $rule ]] || return 0
   aws_or_nothing events list-tags-for-resource --resource-arn "$RULE_ARN" | jq .Tags | ours "$RULE_NAME"
 }
@@ -153,52 +129,47 @@ remove_rule() {
 
 event_pattern() { wanted | jq -c .event_pattern; }
 
-# A start that does not get through at once is not needed: the rule that fires every minute starts the starter anyway.
-# Without reserved concurrency, a burst of events would run many starters.
-event_targets() {
-  local starter="" too_few
-  too_few=$(too_few_executions)
-  [[ -n $too_few ]] || starter=$STARTER_ARN
-  jq -nc --arg queue "$QUEUE_ARN" --arg starter "$starter" '[{Id: "queue", Arn: $queue}]
-    + if $starter == "" then [] else
-      [{Id: "starter", Arn: $starter, RetryPolicy: {MaximumEventAgeInSeconds: 60}}] end'
-}
-
 # Prints the bucket whose events it takes.
 event_rule_source() {
   fact rule "$EVENT_RULE_NAME" | jq -r '.EventPattern // "{}" | fromjson | .detail.bucket.name[0]? // empty'
 }
 
-# missing_targets WANT HAVE: AWS may print more of a target than it was given. What replaces the event is none of ours.
-missing_targets() {
-  jq -nc --argjson want "$1" --argjson have "$2" '
-    def compared: [.Id, .Arn, .RetryPolicy.MaximumEventAgeInSeconds, .Input, .InputPath, .InputTransformer];
-    [$want[] | select(compared as $one | any($have[]; compared == $one) | not)]'
-}
-
+# A start that does not get through at once is not needed: the rule that fires every minute starts the starter anyway.
+# Without reserved concurrency, a burst of events would run many starters. AWS may print more of a target than it was
+# given. What replaces the event is none of ours.
 ensure_event_targets() {
-  local have missing statement too_few
+  local have missing statement too_few starter=$STARTER_ARN
+  too_few=$(too_few_executions)
+  [[ -z $too_few ]] || starter=""
   have=$(fact targets "$EVENT_RULE_NAME" | jq -c '.Targets // []')
-  missing=$(missing_targets "$(event_targets)" "${have:-[]}")
+  missing=$(jq -nc --arg queue "$QUEUE_ARN" --arg starter "$starter" --argjson have "${have:-[]}" '
+    def compared: [.Id, .Arn, .RetryPolicy.MaximumEventAgeInSeconds, .Input, .InputPath, .InputTransformer];
+    [({Id: "queue", Arn: $queue},
+      ({Id: "starter", Arn: $starter, RetryPolicy: {MaximumEventAgeInSeconds: 60}} | select($starter != "")))
+    | select(compared as $one | any($have[]; compared == $one) | not)]')
   [[ $missing == '[]' ]] \
     || change_from '[]' "$missing" "target $(jq -r 'map(.Id) | join(" and ")' <<<"$missing")" \
       put_targets "$EVENT_RULE_NAME" "$missing"
-  too_few=$(too_few_executions)
   if [[ -n $too_few ]]; then
     note "events do not start $STARTER_NAME, only its rule does: without reserved concurrency, many runs would start" \
       "at once"
     [[ $(jq 'any(.[]; .Id == "starter")' <<<"${have:-[]}") == false ]] \
       || change "no target starter" drop_targets "$EVENT_RULE_NAME" starter
-    statement=$(of_function permissions | statement_for "$EVENT_RULE_NAME")
+    statement=$(of_function get-policy | statement_for "$EVENT_RULE_NAME")
     [[ -z $statement ]] || change "no permission" drop_permission "$EVENT_RULE_NAME"
   fi
 }
 
-# Tags are taken only for a new rule.
+# Tags are taken only for a new rule. If the rule of another deployment says that it turned the switch on, so does this
+# one: the last one that goes turns it off.
 create_event_rule() {
-  local switch=() turned_on
-  turned_on=$(switch_turned_on_by)
-  [[ -z $turned_on ]] || switch=("$SWITCH_TAG" "$SRC_BUCKET")
+  local arns arn tags switch=()
+  arns=$(asking_rules)
+  while read -r arn; do
+    [[ $arn == *-event-rule ]] || continue
+    tags=$(aws_or_nothing events list-tags-for-resource --resource-arn "$arn" | jq -c .Tags)
+    if has_switch_tag "$tags"; then switch=("$SWITCH_TAG" "$SRC_BUCKET"); fi
+  done <<<"$arns"
   aws_or_die events put-rule --cli-input-json "$1" --tags "$(fact tags upper ${switch[@]+"${switch[@]}"})"
 }
 
@@ -268,17 +239,6 @@ asking_rules() {
       | (.source | excludes("aws.s3")) or (.detail.bucket.name | excludes($bucket))) catch false) | not).Arn'
 }
 
-# Prints the rule of another deployment that turned the switch on: the last one that goes turns it off.
-switch_turned_on_by() {
-  local arns arn tags
-  arns=$(asking_rules)
-  while read -r arn; do
-    [[ $arn == *-event-rule ]] || continue
-    tags=$(aws_or_nothing events list-tags-for-resource --resource-arn "$arn" | jq -c .Tags)
-    if has_switch_tag "$tags"; then printf '%s\n' "$arn"; fi
-  done <<<"$arns"
-}
-
 # The tag is first, so that a run that is interrupted in between is completed by the next. S3 need not look again at the
 # queues and functions of others, of which some may be gone.
 turn_on_switch() {
@@ -335,14 +295,13 @@ remove_event_switch() {
 # The new way is created first, and the old one removed in the last step of the run. In between, both are on, so that no
 # event is lost; an event that arrives twice does no harm.
 
-# How long it takes until a change of a bucket's notifications takes effect (S3 User Guide, "Enabling and configuring
-# event notifications" and "Enabling Amazon EventBridge": about five minutes).
-readonly CHANGEOVER_OF_S3=300 CHANGEOVER_OF_LOCAL_CLOUD=3
-: "${CHANGEOVER_SECONDS:=}" # another number than these
-
-await_changeover() {
-  local part left=${CHANGEOVER_SECONDS:-$CHANGEOVER_OF_S3}
-  [[ -z ${LOCAL_ENGINE:-} ]] || left=${CHANGEOVER_SECONDS:-$CHANGEOVER_OF_LOCAL_CLOUD}
+# replace_old_way COMMAND...: the command removes it, when a change of the bucket's notifications has taken effect (S3
+# User Guide, "Enabling and configuring event notifications" and "Enabling Amazon EventBridge": about five minutes), or
+# after CHANGEOVER_SECONDS.
+replace_old_way() {
+  local part left=300
+  [[ -z ${LOCAL_ENGINE:-} ]] || left=3
+  left=${CHANGEOVER_SECONDS:-$left}
   say "      both event sources are on: the old one is removed when the new one has taken effect, in $left s"
   for (( ; left > 0; left -= part)); do
     part=$((left < 30 ? left : 30))
@@ -350,11 +309,6 @@ await_changeover() {
     ((left == part)) || say_for_now "      waiting: $((left - part)) s"
   done
   end_progress >&2
-}
-
-# replace_old_way COMMAND...: the command removes it.
-replace_old_way() {
-  await_changeover
   "$@"
 }
 
@@ -374,7 +328,7 @@ drop_rule_and_switch() {
   local bucket permission
   bucket=$(list_event_switch)
   [[ -z $bucket ]] || remove_event_switch
-  permission=$(permission_statement "$EVENT_RULE_NAME")
+  permission=$(aws_or_nothing lambda get-policy --function-name "$STARTER_NAME" | statement_for "$EVENT_RULE_NAME")
   [[ -z $permission ]] || drop_permission "$EVENT_RULE_NAME"
   remove_event_rule "$EVENT_RULE_NAME"
 }

@@ -5,32 +5,25 @@
 #
 # It has the starter's own files, and with STARTER_COPIES=true the libraries that it copies with.
 
-# zip_starter ARCHIVE: prints what Lambda calls its CodeSha256; then, of one with libraries, "compiled" or "plain".
-zip_starter() { python3 "$PROJECT_DIR/lib/pack_function.py" "$PROJECT_DIR" "$1" "$STARTER_COPIES"; }
-
-# Prints what is said of $TEMP_DIR/starter.zip, which it makes.
-ask_starter_archive() { zip_starter "$TEMP_DIR/starter.zip"; }
+# Makes $TEMP_DIR/starter.zip. Prints what Lambda calls its CodeSha256; then, of one with libraries, "compiled" or "plain".
+ask_starter_archive() {
+  python3 "$PROJECT_DIR/lib/pack_function.py" "$PROJECT_DIR" "$TEMP_DIR/starter.zip" "$STARTER_COPIES"
+}
 
 # Libraries come from the internet, so they are here before the first write.
 check_archive() {
   local said why
   [[ $STARTER_COPIES == true ]] && type -P python3 >/dev/null || return 0 # without Python: a problem of its own
-  if ! check_pip; then
-    return 0
-  elif said=$(zip_starter "$TEMP_DIR/starter.zip" 2>"$TEMP_DIR/pip.log"); then
+  if ! said=$(python3 -m pip --version 2>&1); then
+    problem "STARTER_COPIES=true needs pip, and python3 -m pip says \"${said##*$'\n'}\": install pip (the package" \
+      "python3-pip, or python3 -m ensurepip), or set STARTER_COPIES=false"
+  elif said=$(ask_starter_archive 2>"$TEMP_DIR/pip.log"); then
     keep starter_archive <<<"$said"
   else
     why=$(sed -n '1p;1!{$p;}' "$TEMP_DIR/pip.log" | cut -c 1-300 | paste -s -d ' ' -) # the reason, and what failed
     problem "STARTER_COPIES=true: the function could not be packed with the libraries of requirements.txt: $why:" \
       "let pip reach a package index, or set STARTER_COPIES=false"
   fi
-}
-
-tell_of_bytecode() {
-  local said
-  said=$(fact starter_archive)
-  [[ $said != *" plain" ]] || note "this machine has no python3.13 to compile the libraries: each cold start of" \
-    "$STARTER_NAME takes up to a second longer"
 }
 
 # --- the function ---------------------------------------------------------------------------------------------------
@@ -50,36 +43,31 @@ copying_variables() {
     | jq -Rn --argjson variables "$variables" '[inputs | {key: ., value: $variables[.]}] | from_entries'
 }
 
-starter_environment() {
-  local listed names queue subnets group copying processes guard
+function_configuration() {
+  local listed names queue processes subnets group copying guard memory=$STARTER_MEMORY
+  [[ $STARTER_COPIES == false ]] || memory=$COPYING_MEMORY
   listed=$(settings_of starter)
   mapfile -t names <<<"$listed"
   queue=$(queue_url "$QUEUE_NAME")
   processes=$(worker_processes)
   subnets=$(task_subnets)
-  group=$(security_group_id)
+  group=$(fact security_group)
   copying=$(copying_variables)
-  guard=$(guard_variable)
+  guard=$(path_of_settings | python3 "$PROJECT_DIR/launch/path.py" want)
   settings_json "${names[@]}" \
-    | jq --arg queue "$queue" --arg cluster "$CLUSTER_NAME" --arg family "$TASK_FAMILY" --arg subnets "$subnets" \
-      --arg group "$group" --arg started_by "$STARTED_BY" --arg audits "$AUDIT_STARTED_BY" \
-      --arg processes "$processes" --arg tags "$TAGS" --arg guard "$guard" --argjson copying "$copying" '$copying
-      + (del(.STARTER_COPIES, .STARTER_MAX_SIZE) | map_values(if . == "" then null else . end)) + {
-        MIN_WORKERS: (if .MIN_WORKERS == "0" then null else .MIN_WORKERS end),
-        AUDIT_STARTED_BY: (if .AUDIT_DAYS == "" then null else $audits end),
-        TAG_TASKS: (if $tags == "" then null else "true" end),
-        QUEUE_URL: $queue, CLUSTER: $cluster, TASK_DEFINITION: $family, SUBNETS: $subnets, SECURITY_GROUPS: $group,
-        STARTED_BY: $started_by, PROCESSES: $processes, GUARD: $guard}'
-}
-
-function_configuration() {
-  local variables memory=$STARTER_MEMORY
-  [[ $STARTER_COPIES == false ]] || memory=$COPYING_MEMORY
-  variables=$(starter_environment)
-  jq -n --arg name "$STARTER_NAME" --arg role "$STARTER_ROLE_ARN" --argjson variables "$variables" \
-    --argjson memory "$memory" --argjson timeout "$STARTER_TIMEOUT" '{
+    | jq --arg name "$STARTER_NAME" --arg role "$STARTER_ROLE_ARN" --argjson memory "$memory" \
+      --argjson timeout "$STARTER_TIMEOUT" --arg queue "$queue" --arg cluster "$CLUSTER_NAME" \
+      --arg family "$TASK_FAMILY" --arg subnets "$subnets" --arg group "${group:-sg-made-later}" \
+      --arg started_by "$STARTED_BY" --arg audits "$AUDIT_STARTED_BY" --arg processes "$processes" --arg tags "$TAGS" \
+      --arg guard "$guard" --argjson copying "$copying" '{
       FunctionName: $name, Role: $role, Runtime: "python3.13", Handler: "starter.handler", MemorySize: $memory,
-      Timeout: $timeout, Environment: {Variables: $variables}}'
+      Timeout: $timeout, Environment: {Variables: ($copying
+        + (del(.STARTER_COPIES, .STARTER_MAX_SIZE) | map_values(if . == "" then null else . end)) + {
+          MIN_WORKERS: (if .MIN_WORKERS == "0" then null else .MIN_WORKERS end),
+          AUDIT_STARTED_BY: (if .AUDIT_DAYS == "" then null else $audits end),
+          TAG_TASKS: (if $tags == "" then null else "true" end),
+          QUEUE_URL: $queue, CLUSTER: $cluster, TASK_DEFINITION: $family, SUBNETS: $subnets, SECURITY_GROUPS: $group,
+          STARTED_BY: $started_by, PROCESSES: $processes, GUARD: $guard})}}'
 }
 
 # with_pause CONFIGURATION: reads the function that is there, or nothing; prints the configuration with its pause, which
@@ -130,18 +118,11 @@ change_function() {
 # paused_since: prints when the sync was paused, or nothing.
 paused_since() { starter_setting PAUSED_SINCE; }
 
-# say_if_paused WHAT: what a pause means for what this run does.
-say_if_paused() {
+# if_paused say|die WHAT: what a pause means for what this run does, or that it cannot finish.
+if_paused() {
   local since
   since=$(paused_since)
-  [[ -z $since ]] || say "the sync has been paused since $since: $1 ./sync.sh$VIA resume"
-}
-
-# refuse_if_paused WHAT: ends a run that could not finish.
-refuse_if_paused() {
-  local since
-  since=$(paused_since)
-  [[ -z $since ]] || die "the sync has been paused since $since: $1 ./sync.sh$VIA resume"
+  [[ -z $since ]] || "$1" "the sync has been paused since $since: $2 ./sync.sh$VIA resume"
 }
 
 # ensure_code WANT HAVE
@@ -155,16 +136,6 @@ ensure_code() {
 
 # ensure_configuration WANT HAVE
 ensure_configuration() { change_members "$1" "$2" change_function with_pause "$1"; }
-
-# update_function WANT HAVE: a run may come between the two updates, and the variables make it copy, for which it needs
-# its libraries: they come after the code, and go before it.
-update_function() {
-  local step steps=(ensure_code ensure_configuration)
-  if [[ $STARTER_COPIES == false && $(jq .Environment.Variables.STARTER_COPIES <<<"$2") != null ]]; then
-    steps=(ensure_configuration ensure_code)
-  fi
-  for step in "${steps[@]}"; do "$step" "$1" "$2"; done
-}
 
 # end_rights POLICY
 end_rights() {
@@ -185,29 +156,23 @@ ensure_rights_ended() {
   finish
 }
 
-# What AWS keeps beside a function.
-ask_retries() { ask_of_function get-function-event-invoke-config; }
-
-ask_concurrency() { ask_of_function get-function-concurrency; }
-
-ask_permissions() { ask_of_function get-policy; }
-
-# ask_of_function CALL: prints nothing if there is no function.
+# ask_of_function CALL: what AWS keeps beside the function; prints nothing if there is none.
 ask_of_function() {
   local have
   have=$(fact function)
   [[ -z $have ]] || aws_or_nothing lambda "$1" --function-name "$STARTER_NAME"
 }
 
-# of_function FACT: prints it. A function that this run made has nothing of it yet.
-of_function() { was_created function "$STARTER_NAME" || fact "$1"; }
+# of_function CALL: prints the same, of which a function that this run made has nothing yet.
+of_function() { was_created function "$STARTER_NAME" || fact of_function "$1"; }
 
 # Asks for what a run needs to know beside the function; prints nothing.
 ask_all_of_function() {
   local have
   have=$(fact function)
   if [[ -n $have ]]; then
-    all_at_once fact retries concurrency permissions starter_tags >/dev/null
+    all_at_once ask_one "of_function get-function-event-invoke-config" "of_function get-function-concurrency" \
+      "of_function get-policy" starter_tags
   else
     fact account_settings >/dev/null
   fi
@@ -218,14 +183,17 @@ ask_account_settings() { aws_or_nothing lambda get-account-settings; }
 # A start that failed is tried by the next minute's event anyway; a replayed one would start workers for a stale count.
 ensure_no_retries() {
   local want='{"MaximumRetryAttempts":0,"MaximumEventAgeInSeconds":60}' have
-  have=$(of_function retries | jq -cn '[inputs][0] | {MaximumRetryAttempts, MaximumEventAgeInSeconds}')
+  have=$(of_function get-function-event-invoke-config \
+    | jq -cn '[inputs][0] | {MaximumRetryAttempts, MaximumEventAgeInSeconds}')
   [[ $have == "$want" ]] || change_from "$have" "$want" "async retries" \
     aws_or_die lambda put-function-event-invoke-config --function-name "$STARTER_NAME" --maximum-retry-attempts 0 \
     --maximum-event-age-in-seconds 60
 }
 
 # Prints how many runs at once were reserved for the function, or null.
-reserved_concurrency() { of_function concurrency | jq -n '[inputs][0].ReservedConcurrentExecutions'; }
+reserved_concurrency() {
+  of_function get-function-concurrency | jq -n '[inputs][0].ReservedConcurrentExecutions'
+}
 
 # Two starters at once could both see no worker. An account must keep 100 executions unreserved (Lambda API
 # reference, PutFunctionConcurrency), so a new account with its limit of 10 goes without: prints how many it has then.
@@ -263,10 +231,14 @@ has_newer_role() {
 
 ask_function() { aws_or_nothing lambda get-function --function-name "$STARTER_NAME" | jq -c .Configuration; }
 
+# A run may come between the updates of the code and of the variables. These make it copy, for which it needs its
+# libraries: they come after the code, and go before it.
 ensure_function() {
-  local have want paused
+  local have want paused archive update updates=(ensure_code ensure_configuration)
   begin function "$STARTER_NAME"
-  tell_of_bytecode
+  archive=$(fact starter_archive)
+  [[ $archive != *" plain" ]] || note "this machine has no python3.13 to compile the libraries: each cold start of" \
+    "$STARTER_NAME takes up to a second longer"
   have=$(fact function)
   want=$(function_configuration)
   paused=$(jq -r '.Environment.Variables.PAUSED_SINCE // empty' <<<"$have")
@@ -280,7 +252,9 @@ ensure_function() {
   if [[ -z $have ]]; then
     create create_function "$want" "$paused"
   else
-    update_function "$want" "$have"
+    [[ $STARTER_COPIES == true || $(jq .Environment.Variables.STARTER_COPIES <<<"$have") == null ]] \
+      || updates=(ensure_configuration ensure_code)
+    for update in "${updates[@]}"; do "$update" "$want" "$have"; done
   fi
   ensure_no_retries
   ensure_concurrency

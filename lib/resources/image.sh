@@ -1,19 +1,13 @@
 # shellcheck shell=bash
 # The worker's image and the repository that holds it.
 
-readonly OLDEST_BUILDX=0.10.0                                                            # the first that can leave out attestations
-readonly IMAGE_FILES=(Dockerfile requirements.txt worker.py mirror/model/settings.table) # and every module of mirror/
-readonly OLD_IMAGE_DAYS=90
-
-# Prints the files that the image is built from.
-image_files() {
-  printf '%s\n' "${IMAGE_FILES[@]}"
-  (cd "$PROJECT_DIR" && find mirror -name '*.py') | LC_ALL=C sort
-}
-
-# Names are hashed as well, so that text which moves from one file to another makes another image.
+# Of the files that the image is built from. Names are hashed as well, so that text which moves from one file to another
+# makes another image.
 ask_image_inputs() {
-  image_files | python3 -c '
+  {
+    printf '%s\n' Dockerfile requirements.txt worker.py mirror/model/settings.table
+    (cd "$PROJECT_DIR" && find mirror -name '*.py') | LC_ALL=C sort
+  } | python3 -c '
 import hashlib, pathlib, sys
 
 folder, *words = sys.argv[1:]
@@ -23,22 +17,19 @@ for name in sys.stdin.read().splitlines():
 print(hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16])' "$PROJECT_DIR" "$TASK_ARCH" "$DOCKER_BUILD_FLAGS"
 }
 
-# An engine that answers is needed first: without one nothing could be built on a newer base.
-inspect_base() {
-  docker version --format '{{.Server.Version}}' \
-    && docker buildx imagetools inspect "$BASE_IMAGE" --format '{{.Manifest.Digest}}'
-}
-
 BASE_DIGEST_SECONDS=30 # for the registry of BASE_IMAGE to answer
 
-# Prints the digest that BASE_IMAGE has now, or fails with the reason.
+# Prints the digest that BASE_IMAGE has now, or fails with the reason. An engine that answers is needed first: without
+# one nothing could be built on a newer base.
 ask_base_digest() {
   local answer
   if [[ $BASE_IMAGE == *@* ]]; then
     answer=${BASE_IMAGE##*@}
   else
-    IFS= read -rd '' -t "$BASE_DIGEST_SECONDS" answer < <(inspect_base 2>&1) \
-      || (($? <= 128)) || answer="no answer within $BASE_DIGEST_SECONDS s" # more: the time is over; 1: the output is
+    IFS= read -rd '' -t "$BASE_DIGEST_SECONDS" answer < <(
+      docker version --format '{{.Server.Version}}' 2>&1 \
+        && docker buildx imagetools inspect "$BASE_IMAGE" --format '{{.Manifest.Digest}}' 2>&1
+    ) || (($? <= 128)) || answer="no answer within $BASE_DIGEST_SECONDS s" # more: the time is over; 1: the output is
     answer=${answer%$'\n'}
     answer=${answer##*$'\n'}
   fi
@@ -46,15 +37,8 @@ ask_base_digest() {
   [[ $answer =~ ^sha256:[0-9a-f]{64}$ ]]
 }
 
-# newest_tag INPUTS: of the images that were built from these inputs, whatever their base was.
-newest_tag() {
-  aws_or_nothing ecr describe-images --repository-name "$APP_NAME" | jq -r --arg inputs "$1" '
-    [.imageDetails[]? | {at: .imagePushedAt, tag: (.imageTags // [])[] | select(startswith($inputs))}]
-    | sort_by(.at) | last | .tag // empty'
-}
-
 # A base with a new digest makes another tag, so that the image is built again. If the digest cannot be looked up, the
-# image that is there stays.
+# newest image stays that was built from these inputs, whatever its base was.
 ask_image_tag() {
   local inputs base found
   inputs=$(fact image_inputs)
@@ -62,7 +46,9 @@ ask_image_tag() {
     base=${base#sha256:}
     printf '%s-%s\n' "$inputs" "${base:0:12}"
   else
-    found=$(newest_tag "$inputs")
+    found=$(aws_or_nothing ecr describe-images --repository-name "$APP_NAME" | jq -r --arg inputs "$inputs" '
+      [.imageDetails[]? | {at: .imagePushedAt, tag: (.imageTags // [])[] | select(startswith($inputs))}]
+      | sort_by(.at) | last | .tag // empty')
     printf '%s\n' "${found:-$inputs}"
   fi
 }
@@ -98,23 +84,20 @@ ask_image() {
     | jq -r "$(jq_epoch)"'.imageDetails[] | "\(.imageDigest) \(.imagePushedAt | epoch | if . then floor else "" end)"'
 }
 
-check_docker() {
-  local version
+# What builds it, if it is not there. Buildx 0.10 is the first that can leave out attestations.
+check_image() {
+  local image version
+  [[ -z $IMAGE_URI ]] || return 0
+  image=$(fact image)
+  [[ -z $image ]] || return 0
   version=$(docker buildx version 2>&1) || version="not found"
   if [[ ! $version =~ [\ v]([0-9]+\.[0-9.]+) ]]; then # "v0.13.1", Debian says "0.13.1+ds1"
     problem "docker buildx ($version) is needed to build the image: install Docker with buildx, or set IMAGE_URI"
-  elif ! is_at_least "${BASH_REMATCH[1]}" "$OLDEST_BUILDX"; then
-    problem "docker buildx ${BASH_REMATCH[1]} is too old: install $OLDEST_BUILDX or newer, or set IMAGE_URI"
+  elif ! is_at_least "${BASH_REMATCH[1]}" 0.10.0; then
+    problem "docker buildx ${BASH_REMATCH[1]} is too old: install 0.10.0 or newer, or set IMAGE_URI"
   elif ! version=$(docker version --format '{{.Server.Version}}' 2>&1); then
     problem "no Docker engine answers (${version##*$'\n'}): start it, or set IMAGE_URI"
   fi
-}
-
-check_image() {
-  local image
-  [[ -z $IMAGE_URI ]] || return 0
-  image=$(fact image)
-  [[ -n $image ]] || check_docker
 }
 
 ask_repository() { aws_or_nothing ecr describe-repositories --repository-names "$APP_NAME"; }
@@ -147,11 +130,11 @@ ensure_repository() {
   finish
 }
 
-# --load and push instead of --push: the engine, not the builder, then talks to the registry, and knows which are plain
-# HTTP. Attestations would leave manifests in the repository that its lifecycle policy cannot expire.
-# build_image IMAGE
-build_image() {
-  local flags base digest platform=linux/arm64
+# push_image IMAGE: builds it as well. --load and push instead of --push: the engine, not the builder, then talks to the
+# registry, and knows which are plain HTTP. Attestations would leave manifests in the repository that its lifecycle policy
+# cannot expire. The repository refuses a tag that another deployment pushed in the meantime: it stands for the same image.
+push_image() {
+  local flags base digest password image platform=linux/arm64
   [[ $TASK_ARCH == ARM64 ]] || platform=linux/amd64
   base=${BASE_IMAGE%%@*}
   if digest=$(fact_or_reason base_digest); then
@@ -163,41 +146,27 @@ build_image() {
   docker buildx build --load --provenance=false --sbom=false --platform "$platform" --tag "$1" \
     --build-arg "BASE_IMAGE=$base" \
     ${flags[@]+"${flags[@]}"} "$PROJECT_DIR" >&2
-}
-
-# push_image IMAGE
-push_image() {
-  local password
-  build_image "$1"
   password=$(aws_or_die ecr get-login-password --output text)
   docker login --username AWS --password-stdin "$(image_registry)" <<<"$password" >&2
-  docker push "$1" >&2 || is_there_now "$1"
-}
-
-# The repository refuses a tag that another deployment pushed in the meantime: it stands for the same image.
-is_there_now() {
-  local image
-  image=$(ask_image)
-  [[ -n $image ]] || die "image $1: docker push failed, see above"
+  if ! docker push "$1" >&2; then
+    image=$(ask_image)
+    [[ -n $image ]] || die "image $1: docker push failed, see above"
+  fi
 }
 
 # Security fixes reach the workers with a newer base. A pinned one, or one that nobody renews, has none.
-tell_of_old_image() {
-  local digest pushed days
-  read -r digest pushed <<<"$1"
-  [[ -n $pushed ]] || return 0
-  days=$((($(now) - pushed) / 86400))
-  ((days <= OLD_IMAGE_DAYS)) || note "the image $digest is $days days old: set BASE_IMAGE to a newer one"
-}
-
 ensure_image() {
-  local name found
+  local name found digest pushed days
   [[ -z $IMAGE_URI ]] || return 0
   name=$(worker_image)
   begin image "$name"
   found=$(fact image)
   [[ -n $found ]] || create push_image "$name"
-  tell_of_old_image "$found"
+  read -r digest pushed <<<"$found"
+  if [[ -n $pushed ]]; then
+    days=$((($(now) - pushed) / 86400))
+    ((days <= 90)) || note "the image $digest is $days days old: set BASE_IMAGE to a newer one"
+  fi
   finish
 }
 

@@ -1,4 +1,4 @@
-# What lib/resources/lifecycle.sh asks of a lifecycle: {Rules: [...]}, or null where there is none.
+# What lib/resources/destination.sh asks of a lifecycle: {Rules: [...]}, or null where there is none.
 # $keep: id of the first rule of KEEP_DAYS; $abort: the rule that aborts uploads, as we make it; $rules: rules of
 # KEEP_DAYS, and what they are compared with or put into is the input.
 

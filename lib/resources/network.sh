@@ -3,8 +3,6 @@
 
 # --- subnets --------------------------------------------------------------------------------------------------------
 
-readonly NO_ARM64_ZONES='["use1-az3"]' # Amazon ECS Developer Guide, "64-bit ARM workloads": no Fargate there
-
 # Prints what AWS says of the subnets that may be chosen from; fails and prints why there are none.
 ask_subnets() {
   local id ids vpc
@@ -22,12 +20,12 @@ ask_subnets() {
   fi
 }
 
-# Prints those that a task can run in as a JSON list.
+# Prints those that a task can run in as a JSON list: in one zone, Fargate has no ARM64 (Amazon ECS Developer Guide,
+# "64-bit ARM workloads").
 usable_subnets() {
-  fact subnets "$SUBNETS" | jq -c --argjson zones "$NO_ARM64_ZONES" --arg arch "$TASK_ARCH" \
-    --arg chosen "$SUBNETS" '[.Subnets[]
-      | select($chosen != "" or .MapPublicIpOnLaunch)
-      | select($arch != "ARM64" or ([.AvailabilityZoneId] | inside($zones) | not))]'
+  fact subnets "$SUBNETS" | jq -c --arg arch "$TASK_ARCH" --arg chosen "$SUBNETS" '[.Subnets[]
+    | select($chosen != "" or .MapPublicIpOnLaunch)
+    | select($arch != "ARM64" or .AvailabilityZoneId != "use1-az3")]'
 }
 
 # Prints the IDs of the subnets for tasks, separated by commas: ECS takes 16.
@@ -58,15 +56,8 @@ ask_group_of_tasks() {
     --filters "Name=vpc-id,Values=$vpc" "Name=group-name,Values=$SECURITY_GROUP_NAME" | jq -c '.SecurityGroups[0] // empty'
 }
 
-# Prints its id, or nothing.
+# Prints its id, or nothing; a dry run knows none of a group that it would make.
 ask_security_group() { fact group_of_tasks | jq -r .GroupId; }
-
-# Prints its id; a dry run knows none of a group that it would make.
-security_group_id() {
-  local id
-  id=$(fact security_group)
-  printf '%s\n' "${id:-sg-made-later}"
-}
 
 create_security_group() {
   local vpc
@@ -75,16 +66,6 @@ create_security_group() {
     --description "Workers of $APP_NAME: no way in" \
     --tag-specifications "$(tag_specifications security-group)" \
     | jq -r .GroupId | keep security_group
-}
-
-# Prints what somebody added to the rules of a new group, which lets nothing in and everything out, on one line.
-added_rules() {
-  jq -r 'def who: [.IpRanges[]?.CidrIp, .Ipv6Ranges[]?.CidrIpv6, .PrefixListIds[]?.PrefixListId,
-      .UserIdGroupPairs[]?.GroupId] | join(" ");
-    def ports: if .FromPort == null then "" elif .FromPort == .ToPort then " \(.FromPort)" else " \(.FromPort)-\(.ToPort)" end;
-    def shown: "\(if .IpProtocol == "-1" then "everything" else .IpProtocol end)\(ports)";
-    [(.IpPermissions[]? | "\(shown) from \(who)"),
-     (.IpPermissionsEgress[]? | select(.IpProtocol != "-1" or who != "0.0.0.0/0") | "\(shown) to \(who)")] | join(", ")'
 }
 
 # A new security group lets nothing in and everything out, which is what a worker needs. Without a way out, no task
@@ -100,7 +81,13 @@ ensure_security_group() {
     change "way out" aws_or_die ec2 authorize-security-group-egress --group-id "$id" \
       --ip-permissions '[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]'
   fi
-  added=$(added_rules <<<"$group")
+  added=$(jq -r 'def who: [.IpRanges[]?.CidrIp, .Ipv6Ranges[]?.CidrIpv6, .PrefixListIds[]?.PrefixListId,
+      .UserIdGroupPairs[]?.GroupId] | join(" ");
+    def ports: if .FromPort == null then "" elif .FromPort == .ToPort then " \(.FromPort)" else " \(.FromPort)-\(.ToPort)" end;
+    def shown: "\(if .IpProtocol == "-1" then "everything" else .IpProtocol end)\(ports)";
+    [(.IpPermissions[]? | "\(shown) from \(who)"),
+     (.IpPermissionsEgress[]? | select(.IpProtocol != "-1" or who != "0.0.0.0/0") | "\(shown) to \(who)")] | join(", ")' \
+    <<<"$group")
   [[ -z $added ]] || note "left to you, because somebody added it: $added"
   finish
 }
@@ -147,28 +134,14 @@ ask_vpc_endpoints() {
   aws_or_die ec2 describe-vpc-endpoints --filters "Name=vpc-id,Values=$vpc"
 }
 
-# find_endpoints SERVICE: the gateway endpoints for it in the VPC, no matter who made them, as a JSON list.
-find_endpoints() {
-  fact vpc_endpoints \
-    | jq -c --arg service "$1" '[.VpcEndpoints[]
-      | select(.ServiceName == $service and .VpcEndpointType == "Gateway")
-      | select(.State | ascii_downcase | IN("available", "pending"))]'
-}
-
-# create_endpoint SERVICE ROUTE_TABLE...
-create_endpoint() {
-  local vpc
-  vpc=$(task_vpc)
-  aws_or_die ec2 create-vpc-endpoint --vpc-endpoint-type Gateway --vpc-id "$vpc" --service-name "$1" \
-    --route-table-ids "${@:2}" --tag-specifications "$(tag_specifications vpc-endpoint)"
-}
-
 # ensure_vpc_endpoint SERVICE: a route table takes one endpoint per service, so tables that have one already, no matter
 # whose, are left as they are.
 ensure_vpc_endpoint() {
-  local service=com.amazonaws.$REGION.$1 endpoints tables missing ours
+  local service=com.amazonaws.$REGION.$1 endpoints tables missing ours vpc
   begin "gateway endpoint" "$service"
-  endpoints=$(find_endpoints "$service")
+  endpoints=$(fact vpc_endpoints | jq -c --arg service "$service" '[.VpcEndpoints[]
+    | select(.ServiceName == $service and .VpcEndpointType == "Gateway")
+    | select(.State | ascii_downcase | IN("available", "pending"))]')
   tables=$(task_route_tables)
   missing=$(printf '%s\n' "$tables" "$endpoints" | jq -rs '.[0] - [.[1][].RouteTableIds[]] | join(" ")')
   read -ra missing <<<"$missing"
@@ -182,7 +155,9 @@ ensure_vpc_endpoint() {
     change_from '[]' "$(printf '%s\n' "${missing[@]}" | jq -Rn '[inputs]')" "route tables" \
       aws_or_die ec2 modify-vpc-endpoint --vpc-endpoint-id "$ours" --add-route-table-ids "${missing[@]}"
   else
-    create create_endpoint "$service" "${missing[@]}"
+    vpc=$(task_vpc)
+    create aws_or_die ec2 create-vpc-endpoint --vpc-endpoint-type Gateway --vpc-id "$vpc" --service-name "$service" \
+      --route-table-ids "${missing[@]}" --tag-specifications "$(tag_specifications vpc-endpoint)"
   fi
   finish
 }

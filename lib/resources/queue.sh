@@ -40,18 +40,14 @@ admits() {
   [[ $policy == *'"Sid":"'"$1"'"'* ]]
 }
 
-# Prints who sends with this EVENT_SOURCE, and who did before: until the end of the run both may.
-queue_senders() {
-  local sender senders=("${EVENT_SENDERS[$EVENT_SOURCE]}")
-  for sender in "${EVENT_SENDERS[@]}"; do
-    if admits "$sender"; then senders+=("$sender"); fi
-  done
-  printf '%s\n' "${senders[*]}"
-}
-
+# Who sends with this EVENT_SOURCE, and who did before: until the end of the run both may.
 queue_attributes() {
+  local sender senders=${EVENT_SENDERS[$EVENT_SOURCE]}
+  for sender in "${EVENT_SENDERS[@]}"; do
+    if admits "$sender"; then senders+=" $sender"; fi
+  done
   jq -n --argjson base "$(dlq_attributes)" --arg visibility "$VISIBILITY_TIMEOUT" \
-    --arg policy "$(queue_policy "$(queue_senders)")" --arg dlq "$DLQ_ARN" --arg receives "$MAX_RECEIVES" '$base + {
+    --arg policy "$(queue_policy "$senders")" --arg dlq "$DLQ_ARN" --arg receives "$MAX_RECEIVES" '$base + {
       VisibilityTimeout: $visibility, Policy: $policy,
       RedrivePolicy: ({deadLetterTargetArn: $dlq, maxReceiveCount: $receives | tonumber} | tojson)}'
 }
@@ -86,19 +82,15 @@ existing_queue_url() {
   printf '%s\n' "$url"
 }
 
-# Prints the bucket of each notification, and of the event rule, that the queue takes events of.
-previous_sources() {
-  local policy
-  policy=$(fact queue_policy)
-  jq -r --arg sender "${EVENT_SENDERS[sqs]}" '.Statement[]? | select(.Sid == $sender)
-    | .Condition.ArnLike["aws:SourceArn"] | strings | split(":")[-1]' <<<"${policy:-null}"
-  if admits "${EVENT_SENDERS[eventbridge]}"; then event_rule_source; fi
-}
-
 # The queue of an earlier run with another SRC_BUCKET, whose notification or event rule nobody would remove.
 check_previous_source() {
-  local buckets bucket
-  buckets=$(previous_sources)
+  local policy buckets bucket
+  policy=$(fact queue_policy)
+  buckets=$(
+    jq -r --arg sender "${EVENT_SENDERS[sqs]}" '.Statement[]? | select(.Sid == $sender)
+      | .Condition.ArnLike["aws:SourceArn"] | strings | split(":")[-1]' <<<"${policy:-null}"
+    if admits "${EVENT_SENDERS[eventbridge]}"; then event_rule_source; fi
+  )
   while read -r bucket; do
     [[ -z $bucket || $bucket == "$SRC_BUCKET" ]] || problem "SRC_BUCKET=$SRC_BUCKET, but the queue $QUEUE_NAME gets" \
       "the events of $bucket: to stop syncing that one, run cleanup.sh with SRC_BUCKET=$bucket first; or set another" \
@@ -119,15 +111,9 @@ ask_queue_attributes() {
   [[ -z $url ]] || aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names All
 }
 
-# with_what_somebody_set ATTRIBUTES: reads those that a queue has; adds what takes back two that somebody may have set. The
-# size of an event of EventBridge is at most 256 KiB, which was SQS's limit when older queues were made.
-with_what_somebody_set() {
-  jq -c --argjson want "$1" '.Attributes | $want
-    + if (.KmsMasterKeyId // "") == "" then {} else {KmsMasterKeyId: ""} end
-    + if (.MaximumMessageSize // "262144" | tonumber) >= 262144 then {} else {MaximumMessageSize: "262144"} end'
-}
-
-# ensure_queue NAME: a queue that was deleted a moment ago may still have a URL, but no attributes.
+# ensure_queue NAME: a queue that was deleted a moment ago may still have a URL, but no attributes. Two that somebody may
+# have set are taken back. The size of an event of EventBridge is at most 256 KiB, which was SQS's limit when older queues
+# were made.
 ensure_queue() {
   local url have want attributes
   if [[ $1 == "$DLQ_NAME" ]]; then
@@ -142,18 +128,14 @@ ensure_queue() {
   if [[ -z $have ]]; then
     create create_queue "$1" "$attributes"
   else
-    want=$(with_what_somebody_set "$attributes" <<<"$have")
+    want=$(jq -c --argjson want "$attributes" '.Attributes | $want
+      + if (.KmsMasterKeyId // "") == "" then {} else {KmsMasterKeyId: ""} end
+      + if (.MaximumMessageSize // "262144" | tonumber) >= 262144 then {} else {MaximumMessageSize: "262144"} end' \
+      <<<"$have")
     change_members "$(parsed_attributes "$want")" "$(parsed_attributes "$have")" \
       aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$want"
   fi
   finish
-}
-
-# count_messages URL
-count_messages() {
-  aws_or_nothing sqs get-queue-attributes --queue-url "$1" --attribute-names All | jq -r '.Attributes
-    | [.ApproximateNumberOfMessages, .ApproximateNumberOfMessagesNotVisible, .ApproximateNumberOfMessagesDelayed]
-    | map(tonumber) | add | "(\(.) messages)"'
 }
 
 list_queue() {
@@ -161,7 +143,9 @@ list_queue() {
   for name in "$QUEUE_NAME" "$DLQ_NAME"; do
     url=$(fact queue_url "$name")
     [[ -n $url ]] || continue
-    count=$(count_messages "$url")
+    count=$(aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names All | jq -r '.Attributes
+      | [.ApproximateNumberOfMessages, .ApproximateNumberOfMessagesNotVisible, .ApproximateNumberOfMessagesDelayed]
+      | map(tonumber) | add | "(\(.) messages)"')
     aws_or_nothing sqs list-queue-tags --queue-url "$url" | jq '.Tags // {}' | ours "$name $count"
   done
 }

@@ -1,15 +1,8 @@
 # shellcheck shell=bash
 # The roles of the starter, of the worker, and of ECS for starting it.
 
-# Refusals that pass by themselves only if this run made the role: for an older role, the same error is final.
-TRANSIENT_WHILE+=(
-  'is_about_new_role|ecs register-task-definition|AccessDenied.*iam:PassRole|the new role cannot be passed to ECS yet, or you may not pass it'
-  'is_about_new_role|lambda create-function|AccessDenied.*iam:PassRole|the new role cannot be passed to Lambda yet, or you may not pass it'
-  'is_about_new_role|lambda create-function|invalid for CreateGrant.*not refer to a valid principal|KMS does not see the new role yet'
-)
-ADVICE+=('iam:PassRole|grant yourself iam:PassRole for that role')
-
-# Whether the error names a role that this run made; one that names no role is about the starter's.
+# Whether the error names a role that this run made, so that it may pass by itself: for an older role, the same error is
+# final. One that names no role is about the starter's.
 is_about_new_role() {
   local role
   for role in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
@@ -31,7 +24,7 @@ ask_role_policy() {
 
 # Role names are the account's, all other names are the Region's.
 check_roles() {
-  local name role
+  local name role path answer
   for name in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
     role=$(fact role "$name")
     [[ -z $role ]] || jq -e --arg app "$APP_NAME" --arg region "$REGION" \
@@ -39,26 +32,16 @@ check_roles() {
       || problem "APP_NAME=$APP_NAME: its role $name belongs to someone else or to another Region (it does not have" \
         "the tags app=$APP_NAME region=$REGION), and all Regions share role names: set another APP_NAME"
   done
-  check_role_path
-  check_boundary
-}
-
-# A role's path is a part of its ARN, and no call changes it (IAM API reference, UpdateRole).
-check_role_path() {
-  local name role path
+  # A role's path is a part of its ARN, and no call changes it (IAM API reference, UpdateRole).
   for name in "$STARTER_ROLE" "$TASK_ROLE" "$EXEC_ROLE"; do
     role=$(fact role "$name")
     path=$(jq -r '.Role.Path' <<<"${role:-null}")
     [[ $path != null && $path != "$ROLE_PATH" ]] || continue
     problem "ROLE_PATH=$ROLE_PATH: the role $name is under $path, and IAM cannot move a role: set ROLE_PATH=$path, or" \
       "run ./cleanup.sh first, which also removes the messages that are still queued"
-    return
+    break
   done
-}
-
-# Without iam:GetPolicy nothing is known, and AWS says it when the first role is made.
-check_boundary() {
-  local answer
+  # Without iam:GetPolicy nothing is known, and AWS says it when the first role is made.
   [[ -n $ROLE_BOUNDARY_ARN ]] || return 0
   answer=$(aws_or_error iam get-policy --policy-arn "$ROLE_BOUNDARY_ARN") || [[ $answer != *NoSuchEntity* ]] \
     || problem "ROLE_BOUNDARY_ARN=$ROLE_BOUNDARY_ARN: $answer"
@@ -168,13 +151,8 @@ create_role() {
     --tags "$(fact tags upper region "$REGION")"
 }
 
-# has_boundary ROLE: whether it has the one that it is to have. Without the setting, one that somebody gave it stays.
-has_boundary() {
-  [[ -z $ROLE_BOUNDARY_ARN ]] || jq -e --arg boundary "$ROLE_BOUNDARY_ARN" \
-    '.Role.PermissionsBoundary.PermissionsBoundaryArn == $boundary' <<<"$1" >/dev/null
-}
-
-# ensure_role NAME: the boundary comes first, as an account with rules may let nobody change a role without.
+# ensure_role NAME: the boundary comes first, because an account with rules may let nobody change a role without. If
+# ROLE_BOUNDARY_ARN is empty, one that somebody gave the role stays.
 ensure_role() {
   local role want_trust want trust policy=""
   begin role "$1"
@@ -190,8 +168,11 @@ ensure_role() {
   if [[ -z $role ]]; then
     create create_role "$1" "$want_trust"
   else
-    has_boundary "$role" || change boundary aws_or_die iam put-role-permissions-boundary --role-name "$1" \
-      --permissions-boundary "$ROLE_BOUNDARY_ARN"
+    [[ -z $ROLE_BOUNDARY_ARN ]] \
+      || jq -e --arg boundary "$ROLE_BOUNDARY_ARN" '.Role.PermissionsBoundary.PermissionsBoundaryArn == $boundary' \
+        <<<"$role" >/dev/null \
+      || change boundary aws_or_die iam put-role-permissions-boundary --role-name "$1" \
+        --permissions-boundary "$ROLE_BOUNDARY_ARN"
     trust=$(jq -c .Role.AssumeRolePolicyDocument <<<"$role")
     same_json "$want_trust" "$trust" || change_from "$trust" "$want_trust" trust \
       aws_or_die iam update-assume-role-policy --role-name "$1" --policy-document "$want_trust"

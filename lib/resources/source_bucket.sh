@@ -51,15 +51,9 @@ other_notifications() {
   jq --arg queue "$QUEUE_ARN" '.QueueConfigurations = [.QueueConfigurations[]? | select(.QueueArn != $queue)]' <<<"$1"
 }
 
-# changed_notifications WANT HAVE: prints what differs.
-changed_notifications() {
-  printf '%s\n' "$1" "$2" | jq -rs 'map(length) | if .[0] == .[1] then "events or filter"
-    else "\(.[0]) prefix\(if .[0] == 1 then "" else "es" end), not \(.[1])" end'
-}
-
 # The call replaces the bucket's whole configuration, so ours are put among those that are there.
 ensure_notification() {
-  local have ours want merged before after
+  local have ours want merged before after what
   if [[ $EVENT_SOURCE == eventbridge ]]; then
     end_notification
     return
@@ -74,8 +68,11 @@ ensure_notification() {
   else
     before=$(comparable_notifications "$ours")
     after=$(comparable_notifications "$want")
-    same_json "$after" "$before" \
-      || change_from "$before" "$after" "$(changed_notifications "$want" "$ours")" put_notifications "$merged"
+    if ! same_json "$after" "$before"; then
+      what=$(printf '%s\n' "$want" "$ours" | jq -rs 'map(length) | if .[0] == .[1] then "events or filter"
+        else "\(.[0]) prefix\(if .[0] == 1 then "" else "es" end), not \(.[1])" end')
+      change_from "$before" "$after" "$what" put_notifications "$merged"
+    fi
   fi
   finish
 }
@@ -94,8 +91,6 @@ remove_notification() {
 }
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-
-readonly MOST_NOTIFICATIONS=100 # of a bucket (S3 User Guide, "Enabling and configuring event notifications")
 
 ask_source_location() {
   aws_or_error s3api get-bucket-location --bucket "$SRC_BUCKET" --expected-bucket-owner "$SRC_BUCKET_OWNER"
@@ -117,11 +112,13 @@ check_source_bucket() {
   check_notifications
 }
 
-# Two notifications for the same event may not cover the same key (S3 User Guide, "Configuring event notifications
-# using object key name filtering"); S3 would refuse ours as the last step. Others may have written their prefix as it
-# is or encoded: both are compared in the encoded form. In jq 1.6, @uri leaves five characters as they are.
-overlapping_notifications() {
-  jq -r --argjson ours "$(fact our_notifications)" --arg queue "$QUEUE_ARN" '
+# check_overlaps HAVE OURS: two notifications for the same event may not cover the same key (S3 User Guide, "Configuring
+# event notifications using object key name filtering"); S3 would refuse ours as the last step. Others may have written
+# their prefix as it is or encoded: both are compared in the encoded form. In jq 1.6, @uri leaves five
+# characters as they are.
+check_overlaps() {
+  local found overlap
+  found=$(jq -r --argjson ours "$2" --arg queue "$QUEUE_ARN" '
     def filters($name): [.Filter.Key.FilterRules[]? | select(.Name | ascii_downcase == $name).Value][0] // "";
     def url_encoded:
       @uri | gsub("(?<sign>[!*\u0027()])"; {"!": "%21", "*": "%2A", "\u0027": "%27", "(": "%28", ")": "%29"}[.sign]);
@@ -134,28 +131,7 @@ overlapping_notifications() {
     | map(select((.QueueArn == $queue or (.Id | IN($ours[].Id))) | not) | select(. as $their
       | any($ours[]; meet($their | filters("prefix") | encoded; filters("prefix") | encoded)
         and any($their.Events[] as $one | .Events[] as $two | same_event($one; $two); .))))[]
-    | "\(.Id) (\(.Events | join(", ")), prefix \"\(filters("prefix"))\")"' <<<"$1"
-}
-
-# Prints "ID<tab>QUEUE" of each notification that has a name of ours, if the queue is not ours.
-foreign_queues() {
-  jq -r --argjson ours "$(fact our_notifications)" '.QueueConfigurations[]?
-    | select((.Id | IN($ours[].Id)) and .QueueArn != $ours[0].QueueArn) | "\(.Id)\t\(.QueueArn)"' <<<"$1"
-}
-
-check_names_of_notifications() {
-  local found id queue
-  found=$(foreign_queues "$1")
-  while IFS=$'\t' read -r id queue; do
-    [[ -z $id ]] || problem "APP_NAME=$APP_NAME: SRC_BUCKET=$SRC_BUCKET has a notification of" \
-      "$(if [[ $id == "$NOTIFICATION_ID" ]]; then printf 'this name'; else printf 'the name %s' "$id"; fi) already, to" \
-      "the queue $queue of another deployment: set another APP_NAME"
-  done <<<"$found"
-}
-
-check_overlaps() {
-  local found overlap
-  found=$(overlapping_notifications "$1")
+    | "\(.Id) (\(.Events | join(", ")), prefix \"\(filters("prefix"))\")"' <<<"$1")
   while read -r overlap; do
     [[ -z $overlap ]] || problem "SRC_BUCKET=$SRC_BUCKET has the notification $overlap, and S3 allows only one per" \
       "event and key: set EVENT_SOURCE=eventbridge, or PREFIX_FILTER to keys it does not cover, or let it publish to" \
@@ -163,14 +139,16 @@ check_overlaps() {
   done <<<"$found"
 }
 
-check_number_of_notifications() {
-  local ours others
-  ours=$(fact our_notifications | jq length)
-  others=$(other_notifications "$1" | jq '[.QueueConfigurations, .TopicConfigurations, .LambdaFunctionConfigurations
-    | length] | add')
-  ((ours + others <= MOST_NOTIFICATIONS)) || problem "SRC_BUCKET=$SRC_BUCKET has $others notifications of others, and S3" \
-    "allows $MOST_NOTIFICATIONS for a bucket: for PREFIX_FILTER=$PREFIX_FILTER it would have $ours more: set" \
-    "EVENT_SOURCE=eventbridge, or fewer prefixes"
+# check_names_of_notifications HAVE OURS: whether one has a name of ours, and the queue is not ours.
+check_names_of_notifications() {
+  local found id queue
+  found=$(jq -r --argjson ours "$2" '.QueueConfigurations[]?
+    | select((.Id | IN($ours[].Id)) and .QueueArn != $ours[0].QueueArn) | "\(.Id)\t\(.QueueArn)"' <<<"$1")
+  while IFS=$'\t' read -r id queue; do
+    [[ -z $id ]] || problem "APP_NAME=$APP_NAME: SRC_BUCKET=$SRC_BUCKET has a notification of" \
+      "$(if [[ $id == "$NOTIFICATION_ID" ]]; then printf 'this name'; else printf 'the name %s' "$id"; fi) already, to" \
+      "the queue $queue of another deployment: set another APP_NAME"
+  done <<<"$found"
 }
 
 # A step that puts a new configuration asks again.
@@ -179,15 +157,22 @@ ask_notifications() {
     --expected-bucket-owner "$SRC_BUCKET_OWNER"
 }
 
+# A bucket can have 100 of them (S3 User Guide, "Enabling and configuring event notifications").
 check_notifications() {
-  local have
+  local have ours others
   if ! have=$(fact_or_reason notifications); then
     problem "SRC_BUCKET=$SRC_BUCKET: $have"
     return
   fi
   have=${have:-"{}"}
   [[ $EVENT_SOURCE != eventbridge ]] || return 0 # S3 may send an event to both
-  check_names_of_notifications "$have"
-  check_overlaps "$have"
-  check_number_of_notifications "$have"
+  ours=$(fact our_notifications)
+  check_names_of_notifications "$have" "$ours"
+  check_overlaps "$have" "$ours"
+  ours=$(jq length <<<"$ours")
+  others=$(other_notifications "$have" | jq '[.QueueConfigurations, .TopicConfigurations, .LambdaFunctionConfigurations
+    | length] | add')
+  ((ours + others <= 100)) || problem "SRC_BUCKET=$SRC_BUCKET has $others notifications of others, and S3 allows 100 for" \
+    "a bucket: for PREFIX_FILTER=$PREFIX_FILTER it would have $ours more: set EVENT_SOURCE=eventbridge, or fewer" \
+    "prefixes"
 }

@@ -62,32 +62,27 @@ tag_all() {
   aws_if_allowed lambda tag-resource --resource "$STARTER_ARN" --tags "${tags[map]}"
 }
 
-# Reads the tags of the function, as lambda list-tags prints them; prints what differs from the wanted ones.
-missing_tags() {
-  local given
-  given=$(given_tags)
-  jq -r --argjson given "$given" --arg version "$VERSION" '.Tags // {} | . as $have
-    | [(.version // "1.0.0") | select(. != $version) | "was \(.)"]
-      + [$given[] | select($have[.key] != .value) | "\(.key)=\(.value)"] | join(", ")'
-}
-
+# The tags of the function, as lambda list-tags prints them, stand for those of all.
 ensure_version_tag() {
-  local tags missing
+  local tags given missing
   begin tag "version=$VERSION"
   if was_created function "$STARTER_NAME"; then
-    CREATED=true
+    ACTION=create
     finish
     return
   fi
   tags=$(latest starter_tags)
-  missing=$(missing_tags <<<"$tags")
+  given=$(given_tags)
+  missing=$(jq -r --argjson given "$given" --arg version "$VERSION" '.Tags // {} | . as $have
+    | [(.version // "1.0.0") | select(. != $version) | "was \(.)"]
+      + [$given[] | select($have[.key] != .value) | "\(.key)=\(.value)"] | join(", ")' <<<"$tags")
   if [[ -n $missing ]]; then
     [[ $DRY_RUN == false ]] || VALUES+=("$(differences "$(fact tags map)" "$(jq -c .Tags <<<"$tags")" false)")
     change "$missing" tag_all
   fi
   if was_denied; then
     leave "$RESOURCE, which ./sync.sh status needs to show what is deployed. $(denial)"
-    CHANGES=()
+    ACTION=none CHANGES=()
     finish "left to you, see the end"
   else
     finish

@@ -125,9 +125,9 @@ verb_reconcile() {
   start_verb
   need_starter
   if [[ -n $removes && " ${arguments[*]} " != *" --dry-run "* ]]; then
-    refuse_if_paused "nothing is removed before"
+    if_paused die "nothing is removed before"
   else
-    say_if_paused "differences are put on the queue, and copied after"
+    if_paused say "differences are put on the queue, and copied after"
   fi
   refuse_second
   # Until the report is whole, who reads it must not take it for that.

@@ -49,7 +49,7 @@ act_on_messages() {
   case "$1" in
     list) printf 'nothing was moved; when the reasons are fixed: ./sync.sh%s redrive\n' "$VIA" ;;
     move)
-      say_if_paused "no worker runs before"
+      if_paused say "no worker runs before"
       moved=$(move_back "$DLQ_ARN" "$QUEUE_ARN") # a failure inside of an argument would not end the run
       printf '%s moved back to the queue, for the next worker to retry\n' "$(counted "$moved" message)"
       ;;

@@ -59,7 +59,7 @@ need_deployment() {
     ask_ahead starter "queue_url $QUEUE_NAME" task_definition "rule $EVENT_RULE_NAME"
   need_starter
   [[ $1 != bench ]] || need_pausable
-  refuse_if_paused "nothing was uploaded, because nothing would arrive before"
+  if_paused die "nothing was uploaded, because nothing would arrive before"
   existing_queue_url "$QUEUE_NAME" >/dev/null
   fact task_definition >"$VERIFY_DIR/definition"
   need_deployed SRC_BUCKET DST_BUCKET PREFIX_FILTER

@@ -73,7 +73,7 @@ begin_wait() {
   WAIT_STATUS=""
   trap end_wait EXIT
   need_starter
-  refuse_if_paused "nothing would arrive before"
+  if_paused die "nothing would arrive before"
   start_own_task "$APP_NAME-wait" wait "$@"
   say "task $OWN_TASK waits until s3://$DST_BUCKET has everything that s3://$SRC_BUCKET has; it starts in about a" \
     "minute (the image's own command wait starts at once); its log:"

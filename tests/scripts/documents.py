@@ -66,9 +66,9 @@ several() {
   for step in "$@"; do run_step "$step"; done
 }
 steps_like() {
-  local one
-  list_steps
-  for one in "${STEPS[@]}"; do
+  local one steps
+  mapfile -t steps < <(list_steps)
+  for one in "${steps[@]}"; do
     [[ $one != ensure_@($1) ]] || run_step "$one"
   done
 }

@@ -140,7 +140,7 @@ def asked_facts(files: dict[str, str]) -> Iterator[str]:
 
 
 def questions(files: dict[str, str]) -> str:
-    return " ".join(re.findall(r"QUESTIONS\+?=\((.*?)\)", code(files["deploy.sh"]), re.DOTALL))
+    return " ".join(re.findall(r"questions\+?=\((.*?)\)", code(files["deploy.sh"]), re.DOTALL))
 
 
 def log_patterns(files: dict[str, str]) -> Iterator[str]:
