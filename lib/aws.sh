@@ -144,12 +144,6 @@ aws_unless_gone() { patient_aws missing-is-fine "$@"; }
 
 aws_if_allowed() { patient_aws denied-is-fine "$@"; }
 
-# Whether AWS denied something of this resource.
-was_denied() { is_known denied "$RESOURCE"; }
-
-# What AWS said then.
-denial() { fact denied "$RESOURCE" | sed '/^$/d'; }
-
 aws_or_error() { patient_aws error-is-output "$@"; }
 
 # must_be_zero FILTER: reads the answer of a call that reports failures in its answer.

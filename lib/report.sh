@@ -5,10 +5,10 @@
 # --- facts ----------------------------------------------------------------------------------------------------------
 #
 # A call of the AWS CLI takes about a second, and a function in $(...) cannot set a variable, so answers that are needed
-# again are kept in files. A fact has a name and, if there are several of its kind, what it is about: "fact role NAME" prints what ask_role NAME
-# printed the first time in this run. What a run finds out by itself is kept in the same way:
+# again are kept in files. A fact has a name and, if there are several of its kind, what it is about: "fact role NAME"
+# prints what ask_role NAME printed the first time in this run. What a run finds out by itself is kept in the same way:
 #   created KIND NAME   this run made that resource, or would make it (create)
-#   denied RESOURCE     what AWS said when it denied a call that the run can do without (aws.sh)
+#   denied RESOURCE     what AWS said when it denied a call that the run can do without (aws_if_allowed)
 
 # fact_file NAME [OF...]
 fact_file() {
@@ -41,6 +41,12 @@ is_known() {
   file=$(fact_file "$@")
   [[ -e $file ]]
 }
+
+# Whether AWS denied something of this resource.
+was_denied() { is_known denied "$RESOURCE"; }
+
+# What AWS said then.
+denial() { fact denied "$RESOURCE" | sed '/^$/d'; }
 
 # fact NAME [OF...]: if it has to be asked for, and that fails, the run ends.
 fact() {

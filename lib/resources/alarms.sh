@@ -70,7 +70,10 @@ ask_alarms() {
 # alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS WHY-AND-CURE [MORE]: prints a row for ask_wanted_alarms: METRIC
 # with its namespace before the last slash, DIMENSION as NAME=VALUE or nothing, periods of five minutes; MORE, an object,
 # says what else it is to have.
-alarm() { join $'\x1f' "$@"; }
+alarm() {
+  local IFS=$'\x1f'
+  printf '%s\n' "$*"
+}
 
 # Prints those that this deployment is to have.
 list_alarm_rows() {

@@ -1,14 +1,19 @@
 # shellcheck shell=bash
 # The dashboard.
 
+# A widget is a line of fields, from which jq makes all of them.
+widget() {
+  local IFS=$'\x1f'
+  printf '%s\n' "$*"
+}
+
 # metric_widget X Y TITLE STATISTIC METRIC...: a metric is one word, NAMESPACE,NAME,DIMENSION,VALUE,LABEL, without
-# DIMENSION,VALUE if it has none, and with ,STATISTIC if that is another one. A widget is a line of fields, from which jq
-# makes all of them.
-metric_widget() { join $'\x1f' metric "$1" "$2" "$3" "$4" "${*:5}"; }
+# DIMENSION,VALUE if it has none, and with ,STATISTIC if that is another one.
+metric_widget() { widget metric "$1" "$2" "$3" "$4" "${*:5}"; }
 
 # log_widget X Y VIEW TITLE QUERY [GROUP...]: a Logs Insights query on what the workers wrote, and on what these log
 # groups have beside; a table is twice as wide.
-log_widget() { join $'\x1f' log "$1" "$2" "$4" "$3" "$5" "$WORKER_LOG_GROUP ${*:6}"; }
+log_widget() { widget log "$1" "$2" "$4" "$3" "$5" "$WORKER_LOG_GROUP ${*:6}"; }
 
 # For jq: the widgets of these lines.
 jq_widgets() {
