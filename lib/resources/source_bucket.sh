@@ -114,8 +114,8 @@ check_source_bucket() {
 
 # check_overlaps HAVE OURS: two notifications for the same event may not cover the same key (S3 User Guide, "Configuring
 # event notifications using object key name filtering"); S3 would refuse ours as the last step. Others may have written
-# their prefix as it is or encoded: both are compared in the encoded form. In jq 1.6, @uri leaves five
-# characters as they are.
+# their prefix as it is or encoded: both are compared in the encoded form. In jq 1.6, @uri leaves five characters as they
+# are.
 check_overlaps() {
   local found overlap
   found=$(jq -r --argjson ours "$2" --arg queue "$QUEUE_ARN" '
