@@ -7,7 +7,7 @@ writes them all: one layout for each picture, with labels for each language. The
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from itertools import pairwise
 from pathlib import Path
@@ -177,17 +177,18 @@ def label(arrow: Arrow, points: list[Point], language: int) -> Iterator[str]:
     yield from text((x - 8 if arrow.before else x + 8, top), lines, "end" if arrow.before else "start", kind)
 
 
+def svg(program: str, size: tuple[int, int], *definitions: str, parts: Iterable[str]) -> str:
+    """A picture on paper of that size, and which program made it."""
+    width, height = size
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
+    paper = f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="{CORNER}"/>'
+    made_by = f"<!-- Made by tests/docs/{program} -->"
+    return "\n".join([head, made_by, STYLE, *definitions, paper, *parts, "</svg>", ""])
+
+
 def draw(name: str, language: int) -> str:
-    """The picture's SVG."""
     boxes, arrows = PICTURES[name]
-    width, height = COLUMNS[-1] + WIDTH + MARGIN, ROWS[-1] + HEIGHT + ROWS[0]
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">',
-        "<!-- Made by tests/docs/architecture_picture.py -->",
-        STYLE,
-        HEADS,
-        f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="{CORNER}"/>',
-    ]
+    parts: list[str] = []
     for box in boxes.values():
         x, y = corner(box)
         parts.append(f'<rect class="{box.kind}" x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="{CORNER}"/>')
@@ -199,7 +200,8 @@ def draw(name: str, language: int) -> str:
         line = "L".join(f"{x:g} {y:g}" for x, y in points)
         parts.append(f'<path{kind} d="M{line}" marker-end="url(#head{head})"/>')
         parts += label(arrow, points, language)
-    return "\n".join([*parts, "</svg>", ""])
+    size = COLUMNS[-1] + WIDTH + MARGIN, ROWS[-1] + HEIGHT + ROWS[0]
+    return svg("architecture_picture.py", size, HEADS, parts=parts)
 
 
 def files() -> Iterator[tuple[Path, str]]:

@@ -11,13 +11,12 @@ import math
 from collections.abc import Iterator
 
 import cost
-from architecture_picture import CORNER, DOCS, LINE, STYLE, text
+from architecture_picture import DOCS, LINE, svg, text
 
 PICTURE = DOCS / "modes.svg"
 FILES, LOAD = (10, 100, 1_000, 10_000, 100_000), "100KB;spread"
 DOLLARS = (0.1, 1, 10, 100)
 LEFT, RIGHT, TOP, BOTTOM = 70, 610, 50, 330  # of the axes
-WIDTH, HEIGHT = 640, 480
 COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df")
 
 
@@ -53,10 +52,7 @@ def curves() -> Iterator[str]:
 
 
 def draw() -> str:
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}">'
-    paper = f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="{CORNER}"/>'
-    made_by = "<!-- Made by tests/docs/cost_picture.py -->"
-    return "\n".join([head, made_by, STYLE, paper, *axes(), *curves(), "</svg>", ""])
+    return svg("cost_picture.py", (640, 480), parts=[*axes(), *curves()])
 
 
 if __name__ == "__main__":
