@@ -4,7 +4,6 @@ import base64
 import string
 from collections.abc import Generator
 from email.header import decode_header, make_header
-from email.utils import parsedate_to_datetime
 
 from standin_store import GIB, MIB, S3, Answer, Bucket, Object, Request, S3Error
 
@@ -43,11 +42,17 @@ STORED_HEADERS += ("expires",)
 
 Steps = Generator[int, None, Answer]
 
+# Conditions that the stand-in does not know, and refuses; nor does it know any of a read.
+UNSENT = {"if-modified-since", "if-unmodified-since"}
+UNSENT |= {f"x-amz-copy-source-if-{name}" for name in ("none-match", "modified-since", "unmodified-since")}
 UNQUOTED = string.ascii_letters + string.digits + "!*+-/"  # in an encoded word
 
 
 def find_bucket(s3: S3, request: Request) -> Bucket:
     """The bucket of a request, after the checks that hold for every operation on one."""
+    unsent = UNSENT | {"if-match", "if-none-match"} if request.method in ("GET", "HEAD") else UNSENT
+    if unsent & request.headers.keys():
+        raise S3Error("NotImplemented", "The stand-in does not know this condition, because no worker sends it")
     bucket = s3.buckets.get(request.bucket)
     if bucket is None:
         raise S3Error("NoSuchBucket")
@@ -89,24 +94,11 @@ def matches_etag(condition: str, etag: str) -> bool:
     return condition == "*" or etag in [value.strip().strip('"') for value in condition.split(",")]
 
 
-def is_newer(found: Object, date: str) -> bool:
-    return found.modified > parsedate_to_datetime(date).timestamp()
-
-
-def check_conditions(headers: dict[str, str], found: Object, prefix: str = "") -> None:
-    """If-Match and its kin, on the object that is read; of a pair the ETag condition decides (S3 API reference,
-    HeadObject and CopyObject). Not modified is 304 for a read, and 412 for the source of a copy."""
-    unchanged = "PreconditionFailed" if prefix else "NotModified"
-    if condition := headers.get(prefix + "if-match"):
-        if not matches_etag(condition, found.etag):
-            raise S3Error("PreconditionFailed")
-    elif (date := headers.get(prefix + "if-unmodified-since")) and is_newer(found, date):
+def check_source(request: Request, source: Object) -> None:
+    """If-Match on the object that is copied (S3 API reference, CopyObject)."""
+    condition = request.headers.get("x-amz-copy-source-if-match")
+    if condition and not matches_etag(condition, source.etag):
         raise S3Error("PreconditionFailed")
-    if condition := headers.get(prefix + "if-none-match"):
-        if matches_etag(condition, found.etag):
-            raise S3Error(unchanged)
-    elif (date := headers.get(prefix + "if-modified-since")) and not is_newer(found, date):
-        raise S3Error(unchanged)
 
 
 def check_destination(bucket: Bucket, request: Request) -> None:
@@ -147,13 +139,15 @@ def check_listing(bucket: Bucket, query: dict[str, str]) -> None:
     """What a listing of a directory bucket may not ask for (S3 API reference, ListObjectsV2, ListMultipartUploads)."""
     if not bucket.list_permission:
         raise S3Error("AccessDenied")
+    if query.get("start-after"):
+        raise S3Error("NotImplemented", "The stand-in does not know StartAfter, because no worker sends it")
     if not bucket.is_directory:
         return
     if (prefix := query.get("prefix", "")) and not prefix.endswith("/"):
         raise S3Error("InvalidRequest", "This bucket does not support a prefix that does not end in a delimiter (/)")
     if query.get("delimiter", "/") not in ("", "/"):
         raise S3Error("InvalidRequest", "This bucket does not support a delimiter other than /")
-    if query.get("start-after") or query.get("upload-id-marker"):
+    if query.get("upload-id-marker"):
         raise S3Error("NotImplemented")
 
 

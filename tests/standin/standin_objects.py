@@ -12,8 +12,8 @@ from standin_checks import (
     MAX_COPY,
     Steps,
     check_condition_support,
-    check_conditions,
     check_destination,
+    check_source,
     find,
     find_bucket,
     header_value,
@@ -21,7 +21,7 @@ from standin_checks import (
     metadata_from,
     refuse_content_encoding,
 )
-from standin_store import S3, Answer, Bucket, Object, Part, Request, S3Error, Span, Upload, iso, xml
+from standin_store import S3, Answer, Bucket, Object, Request, S3Error, Span, iso, xml
 
 
 def head_object(s3: S3, request: Request) -> Answer:
@@ -29,7 +29,6 @@ def head_object(s3: S3, request: Request) -> Answer:
     found = find(bucket, request.key, request.query.get("versionId"))
     if found.is_delete_marker:
         raise S3Error("MethodNotAllowed", headers={"x-amz-delete-marker": "true"})
-    check_conditions(request.headers, found)
     headers = {name: header_value(name, value) for name, value in found.headers.items()}
     headers |= checksum_headers(s3, bucket, request, found)
     headers |= {
@@ -56,7 +55,6 @@ def get_object(s3: S3, request: Request) -> Answer:
         raise S3Error("NotImplemented", "The stand-in keeps no bytes of it: nothing in this project may read it")
     if is_archived(found):
         raise S3Error("InvalidObjectState")
-    check_conditions(request.headers, found)
     if data is not None and "range" not in request.headers:
         return Answer(200, data, {"etag": f'"{found.etag}"'})
     if found.size == 0:
@@ -116,7 +114,7 @@ def copy_source(s3: S3, request: Request) -> tuple[Bucket, str, Object]:
     source = find(bucket, key, unquote(version) or None)
     if source.is_delete_marker:
         raise S3Error("InvalidRequest", "The source of a copy request may not specifically refer to a delete marker")
-    check_conditions(request.headers, source, "x-amz-copy-source-")
+    check_source(request, source)
     if is_archived(source):
         raise S3Error("InvalidObjectState")
     return bucket, key, source
@@ -236,15 +234,3 @@ def checksum_of_copy(s3: S3, source: Object) -> str:
     if source.checksum_type == COMPOSITE:
         return f"{source.checksum.split(' ')[0]} {value_of(s3, source.content)}"
     return checksum_of(s3, source)
-
-
-def checksum_of_parts(s3: S3, upload: Upload, parts: list[Part], content: list[Span]) -> tuple[str, str]:
-    """The checksum and its type: COMPOSITE unless the upload asks for another, and never of a CRC64NVME, which S3 also
-    makes if no algorithm is asked for (S3 User Guide, "Checking object integrity for data uploads")."""
-    algorithm = upload.checksum_algorithm.lower()
-    if algorithm in ("", "crc64nvme"):
-        return "", FULL_OBJECT
-    if upload.checksum_type == FULL_OBJECT:
-        return f"{algorithm} {value_of(s3, content)}", FULL_OBJECT
-    digest = hashlib.md5(repr([part.content for part in parts]).encode()).digest()[:4]
-    return f"{algorithm} {base64.b64encode(digest).decode()}-{len(parts)}", COMPOSITE

@@ -42,7 +42,7 @@ def list_objects_v2(s3: S3, request: Request) -> Answer:
     check_listing(bucket, query)
     limit = min(int(query.get("max-keys") or PAGE), PAGE)
     token = query.get("continuation-token")
-    after = base64.urlsafe_b64decode(token).decode() if token else query.get("start-after", "")
+    after = base64.urlsafe_b64decode(token).decode() if token else ""
     page, last = page_of_names(bucket, query, after, limit)
     result = f"<Name>{bucket.name}</Name><Prefix>{listed(query.get('prefix', ''), query)}</Prefix>"
     result += f"<MaxKeys>{limit}</MaxKeys><KeyCount>{len(page)}</KeyCount>"

@@ -52,7 +52,6 @@ ERRORS = {
                           " been aborted or completed."),
     "NoSuchVersion": (404, "The specified version does not exist."),
     "NotImplemented": (501, "A header you provided implies functionality that is not implemented"),
-    "NotModified": (304, "Not Modified"),
     "PreconditionFailed": (412, "At least one of the pre-conditions you specified did not hold"),
 }  # fmt: skip
 
@@ -123,10 +122,7 @@ class Upload:
     key: str
     headers: dict[str, str]
     initiated: int
-    tags: str = ""
     parts: dict[int, Part] = field(default_factory=dict)
-    checksum_algorithm: str = ""  # as in the header: CRC32
-    checksum_type: str = ""
     is_completed: bool = False
 
 
