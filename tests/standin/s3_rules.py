@@ -180,6 +180,8 @@ LOOKS = (
         Rule("a look shows the storage class", HEAD, archived, lambda b: b.look(SOURCE)["StorageClass"], "GLACIER"),
         Rule("an archived object is not read", "API, GetObject", archived,
              lambda b: b.call("get_object", Key=KEY, Range="bytes=0-0", **SOURCE), "InvalidObjectState"),
+        Rule("a read may depend on the ETag", "API, GetObject", new,
+             lambda b: b.call("get_object", Key=KEY, Range="bytes=0-0", IfMatch=WRONG, **SOURCE), "PreconditionFailed"),
         Rule("an empty object has no first byte", "API, GetObject", lambda b: b.put(""),
              lambda b: b.call("get_object", Key=KEY, Range="bytes=0-0", **SOURCE), "InvalidRange")),
     *left_out(MODEL, "has no checksums",

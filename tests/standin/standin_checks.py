@@ -42,16 +42,19 @@ STORED_HEADERS += ("expires",)
 
 Steps = Generator[int, None, Answer]
 
-# Conditions that the stand-in does not know, and refuses; nor does it know any of a read.
-UNSENT = {"if-modified-since", "if-unmodified-since"}
-UNSENT |= {f"x-amz-copy-source-if-{name}" for name in ("none-match", "modified-since", "unmodified-since")}
+# Conditions that the stand-in does not know, and refuses, by the method of a request.
+DATES = frozenset({"if-modified-since", "if-unmodified-since"})
+UNSENT = {
+    "HEAD": DATES | {"if-match", "if-none-match"},
+    "GET": DATES | {"if-none-match"},
+    "PUT": {f"x-amz-copy-source-{name}" for name in DATES | {"if-none-match"}},
+}
 UNQUOTED = string.ascii_letters + string.digits + "!*+-/"  # in an encoded word
 
 
 def find_bucket(s3: S3, request: Request) -> Bucket:
     """The bucket of a request, after the checks that hold for every operation on one."""
-    unsent = UNSENT | {"if-match", "if-none-match"} if request.method in ("GET", "HEAD") else UNSENT
-    if unsent & request.headers.keys():
+    if UNSENT.get(request.method, frozenset()) & request.headers.keys():
         raise S3Error("NotImplemented", "The stand-in does not know this condition, because no worker sends it")
     bucket = s3.buckets.get(request.bucket)
     if bucket is None:
@@ -94,10 +97,9 @@ def matches_etag(condition: str, etag: str) -> bool:
     return condition == "*" or etag in [value.strip().strip('"') for value in condition.split(",")]
 
 
-def check_source(request: Request, source: Object) -> None:
-    """If-Match on the object that is copied (S3 API reference, CopyObject)."""
-    condition = request.headers.get("x-amz-copy-source-if-match")
-    if condition and not matches_etag(condition, source.etag):
+def check_match(condition: str | None, found: Object) -> None:
+    """If-Match on the object that is read or copied (S3 API reference, GetObject and CopyObject)."""
+    if condition and not matches_etag(condition, found.etag):
         raise S3Error("PreconditionFailed")
 
 

@@ -13,7 +13,7 @@ from standin_checks import (
     Steps,
     check_condition_support,
     check_destination,
-    check_source,
+    check_match,
     find,
     find_bucket,
     header_value,
@@ -55,6 +55,7 @@ def get_object(s3: S3, request: Request) -> Answer:
         raise S3Error("NotImplemented", "The stand-in keeps no bytes of it: nothing in this project may read it")
     if is_archived(found):
         raise S3Error("InvalidObjectState")
+    check_match(request.headers.get("if-match"), found)
     if data is not None and "range" not in request.headers:
         return Answer(200, data, {"etag": f'"{found.etag}"'})
     if found.size == 0:
@@ -114,7 +115,7 @@ def copy_source(s3: S3, request: Request) -> tuple[Bucket, str, Object]:
     source = find(bucket, key, unquote(version) or None)
     if source.is_delete_marker:
         raise S3Error("InvalidRequest", "The source of a copy request may not specifically refer to a delete marker")
-    check_source(request, source)
+    check_match(request.headers.get("x-amz-copy-source-if-match"), source)
     if is_archived(source):
         raise S3Error("InvalidObjectState")
     return bucket, key, source
