@@ -74,16 +74,15 @@ def outcome(call: Callable[[], Any]) -> Any:
 
 
 class Buckets:
-    """A source and a directory bucket. The upload and the ETags of its parts are remembered, and versions by name."""
+    """A source and a directory bucket. The upload, the ETags of its parts and a delete marker are remembered."""
 
     most_copied = MAX_COPY
-    upload = ""
+    upload = marker = ""
     into = MIRROR
 
     def __init__(self, client: Any = None) -> None:
         self.client = client
         self.parts: dict[int, str] = {}
-        self.versions: dict[str, str] = {}
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         answer: dict[str, Any] = getattr(self.client, operation)(**arguments)

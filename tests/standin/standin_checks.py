@@ -123,18 +123,12 @@ def check_condition_support(bucket: Bucket, request: Request, operation: str) ->
         raise S3Error("NotImplemented")
 
 
-def find(bucket: Bucket, key: str, version_id: str | None = None) -> Object:
-    """The current object, or one version of it. Without s3:ListBucket a missing key is 403, not 404 (S3 API
-    reference, HeadObject)."""
-    if version_id is None:
-        if found := bucket.current(key):
-            return found
-        marker = {"x-amz-delete-marker": "true"} if key in bucket.objects else {}
-        raise S3Error("NoSuchKey" if bucket.list_permission else "AccessDenied", headers=marker)
-    for version in bucket.objects.get(key, []):
-        if version.version_id == version_id:
-            return version
-    raise S3Error("NoSuchVersion")
+def find(bucket: Bucket, key: str) -> Object:
+    """The current object. Without s3:ListBucket a missing key is 403, not 404 (S3 API reference, HeadObject)."""
+    if found := bucket.current(key):
+        return found
+    marker = {"x-amz-delete-marker": "true"} if key in bucket.objects else {}
+    raise S3Error("NoSuchKey" if bucket.list_permission else "AccessDenied", headers=marker)
 
 
 def check_listing(bucket: Bucket, query: dict[str, str]) -> None:

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from email.utils import formatdate
-from urllib.parse import parse_qsl, unquote, unquote_plus
+from urllib.parse import parse_qsl, unquote_plus
 
 from awscrt import checksums
 from standin_checks import (
@@ -26,9 +26,7 @@ from standin_store import S3, Answer, Bucket, Object, Request, S3Error, Span, is
 
 def head_object(s3: S3, request: Request) -> Answer:
     bucket = find_bucket(s3, request)
-    found = find(bucket, request.key, request.query.get("versionId"))
-    if found.is_delete_marker:
-        raise S3Error("MethodNotAllowed", headers={"x-amz-delete-marker": "true"})
+    found = find(bucket, request.key)
     headers = {name: header_value(name, value) for name, value in found.headers.items()}
     headers |= checksum_headers(s3, bucket, request, found)
     headers |= {
@@ -106,15 +104,15 @@ def written_headers(bucket: Bucket, new: Object) -> dict[str, str]:
 def copy_source(s3: S3, request: Request) -> tuple[Bucket, str, Object]:
     """The source of CopyObject and UploadPartCopy, as it is now, if it may be copied."""
     path, _, version = request.headers["x-amz-copy-source"].partition("?versionId=")
+    if version:
+        raise S3Error("NotImplemented", "The stand-in copies current versions only, as workers do")
     name, _, key = unquote_plus(path).removeprefix("/").partition("/")
     bucket = s3.buckets.get(name)
     if bucket is None:
         raise S3Error("NoSuchBucket")
     if request.headers.get("x-amz-source-expected-bucket-owner", bucket.owner) != bucket.owner:
         raise S3Error("AccessDenied")
-    source = find(bucket, key, unquote(version) or None)
-    if source.is_delete_marker:
-        raise S3Error("InvalidRequest", "The source of a copy request may not specifically refer to a delete marker")
+    source = find(bucket, key)
     check_match(request.headers.get("x-amz-copy-source-if-match"), source)
     if is_archived(source):
         raise S3Error("InvalidObjectState")
@@ -165,11 +163,6 @@ def delete_object(s3: S3, request: Request) -> Steps:
     bucket = find_bucket(s3, request)
     yield 0
     check_condition_support(bucket, request, "DeleteObject")
-    version_id = request.query.get("versionId")
-    if version_id and bucket.versioning:
-        gone = s3.delete_version(bucket, request.key, version_id)
-        marker = {"x-amz-delete-marker": "true"} if gone and gone.is_delete_marker else {}
-        return Answer(204, headers={"x-amz-version-id": version_id, **marker})
     etag, current = request.headers.get("if-match"), bucket.current(request.key)
     if etag and current is None:
         raise S3Error("NoSuchKey")

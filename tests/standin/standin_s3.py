@@ -146,7 +146,7 @@ OPERATIONS: dict[tuple[str, str, str], tuple[str, Callable]] = {
 # Query parameters that make a request another operation; those without one in OPERATIONS are answered 501.
 SUB_RESOURCES = {"acl", "annotation", "attributes", "cors", "delete", "encryption", "legal-hold", "lifecycle"} | {
     "list-type", "location", "logging", "notification", "object-lock", "policy", "replication", "restore", "retention",
-    "session", "tagging", "uploadId", "uploads", "versioning", "versions", "website",
+    "session", "tagging", "uploadId", "uploads", "versionId", "versioning", "versions", "website",
 }  # fmt: skip
 
 

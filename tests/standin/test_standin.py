@@ -74,7 +74,7 @@ def test_every_write_and_delete_sends_an_event(standin, s3):
     standin.restore(SOURCE, "d")
     standin.configure_bucket(SOURCE, versioning="Enabled")
     marker = s3.delete_object(Bucket=SOURCE, Key="a")["VersionId"]
-    s3.delete_object(Bucket=SOURCE, Key="a", VersionId=marker)
+    standin.delete(SOURCE, "a", marker)
     standin.expire(SOURCE, "a")
     assert [(name, told["object"]["key"]) for name, told in records(standin)] == [
         ("ObjectCreated:Put", "b"),
