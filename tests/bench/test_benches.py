@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from made_up import TREES, Tree
 from soak import ALWAYS, EVENTS, Soak
 from standin import VERBS
 from standin_faults import Fault
-from walk import COMMANDS, differences
+from walk import COMMANDS, TREES, Tree, differences
 
 BENCH = Path(__file__).parent
 

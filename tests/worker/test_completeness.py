@@ -10,9 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from drawn import LATE, START, Drawn, Version
+from drawn import LATE, MOMENT, START, Bucket, Drawn, Version, tree
 from fakes import ENVIRONMENT
-from listed import MOMENT, Bucket, tree
 
 from mirror.concurrency import Slots
 from mirror.model.errors import Refused

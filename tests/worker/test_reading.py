@@ -15,7 +15,7 @@ from drawn import DAY, START, Drawn
 from world import MIRROR, QUEUE, SOURCE, WORKER, World, wait_until
 
 from mirror.cli import parse_arguments
-from mirror.readers.reconcile import DIFFERENCES, MAX_DELETE
+from mirror.readers.reconcile import DIFFERENCES
 from mirror.readers.repairs import MOST_REPORTED, Report
 from mirror.readers.walk import KeyTable
 
@@ -144,6 +144,7 @@ def test_a_wrong_argument_is_named(capsys: pytest.CaptureFixture[str], command: 
     assert says in capsys.readouterr().err
     for text, seconds in (("90s", 90), ("30m", 1800), ("1h", 3600), ("2d", 172_800)):
         assert parse_arguments(["wait", "--timeout", text]).timeout == seconds
+    assert parse_arguments(["reconcile"]).max_delete == 1000
 
 
 @pytest.mark.parametrize(
@@ -247,16 +248,6 @@ def test_each_process_has_its_share_of_the_memory(world: World, command: list[st
     settings = {"PROCESSES": "2", "TASK_MEMORY": "2", "COPY_LAST": "_SUCCESS", "MAX_RECEIVES": "1"}
     output, _ = world.start(WORKER, *command, **settings).communicate()
     assert f" MiB of {share} are used" in output, output
-
-
-def test_a_source_that_was_emptied_stops_at_the_default_guard():
-    drawn = Drawn(1, keys=0)
-    drawn.environment, drawn.busy = dict.fromkeys(drawn.environment, ""), set()
-    old = drawn.version(START - DAY)
-    drawn.before = {f"{number:04}": (None, drawn.copy(old, START - DAY + 60)) for number in range(MAX_DELETE + 1)}
-    drawn.now, drawn.page = dict(drawn.before), 1000
-    assert (drawn.run("reconcile").status, drawn.queued) == (3, [])
-    assert drawn.run("reconcile", "--dry-run").status == 1
 
 
 # Many keys

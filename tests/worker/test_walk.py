@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from drawn import MOMENT, Bucket, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from listed import MOMENT, Bucket, tree
 
 from mirror.model.errors import Unfinished
 from mirror.readers.walk import WORKERS, Entry, Scale, Walk
