@@ -7,7 +7,6 @@ bytes of objects never pass through here: S3 copies them itself.
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import sys
 import time
@@ -15,7 +14,7 @@ from dataclasses import replace
 
 from mirror.cli import is_reading, log_first_line, parse_arguments, run
 from mirror.log_writer import configure_logging
-from mirror.model.log_lines import summary
+from mirror.model.log_lines import log, summary
 from mirror.processes import Signals, leave, run_processes
 from mirror.settings import load_settings
 
@@ -39,7 +38,7 @@ def main() -> int:
     status, counts = run_processes(count, functools.partial(run, share, command, signals), signals)
     if counts is not None:
         seconds, cpu = time.monotonic() - started, cpu_seconds() - used
-        logging.getLogger("worker").info(summary(counts, seconds, cpu, settings.announces))
+        log.info(summary(counts, seconds, cpu, settings.announces))
     return status
 
 

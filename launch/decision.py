@@ -1,4 +1,7 @@
-"""The one decision, from the numbers of messages and the tasks of the last hour: how many workers to start and stop."""
+"""The one decision, from the numbers of messages and the tasks of the last hour: how many workers to start and stop.
+
+Some of them may be started to stay (MIN_WORKERS).
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launch.staying import StayingPlan, plan_staying
-from launch.tasks import AT_ONCE_SECONDS, GAVE_UP, OUTAGE_STATUS, PAUSED, SPOT_SECONDS, Task
+from launch.tasks import AT_ONCE_SECONDS, GAVE_UP, ON_SPOT, OUTAGE_STATUS, PAUSED, REPLACED, SPOT_SECONDS, SURPLUS, Task
 
 MOST_STOPS = 100  # StopTask takes one task; the others count as running and are stopped by the next run
 
@@ -18,6 +20,10 @@ OUTAGE_SECONDS = 660  # one that runs for longer is in no outage: it would have 
 
 RECEIVED_AT_ONCE = 10  # messages: a process receives no more once it has no room for that many
 ROUNDING = 2  # messages, as the counts are approximate
+
+# A worker that stays would stay on demand permanently, at three times the price. This long after such a start, which a
+# shortage of Spot has caused, Spot is asked for one that takes its place.
+ON_DEMAND_SECONDS = 3600
 
 
 class Decision(NamedTuple):
@@ -114,6 +120,44 @@ def describe_failure(failed: Sequence[Task], outlook: str) -> str:
     if last.exit_code != OUTAGE_STATUS and last.seconds >= AT_ONCE_SECONDS:
         how = f"failed after {max(task.seconds for task in failed):.0f} s at most"
     return f"the last {number} {how}: {last.stop_code}: {last.reason}{code}; {outlook}"
+
+
+class StayingPlan(NamedTuple):
+    """What the workers that stay need. Those that a roll-over starts run beside those that they replace for a while."""
+
+    missing: int = 0  # to be started, as too few stay
+    newer: int = 0  # to be started to replace those of an older task definition, or on demand
+    stop: tuple[tuple[Task, str], ...] = ()  # tasks, each with the reason
+    only_spot: bool = False  # `newer` are worth starting on Spot only
+
+
+def plan_staying(
+    live: Sequence[Task], least: int, most: int, revision: str, now: float, is_spot_short: bool = False
+) -> StayingPlan:
+    """A worker of an older task definition is stopped once one of the newest has got going, so that none is missing
+    meanwhile. So is one on demand, unless Spot is short. Until then the roll-over waits. If that is one more than
+    MAX_WORKERS, an older one goes for it even if too few stay: those that do not stay may have work for long.
+
+    Those that have not got going are stopped first, among them those to which an earlier deploy has just begun to roll
+    over, then the oldest. Which of them holds long copies is not known: a worker that is stopped hands its messages
+    back, and the parts that are done stay done.
+    """
+    staying = sorted((task for task in live if task.stays), key=lambda task: (task.has_got_going(now), task.created))
+    outdated = [task for task in staying if revision and task.revision != revision]
+    dear = [task for task in staying if not task.spot and now - task.created >= ON_DEMAND_SECONDS and not is_spot_short]
+    older = [task for task in staying if task in outdated or task in dear]
+    newest = [task for task in staying if task not in older]
+    going = sum(task.has_got_going(now) for task in newest)
+    above = min(1, len(live) - most) if going == len(newest) else 0
+    go_older = older[: max(0, len(older) - max(0, least - going), above)]
+    go_newest = newest[: max(0, len(newest) - least)]
+    replaced = [(task, REPLACED if task in outdated else ON_SPOT) for task in go_older]
+    stop = [(task, why if newest else SURPLUS) for task, why in replaced] + [(task, SURPLUS) for task in go_newest]
+    stay = [task for task in staying if task not in go_older + go_newest]
+    needed = max(0, least - len(newest))
+    missing = max(0, least - len(stay))
+    is_waiting = going < len(newest) or any(task.started is None for task in stay)
+    return StayingPlan(missing, 0 if is_waiting else needed - missing, tuple(stop), not missing and not outdated)
 
 
 def count_missing(wanted: int, live: int, plan: StayingPlan, settings: Mapping[str, Any]) -> tuple[int, int, int]:

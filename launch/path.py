@@ -370,10 +370,6 @@ def faults_of_events(path: Path) -> list[Fault]:
     return [*of_events(path), *of_what_queue_takes(path), *queues, *starter, *of_start_at_once(path)]
 
 
-def find_faults(path: Path) -> list[Fault]:
-    return [*of_queues(path), *faults_of_events(path), *of_guard(path)]
-
-
 def main() -> None:
     """Reads JSON. "want": prints what deploy.sh makes, in short; "faults": prints the path with its faults."""
     given = json.load(sys.stdin)
@@ -381,7 +377,7 @@ def main() -> None:
         print(in_words(condense(given)))
         return
     path = {**given, "want": {**condense(given["want"]), "queue": queue_of_words(given["guard"])}}
-    faults = [fault._asdict() for fault in find_faults(path)]
+    faults = [fault._asdict() for fault in (*of_queues(path), *faults_of_events(path), *of_guard(path))]
     print(json.dumps({**given, "ours": split_notifications(path)[0], "faults": faults}))
 
 

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import gc
 import json
-import logging
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,17 +17,15 @@ from mirror.aws.boto3_clients import Clients, boto3_clients
 from mirror.aws.crt import crt_clients
 from mirror.log_writer import writer
 from mirror.loop import make_parts, make_worker
-from mirror.model.log_lines import quoted
+from mirror.model.log_lines import log, quoted
 from mirror.processes import Outcome, Signals
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
-from mirror.readers.measure import MeasureOptions, measure
-from mirror.readers.reconcile import MAX_DELETE, Options, reconcile
+from mirror.readers.measure import Measure, MeasureOptions
+from mirror.readers.reconcile import MAX_DELETE, Options, Reconciliation
 from mirror.readers.wait import EXAMPLES, WaitOptions, wait
 from mirror.settings import Settings
 from mirror.version import VERSION
-
-log = logging.getLogger("worker")
 
 type Reading = WaitOptions | MeasureOptions  # a command that only reads, and needs no queue
 type Command = Options | Reading | None  # None: to work through the queue
@@ -165,8 +162,9 @@ async def work(settings: Settings, command: Command, signals: Signals) -> Outcom
         log.error("cannot start: %s", error)
         return failure(command), None
     if command:
-        return await reconcile(parts.buckets, parts.queue, command, interruption_by(signals), writer.put), None
-    worker = make_worker(settings, parts)
+        interruption = interruption_by(signals)
+        return await Reconciliation(parts.buckets, parts.queue, command, interruption, writer.put).run(), None
+    worker = make_worker(parts)
     signals.stop_with(worker.stop)
     return await worker.run(), worker.counts()
 
@@ -175,7 +173,7 @@ async def read(buckets: Buckets, command: Reading, signals: Signals) -> int:
     show = show_apart if command.json else writer.put
     if isinstance(command, WaitOptions):
         return await wait(buckets, command, interruption_by(signals), show)
-    return await measure(buckets, command, interruption_by(signals), show)
+    return await Measure(buckets, command, interruption_by(signals), show).run()
 
 
 def interruption_by(signals: Signals) -> Interruption:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import sys
 import threading
 import time
@@ -21,14 +20,11 @@ from dataclasses import dataclass, replace
 
 from botocore.exceptions import BotoCoreError
 
-from mirror.aws.boto3_clients import boto3_clients
-from mirror.aws.timeouts import Timeouts
+from mirror.aws.boto3_clients import Timeouts, boto3_clients
 from mirror.log_writer import LineFormatter
 from mirror.loop import Bounds, Parts, Worker, make_parts, make_worker
-from mirror.model.log_lines import SUMMED_UP
+from mirror.model.log_lines import SUMMED_UP, log
 from mirror.settings import Settings, load_settings
-
-log = logging.getLogger("worker")
 
 KEYS = 16  # at a time
 # The end after the deadline, nine seconds in all with QUIET_SECONDS. A small copy lasts a second or two, so three are
@@ -46,7 +42,7 @@ EVENTS_SECONDS, EVENTS_PAUSE = 1.5, 0.1
 TIMEOUTS = Timeouts(event_connect=1, event=1, event_attempts=1)
 IDLE_SECONDS = 5  # a connection that was idle for longer may be dead without a sign of it
 PATIENCE = 5  # seconds that a key waits for others without progress
-MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE
+MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE, which the starter has checked
 CALL = "call of the function"  # name of the threads in which boto3 waits
 
 
@@ -55,13 +51,12 @@ class Process:
     """What is kept from one invocation to the next. What belongs to an event loop must stay in that one."""
 
     loop: asyncio.AbstractEventLoop
-    settings: Settings
     parts: Parts
     rests_since: float  # seconds since the epoch: the monotonic clock may stand still while the process is frozen
 
     def wake(self) -> None:
         """Forgets what may have changed meanwhile: a copy on a dead connection would get no answer."""
-        self.parts.buckets.answering.forget_source()
+        self.parts.buckets.forget_source()
         if time.time() - self.rests_since > IDLE_SECONDS:
             for client in (self.parts.buckets.s3, self.parts.queue.sqs, self.parts.events):
                 if client:
@@ -120,9 +115,6 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
     its first heartbeat is due.
     """
     settings = load_settings(dict(environment))
-    text = environment.get("STARTER_MAX_SIZE") or str(MAX_SIZE)
-    if not re.fullmatch(r"[0-9]+", text) or int(text) == 0:
-        raise ValueError(f"STARTER_MAX_SIZE={text!r} has to be a whole number of bytes, at least 1")
     return replace(
         settings,
         s3_client="boto3",
@@ -132,16 +124,16 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         max_concurrent_keys=min(KEYS, settings.max_concurrent_keys),
         processes=1,
         in_function=True,
-        largest=min(int(text), settings.multipart_threshold),
+        largest=min(int(environment.get("STARTER_MAX_SIZE") or MAX_SIZE), settings.multipart_threshold),
         patience=min(PATIENCE, settings.patience),
     )
 
 
 def process_for(settings: Settings) -> Process:
     """Returns the process that was kept, or a new one. Raises BotoCoreError if there are no credentials."""
-    if not kept or kept[0].settings != settings:
+    if not kept or kept[0].parts.buckets.settings != settings:
         parts = make_parts(settings, boto3_clients(settings, TIMEOUTS))
-        kept[:] = [Process(asyncio.new_event_loop(), settings, parts, time.time())]
+        kept[:] = [Process(asyncio.new_event_loop(), parts, time.time())]
     return kept[0]
 
 
@@ -162,7 +154,7 @@ def configure_logging(level: str) -> None:
 async def work(process: Process, deadline: float) -> dict[str, int]:
     """Works until the queue is empty or the deadline has come. Every task has ended when it returns."""
     process.wake()
-    worker = make_worker(process.settings, process.parts, OF_FUNCTION, (EVENTS_SECONDS, EVENTS_PAUSE), print)
+    worker = make_worker(process.parts, OF_FUNCTION, (EVENTS_SECONDS, EVENTS_PAUSE), print)
     timer = process.loop.call_later(deadline - time.monotonic(), worker.stop, "the function's time is over")
     ending = asyncio.create_task(end_when_a_worker_is_needed(worker))
     try:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
-from mirror.aws.boto3_clients import Clients
+from mirror.aws.boto3_clients import Boto3Events, Clients
 from mirror.concurrency import wait_at_most, wait_unless
 from mirror.log_writer import writer
 from mirror.model.errors import AWS_ERRORS, Kind, describe, meaning_of
-from mirror.model.services import Events
+from mirror.model.log_lines import log
 from mirror.options import EVENT_SECONDS, options_for
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.sync import Syncer
@@ -26,8 +25,6 @@ from mirror.queue.messages import Queue
 from mirror.queue.option import Option, methods
 from mirror.queue.scheduler import Scheduler
 from mirror.settings import Settings
-
-log = logging.getLogger("worker")
 
 BUSY_WAIT_TIME_SECONDS = 5  # long poll while work is in flight, so that SIGTERM is not kept waiting for it
 RECEIVE_FAILURES_BEFORE_EXIT = 10
@@ -58,21 +55,16 @@ class Worker:
     """All of it runs in one event loop. Calls that block are made in mirror/aws/, in threads."""
 
     def __init__(
-        self,
-        settings: Settings,
-        buckets: Buckets,
-        queue: Queue,
-        bounds: Bounds = OF_TASK,
-        options: Sequence[Option] = (),
+        self, buckets: Buckets, queue: Queue, bounds: Bounds = OF_TASK, options: Sequence[Option] = ()
     ) -> None:
-        self.settings = settings
+        self.settings = buckets.settings
         self.buckets = buckets
         self.now = buckets.now
         self.bounds = bounds
         self.options = options
-        self.leases = Leases(settings, queue, self.now, options)
+        self.leases = Leases(self.settings, queue, self.now, options)
         self.syncer = Syncer(buckets, methods(options, Option.before_copy), methods(options, Option.before_write))
-        self.scheduler = Scheduler(settings, self.syncer, self.leases, options)
+        self.scheduler = Scheduler(self.syncer, self.leases, options)
         self.outage = self.scheduler.outage
         self.stopping = asyncio.Event()
         self.stopped_at = 0.0
@@ -205,7 +197,7 @@ class Parts(NamedTuple):
 
     buckets: Buckets
     queue: Queue
-    events: Events | None  # None if nothing is announced
+    events: Boto3Events | None  # None if nothing is announced
 
 
 def make_parts(settings: Settings, clients: Clients) -> Parts:
@@ -214,11 +206,10 @@ def make_parts(settings: Settings, clients: Clients) -> Parts:
 
 
 def make_worker(
-    settings: Settings,
     parts: Parts,
     bounds: Bounds = OF_TASK,
     events: tuple[float, float] = EVENT_SECONDS,
     show: Callable[[str], None] = writer.put,
 ) -> Worker:
     """`bounds`: of its end. `events` and `show`: see options_for()."""
-    return Worker(settings, parts.buckets, parts.queue, bounds, options_for(parts.buckets, parts.events, events, show))
+    return Worker(parts.buckets, parts.queue, bounds, options_for(parts.buckets, parts.events, events, show))

@@ -6,7 +6,6 @@ import _thread  # as Thread.start() takes locks, which the code that a signal in
 import asyncio
 import functools
 import json
-import logging
 import os
 import select
 import signal
@@ -17,8 +16,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from mirror.log_writer import writer
-
-log = logging.getLogger("worker")
+from mirror.model.log_lines import log
 
 CHILD_LOOK_SECONDS = 0.2
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)

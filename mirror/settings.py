@@ -63,21 +63,9 @@ class Settings:
         return self.announce != "none"
 
     @property
-    def has_metrics(self) -> bool:
-        return self.metrics == "true"
-
-    @property
     def may_roll_back(self) -> bool:
         """Whether an older version in a versioned source may be current again because a newer one was deleted."""
         return self.rollbacks == "true"
-
-    @property
-    def announces_synced(self) -> bool:
-        return self.announce.startswith(("markers", "all"))
-
-    @property
-    def announces_failures(self) -> bool:
-        return self.announce.endswith("failures")
 
     @functools.cached_property
     def wanted(self) -> Wanted:

@@ -1,4 +1,4 @@
-"""boto3's clients for S3, SQS and EventBridge. Each call blocks a thread, never the event loop."""
+"""boto3's clients for S3, SQS and EventBridge, and how long a call waits. It blocks a thread, never the event loop."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.utils import parse_timestamp
 
-from mirror.aws import timeouts
 from mirror.aws.keys import RenewedKeys, find_keys, keys_of_session
-from mirror.aws.timeouts import Timeouts
 from mirror.concurrency import in_thread
 from mirror.model.errors import Kind, error_code, meaning, of_session
 from mirror.model.services import as_utf8
@@ -26,6 +24,32 @@ from mirror.settings import Settings
 
 SESSION_STATUSES = (400, 401, 403)  # may be the answer to a session that S3 no longer accepts
 UNSIGNED = "unsigned_headers"  # in botocore's context of a request
+LONGEST_POLL = 20  # of SQS
+
+# How many times boto3 sends a request that may be repeated.
+ATTEMPTS = 4  # all of them end within 100 seconds
+LISTING_ATTEMPTS = 5
+PART_ATTEMPTS = 3  # over the CRT it was sent once before
+QUEUE_ATTEMPTS = 3
+POLL_ATTEMPTS = 2
+SESSION_ATTEMPTS = 2
+
+
+class Timeouts(NamedTuple):
+    """In seconds. A large copy has COPY_TIMEOUT, as it is silent until it is done."""
+
+    connect: int = 5
+    answer: int = 20  # of a request that neither copies nor deletes
+    listing: int = 60  # a page of a bucket in which much was deleted takes long
+    small_copy: int = 120  # of a copy that lasts seconds, and of a delete
+    queue: int = 5  # in addition to the long poll
+    session: int = 5  # CreateSession: many requests may have to wait for it
+    event_connect: int = 2  # of an event, which may be left unsent
+    event: int = 5
+    event_attempts: int = 2
+
+
+OF_TASK = Timeouts()
 
 
 def make_session() -> boto3.Session:
@@ -91,8 +115,15 @@ async def once_more[T](session: RenewedKeys, send: Callable[[], Awaitable[T]]) -
 
 
 class Boto3S3:
-    """See mirror.model.services.S3. A part may be copied twice, so it is repeated. A request that changes what a reader
-    sees is not: an unanswered call may still take effect, and botocore would not say that there were two."""
+    """The calls to S3 that the worker makes. Parameters, answers and errors are those of the boto3 methods of the same
+    names, but for the Body of get_object(), which is bytes. With `is_small` a copy has to answer sooner.
+
+    A part may be copied twice, so it is repeated. A request that changes what a reader of the destination sees is sent
+    once: an unanswered call may still take effect, and botocore would not say that there were two.
+
+    CopyObject and UploadPartCopy are signed with the role. All other requests to the destination are signed with a
+    session of S3 Express, and their errors are marked by of_session() of errors.py.
+    """
 
     def __init__(self, session: boto3.Session, settings: Settings, seconds: Timeouts) -> None:
         def client(timeout: int, attempts: int) -> Any:
@@ -106,11 +137,11 @@ class Boto3S3:
         self.clients: list[Any] = []
         self.bucket = settings.dst_bucket
         long, short = settings.copy_timeout, min(settings.copy_timeout, seconds.small_copy)
-        self.quick = client(seconds.answer, timeouts.ATTEMPTS)
-        self.listings = client(seconds.listing, timeouts.LISTING_ATTEMPTS)
-        self.parts, self.small_parts = client(long, timeouts.PART_ATTEMPTS), client(short, timeouts.PART_ATTEMPTS)
+        self.quick = client(seconds.answer, ATTEMPTS)
+        self.listings = client(seconds.listing, LISTING_ATTEMPTS)
+        self.parts, self.small_parts = client(long, PART_ATTEMPTS), client(short, PART_ATTEMPTS)
         self.writes, self.small_writes = client(long, 1), client(short, 1)
-        self.for_session = client(seconds.session, timeouts.SESSION_ATTEMPTS)
+        self.for_session = client(seconds.session, SESSION_ATTEMPTS)
         self.session = keys_of_session(self.for_session, self.bucket)
         self.sessions = SimpleNamespace(get_credentials=lambda _bucket: self.session)
         self.create_multipart_upload = partial(self.with_session, self.quick.create_multipart_upload)
@@ -126,22 +157,23 @@ class Boto3S3:
         if "identity_cache" in signing:
             signing["identity_cache"] = self.sessions
 
-    async def with_session(self, call: Callable[..., Any], **parameters: Any) -> Any:
+    async def with_session(self, call: Callable[..., Any], **parameters: Any) -> dict[str, Any]:
         """See once_more; a request to the source is signed with the role."""
-        if parameters["Bucket"] != self.bucket:
-            return await in_thread(call, **parameters)
-        return await once_more(self.session, partial(in_thread, call, **parameters))
+        send, is_of_session = partial(in_thread, call, **parameters), parameters["Bucket"] == self.bucket
+        answer: dict[str, Any] = await (once_more(self.session, send) if is_of_session else send())
+        return answer
 
     def close_connections(self) -> None:
+        """Closes the connections between two requests. The next requests open new ones."""
         for client in self.clients:
             client.close()
 
     # Signed with a session on a directory bucket
 
-    async def head_object(self, **parameters: Any) -> Any:
+    async def head_object(self, **parameters: Any) -> dict[str, Any]:
         return as_utf8(await self.with_session(self.quick.head_object, **parameters))
 
-    async def get_object(self, **parameters: Any) -> Any:
+    async def get_object(self, **parameters: Any) -> dict[str, Any]:
         return await self.with_session(self.answer_of_get_object, **parameters)
 
     def answer_of_get_object(self, **parameters: Any) -> Any:
@@ -149,10 +181,10 @@ class Boto3S3:
         with contextlib.closing(answer["Body"]) as body:
             return answer | {"Body": body.read()}
 
-    async def list_objects_v2(self, **parameters: Any) -> Any:
+    async def list_objects_v2(self, **parameters: Any) -> dict[str, Any]:
         return await self.with_session(self.listings.list_objects_v2, **parameters)
 
-    async def delete_object(self, **parameters: Any) -> Any:
+    async def delete_object(self, **parameters: Any) -> dict[str, Any]:
         return await self.with_session(self.small_writes.delete_object, **parameters)
 
     # Signed with the role
@@ -166,20 +198,22 @@ class Boto3S3:
     # The session
 
     async def open_session(self) -> None:
-        """It is made at the first call, and renewed early by those that follow."""
+        """Has an S3 Express session before the first request needs one, so that not each of many makes its own. Here it
+        is made at the first call."""
 
     async def renew_session(self) -> None:
+        """Renews the session in use early, so that no request has to wait for that."""
         self.session.valid()
 
 
 class Boto3Sqs:
-    """See mirror.model.services.Sqs."""
+    """The calls to SQS, as boto3 has them."""
 
     def __init__(self, session: boto3.Session, settings: Settings, seconds: Timeouts) -> None:
         config = partial(config_for, settings, seconds.connect)
-        self.sqs = session.client("sqs", config=config(seconds.queue, timeouts.QUEUE_ATTEMPTS))
-        longest = timeouts.LONGEST_POLL + seconds.queue
-        self.polls = session.client("sqs", config=config(longest, timeouts.POLL_ATTEMPTS))
+        self.sqs = session.client("sqs", config=config(seconds.queue, QUEUE_ATTEMPTS))
+        longest = LONGEST_POLL + seconds.queue
+        self.polls = session.client("sqs", config=config(longest, POLL_ATTEMPTS))
         self.send_message = partial(in_thread, self.sqs.send_message)
         self.change_message_visibility_batch = partial(in_thread, self.sqs.change_message_visibility_batch)
 
@@ -198,7 +232,7 @@ class Boto3Sqs:
 
 
 class Boto3Events:
-    """See mirror.model.services.Events. Few calls are under way at a time, one for each settler."""
+    """The call to EventBridge, as boto3 has it. Few are under way at a time, one for each settler."""
 
     def __init__(self, session: boto3.Session, settings: Settings, seconds: Timeouts) -> None:
         config = config_for(settings, seconds.event_connect, seconds.event, seconds.event_attempts)
@@ -219,7 +253,7 @@ class Clients(NamedTuple):
     events: Callable[[], Boto3Events]
 
 
-def boto3_clients(settings: Settings, seconds: Timeouts = timeouts.OF_TASK) -> Clients:
+def boto3_clients(settings: Settings, seconds: Timeouts = OF_TASK) -> Clients:
     """Raises BotoCoreError if there are credentials that cannot be had."""
     given = make_session(), settings, seconds
     return Clients(partial(Boto3S3, *given), partial(Boto3Sqs, *given), partial(Boto3Events, *given))

@@ -4,7 +4,6 @@ EventBridge that fail, are boto3's. The function's archive does not hold the CRT
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Callable
 from functools import partial
@@ -15,25 +14,13 @@ import boto3
 from botocore.exceptions import BotoCoreError, ReadTimeoutError
 from botocore.parsers import ResponseParserError
 
-from mirror.aws.boto3_clients import Boto3Events, Boto3S3, Boto3Sqs, Clients, make_session, once_more
-from mirror.aws.http import CrtHttp, Endpoint
-from mirror.aws.signing import SESSION_HEADER, TOKEN_HEADER, Request
-from mirror.aws.timeouts import OF_TASK, Timeouts
-from mirror.aws.wire import (
-    COPY_OBJECT,
-    DELETE_OBJECT,
-    HEAD_OBJECT,
-    LIST_OBJECTS,
-    UPLOAD_PART_COPY,
-    Operation,
-    read_answer,
-    request_for,
-)
+from mirror.aws import wire
+from mirror.aws.boto3_clients import OF_TASK, Boto3Events, Boto3S3, Boto3Sqs, Clients, Timeouts, make_session, once_more
+from mirror.aws.http import SESSION_HEADER, TOKEN_HEADER, CrtHttp, Endpoint, Request
 from mirror.concurrency import in_thread
 from mirror.model.errors import AWS_ERRORS, describe, is_busy, of_session
+from mirror.model.log_lines import log
 from mirror.settings import Settings
-
-log = logging.getLogger("worker")
 
 # SQS Developer Guide, "Making Query API requests using AWS JSON".
 OF_SQS = [("Content-Type", "application/x-amz-json-1.0"), ("x-amzn-query-mode", "true")]
@@ -64,37 +51,33 @@ class CrtS3(Boto3S3):
         self.has_sessions = os.environ.get("AWS_S3_DISABLE_EXPRESS_SESSION_AUTH", "").lower() != "true"
 
     async def head_object(self, **parameters: Any) -> Any:
-        return await self.send(HEAD_OBJECT, parameters, self.seconds.answer)
+        return await self.send(wire.HEAD_OBJECT, parameters, self.seconds.answer)
 
     async def copy_object(self, is_small: bool = False, **parameters: Any) -> Any:
         timeout = self.short_timeout if is_small else self.settings.copy_timeout
-        return await self.send(COPY_OBJECT, parameters, timeout)
+        return await self.send(wire.COPY_OBJECT, parameters, timeout)
 
     async def delete_object(self, **parameters: Any) -> Any:
-        return await self.send(DELETE_OBJECT, parameters, self.short_timeout)
+        return await self.send(wire.DELETE_OBJECT, parameters, self.short_timeout)
 
     async def upload_part_copy(self, is_small: bool = False, **parameters: Any) -> Any:
         """Sends it once over the CRT. If S3 is too busy, boto3 repeats it, as a part may be copied twice."""
         timeout = self.short_timeout if is_small else self.settings.copy_timeout
         try:
-            return await self.send(UPLOAD_PART_COPY, parameters, timeout)
+            return await self.send(wire.UPLOAD_PART_COPY, parameters, timeout)
         except AWS_ERRORS as error:
-            if not is_busy(error):
-                raise
-            log.debug("a part once more with boto3: %s", describe(error))
+            leave_to_boto3("a part", error)
         return await super().upload_part_copy(is_small, **parameters)
 
     async def list_objects_v2(self, **parameters: Any) -> Any:
         """Sends it once over the CRT. If S3 is too busy, or the answer cannot be read, boto3 repeats it."""
         try:
-            return await self.send(LIST_OBJECTS, parameters, self.seconds.listing)
+            return await self.send(wire.LIST_OBJECTS, parameters, self.seconds.listing)
         except AWS_ERRORS as error:
-            if not is_busy(error):
-                raise
-            log.debug("a page once more with boto3: %s", describe(error))
+            leave_to_boto3("a page", error)
         return await super().list_objects_v2(**parameters)
 
-    async def send(self, operation: Operation, parameters: dict[str, Any], timeout: int) -> dict[str, Any]:
+    async def send(self, operation: wire.Operation, parameters: dict[str, Any], timeout: int) -> dict[str, Any]:
         """Signs copies with the role, and everything else on a directory bucket with its session (S3 User Guide,
         "Authorizing Zonal endpoint API operations with CreateSession")."""
         endpoint = self.endpoints[parameters["Bucket"]]
@@ -103,8 +86,8 @@ class CrtS3(Boto3S3):
         keys, token_header = (self.http.keys, TOKEN_HEADER) if with_role else (self.session, SESSION_HEADER)
 
         async def send() -> dict[str, Any]:
-            request = request_for(endpoint, operation.method, parameters)
-            return read_answer(operation, await self.http.send(endpoint, request, timeout, keys, token_header))
+            request = wire.request_for(endpoint, operation.method, parameters)
+            return wire.read_answer(operation, await self.http.send(endpoint, request, timeout, keys, token_header))
 
         return await (send() if with_role else once_more(self.session, send))
 
@@ -112,6 +95,13 @@ class CrtS3(Boto3S3):
         if self.has_sessions:
             with of_session():
                 await in_thread(self.session.get_frozen_credentials)
+
+
+def leave_to_boto3(what: str, error: Exception) -> None:
+    """Raises the error unless S3 was too busy, or its answer cannot be read."""
+    if not is_busy(error):
+        raise error
+    log.debug("%s once more with boto3: %s", what, describe(error))
 
 
 class CrtSqs(Boto3Sqs):

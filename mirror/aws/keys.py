@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 from botocore.parsers import ResponseParserError
 
 from mirror.model.errors import AWS_ERRORS, describe
-
-log = logging.getLogger("worker")
+from mirror.model.log_lines import log
 
 ROLE_MARGIN = 15 * 60  # seconds before their end, when keys are renewed; that of botocore for a role
 SESSION_MARGIN = 2 * 60  # a session lasts five minutes
@@ -43,6 +42,7 @@ def as_retrieval_error(provider: str) -> Iterator[None]:
         raise CredentialRetrievalError(provider=provider, error_msg=f"{type(error).__name__}: {error}") from error
 
 
+@dataclass(eq=False)
 class RenewedKeys:
     """Stands for botocore's credentials object in its signers.
 
@@ -53,26 +53,17 @@ class RenewedKeys:
 
     method = "renewed"  # botocore asks where credentials come from
 
-    def __init__(
-        self,
-        name: str,
-        fetch: Callable[[], Keys],
-        margin: float,
-        wall: Callable[[], float] = time.time,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """`margin`: seconds before their end at which they are renewed."""
-        self.name = name
-        self.fetch = fetch
-        self.margin = margin
-        self.wall = wall  # seconds since the epoch
-        self.now = now
-        self.keys: Keys | None = None
-        self.made = -math.inf  # by the monotonic clock
-        self.next_try = -math.inf
-        self.failure: Exception | None = None  # of the last attempt
-        self.is_renewing = False
-        self.lock = threading.Lock()
+    name: str
+    fetch: Callable[[], Keys]
+    margin: float  # seconds before their end at which they are renewed
+    wall: Callable[[], float] = time.time  # seconds since the epoch
+    now: Callable[[], float] = time.monotonic
+    keys: Keys | None = None
+    made: float = -math.inf  # by the monotonic clock
+    next_try: float = -math.inf
+    failure: Exception | None = None  # of the last attempt
+    is_renewing: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def valid(self) -> Keys | None:
         """Returns the keys, or None if there are no valid ones, and never waits. Has them renewed if they end soon."""

@@ -18,8 +18,7 @@ from xml.etree import ElementTree
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
-from mirror.aws.http import Answer, Endpoint
-from mirror.aws.signing import EMPTY_BODY, Request
+from mirror.aws.http import EMPTY_BODY, Answer, Endpoint, Request
 
 # Parameter of a call -> header, as in botocore's model (S3 API Reference).
 REQUEST_HEADERS = {

@@ -1,10 +1,13 @@
-"""The log lines that are an interface: dashboard, status, redrive and reconcile read them (lib/log_lines.sh)."""
+"""The log, and those of its lines that are an interface: dashboard, status, redrive, reconcile (lib/log_lines.sh)."""
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
+
+log = logging.getLogger("worker")  # of all of mirror/
 
 SYNCED = "synced key=%s action=%s size=%d seconds=%.3f%s"  # the last is LAG or nothing
 LAG = " lag=%.3f"

@@ -1,55 +1,22 @@
-"""The calls to AWS that the worker is written against: what the clients in mirror/aws/ implement, and the tests fake.
-
-Parameters, answers and errors are those of the boto3 methods of the same names, but for the Body of get_object(), which
-is bytes. With `is_small` a copy has to answer sooner, as it lasts seconds.
-"""
+"""What AWS's services allow, and how they send texts."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
+# S3 User Guide, "Amazon S3 multipart upload limits"; SQS Developer Guide, "Message quotas".
+MIB = 1024**2
+GIB = 1024**3
 
-class Client(Protocol):
-    def close_connections(self) -> None:
-        """Closes the connections between two requests. The next requests open new ones."""
+MIN_PART_SIZE = 5 * MIB
+MAX_COPY_SIZE = 5 * GIB  # one CopyObject or one UploadPartCopy
+MAX_PARTS = 10_000
+MAX_USER_METADATA = 2048  # bytes
 
-
-class S3(Client, Protocol):
-    """A call that changes what a reader of the destination sees is sent once: unanswered, it may still take effect.
-
-    CopyObject and UploadPartCopy are signed with the role. All other requests to the destination are signed with a
-    session of S3 Express, and their errors are marked by of_session() of errors.py.
-    """
-
-    async def head_object(self, **parameters: Any) -> dict[str, Any]: ...
-    async def get_object(self, **parameters: Any) -> dict[str, Any]: ...
-    async def copy_object(self, is_small: bool = False, **parameters: Any) -> dict[str, Any]: ...
-    async def delete_object(self, **parameters: Any) -> dict[str, Any]: ...
-    async def create_multipart_upload(self, **parameters: Any) -> dict[str, Any]: ...
-    async def upload_part_copy(self, is_small: bool = False, **parameters: Any) -> dict[str, Any]: ...
-    async def complete_multipart_upload(self, **parameters: Any) -> dict[str, Any]: ...
-    async def abort_multipart_upload(self, **parameters: Any) -> dict[str, Any]: ...
-    async def list_parts(self, **parameters: Any) -> dict[str, Any]: ...
-    async def list_multipart_uploads(self, **parameters: Any) -> dict[str, Any]: ...
-    async def list_objects_v2(self, **parameters: Any) -> dict[str, Any]: ...
-
-    async def open_session(self) -> None:
-        """Has an S3 Express session before the first request needs one, so that not each of many makes its own."""
-
-    async def renew_session(self) -> None:
-        """Renews the session in use early, so that no request has to wait for that."""
-
-
-class Sqs(Client, Protocol):
-    async def receive_message(self, **parameters: Any) -> dict[str, Any]: ...
-    async def send_message(self, **parameters: Any) -> dict[str, Any]: ...
-    async def send_message_batch(self, **parameters: Any) -> dict[str, Any]: ...
-    async def delete_message_batch(self, **parameters: Any) -> dict[str, Any]: ...
-    async def change_message_visibility_batch(self, **parameters: Any) -> dict[str, Any]: ...
-
-
-class Events(Client, Protocol):
-    async def put_events(self, **parameters: Any) -> dict[str, Any]: ...
+MAX_SQS_DELAY = 900  # seconds
+MAX_SQS_VISIBILITY = 43_200  # seconds
+SQS_BATCH = 10  # messages in one call
+EVENTS_BATCH = 10  # events in one PutEvents (Amazon EventBridge API Reference)
 
 
 def as_utf8(answer: dict[str, Any]) -> dict[str, Any]:

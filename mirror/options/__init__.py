@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mirror.aws.boto3_clients import Boto3Events
 from mirror.log_writer import writer
-from mirror.model.services import Events
 from mirror.options.announcer import PAUSE_SECONDS, SEND_SECONDS, Announcer
 from mirror.options.markers import Markers
 from mirror.options.metrics import Metrics
@@ -20,7 +20,7 @@ EVENT_SECONDS = SEND_SECONDS, PAUSE_SECONDS
 
 def options_for(
     buckets: Buckets,
-    events: Events | None = None,
+    events: Boto3Events | None = None,
     event_seconds: tuple[float, float] = EVENT_SECONDS,
     show: Callable[[str], None] = writer.put,
     waits: Waits | None = None,
@@ -35,6 +35,6 @@ def options_for(
         options.append(Tables(waits, Syncer(buckets, before_write=methods(options, Option.before_write))))
     if events and settings.announces:
         options.append(Announcer(settings, events, *event_seconds, buckets.now))
-    if settings.has_metrics:
+    if settings.metrics == "true":
         options.append(Metrics(settings, show, buckets.wall))
     return options

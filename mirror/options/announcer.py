@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
 import time
 from collections import Counter
@@ -16,11 +15,11 @@ from weakref import WeakKeyDictionary
 from botocore.exceptions import ClientError
 from botocore.exceptions import ConnectionError as NotConnected
 
+from mirror.aws.boto3_clients import Boto3Events
 from mirror.model.errors import AWS_ERRORS, describe
-from mirror.model.limits import EVENTS_BATCH
-from mirror.model.log_lines import UNANNOUNCED
+from mirror.model.log_lines import UNANNOUNCED, log
 from mirror.model.selection import is_marker
-from mirror.model.services import Events
+from mirror.model.services import EVENTS_BATCH
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.objects import Source
 from mirror.protocol.verdict import ABSENT, EQUAL, EXPIRED
@@ -28,8 +27,6 @@ from mirror.queue.leases import Lease
 from mirror.queue.option import Option
 from mirror.queue.scheduler import Scheduler
 from mirror.settings import Settings
-
-log = logging.getLogger("worker")
 
 SOURCE, SYNCED, NOT_SYNCED = "s3-to-s3express-sync", "Object Synced", "Object Not Synced"  # users' rules match these
 SEND_SECONDS = 6  # for all events of a batch of messages
@@ -53,7 +50,7 @@ class Announcer(Option):
     """Sends the events of this process, those of a message before it is deleted."""
 
     settings: Settings
-    client: Events
+    client: Boto3Events
     seconds: float = SEND_SECONDS
     pause: float = PAUSE_SECONDS
     now: Callable[[], float] = time.monotonic
@@ -67,11 +64,11 @@ class Announcer(Option):
 
     def synced(self, sync: KeySync, lease: Lease) -> None:
         """A change of the key from now on is announced by its next sync."""
-        if self.settings.announces_synced:
+        if self.settings.announce.startswith(("markers", "all")):
             self.events.setdefault(lease, []).extend(events_of(self.settings, sync))
 
     def given_up(self, lease: Lease, sync: KeySync | None, error: Exception) -> None:
-        if self.settings.announces_failures:
+        if self.settings.announce.endswith("failures"):
             self.events.setdefault(lease, []).append(event_of_failure(self.settings, sync, error))
 
     # Sending them

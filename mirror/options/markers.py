@@ -5,7 +5,6 @@ A marker announces everything under its folder, including deeper markers, but no
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import math
 import re
@@ -13,14 +12,13 @@ from collections.abc import Iterator
 
 from mirror.model.selection import folder_of, is_marker, marker_patterns
 from mirror.options.others import remove_other
-from mirror.options.waiting import Awaited, Waits
+from mirror.options.waiting import Awaited, Coalesced, Waits, remember
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import Buckets, head_destination, head_source
+from mirror.protocol.buckets import Buckets
 from mirror.queue.option import Option
 
 ABSENT_SECONDS = 1  # it is remembered this long that the destination does not have a marker
 MARKERS_KEPT = 10_000
-LOCKS = 64
 
 
 class Markers(Option):
@@ -29,8 +27,8 @@ class Markers(Option):
     def __init__(self, waits: Waits) -> None:
         self.buckets = waits.buckets
         self.waits = waits
-        self.known: dict[str, tuple[float, bool]] = {}  # marker -> when it was looked for, and whether it was absent
-        self.locks = [asyncio.Lock() for _ in range(LOCKS)]
+        self.looks: Coalesced[None] = Coalesced(self.buckets.now)
+        self.absent: dict[str, float] = {}  # marker -> when a look began that showed that the destination has none
 
     # A marker waits
 
@@ -55,22 +53,17 @@ class Markers(Option):
     async def before_write(self, sync: KeySync) -> None:
         """Deletes the markers above the key that the source no longer has, the outermost first."""
         for marker in markers_above(self.buckets, sync.key):
-            await self.remove_if_stale(sync, marker)
+            await self.looks.get(sync, marker, functools.partial(self.remove_if_stale, sync, marker))
 
     async def remove_if_stale(self, sync: KeySync, marker: str) -> None:
-        """Many keys of a folder ask at the same time. One of them looks for all that asked before it did."""
-        asked = self.buckets.now()
-        async with self.locks[hash(marker) % LOCKS]:
-            looked, was_absent = self.known.get(marker, (-math.inf, False))
-            if looked > asked or (was_absent and asked - looked < ABSENT_SECONDS):
-                return
-            looked = self.buckets.now()
-            existing = await head_destination(self.buckets, marker)
-            if existing and await head_source(self.buckets, marker) is None:
-                await remove_other(self.buckets, sync, marker, None, existing)
-            if len(self.known) >= MARKERS_KEPT:
-                self.known.clear()
-            self.known[marker] = looked, existing is None
+        began = self.buckets.now()
+        if began - self.absent.get(marker, -math.inf) < ABSENT_SECONDS:
+            return
+        existing = await self.buckets.head_destination(marker)
+        if existing and await self.buckets.head_source(marker) is None:
+            await remove_other(self.buckets, sync, marker, None, existing)
+        if existing is None:
+            remember(self.absent, marker, began, MARKERS_KEPT)
 
 
 def markers_above(buckets: Buckets, key: str) -> Iterator[str]:

@@ -6,22 +6,19 @@ lands: so the source is looked at once more afterwards, as after any write.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from botocore.exceptions import ClientError
 
 from mirror.model.errors import Refused, describe, error_code, is_busy, is_change, is_environment
-from mirror.model.log_lines import ANOTHER, IT_NO_LONGER, REMOVED_FIRST, quoted
+from mirror.model.log_lines import ANOTHER, IT_NO_LONGER, REMOVED_FIRST, log, quoted
 from mirror.options.waiting import Blocked
 from mirror.protocol.attempt import Host, KeySync
-from mirror.protocol.buckets import Buckets, delete_object, head_source
+from mirror.protocol.buckets import Buckets
 from mirror.protocol.multipart import drop_upload
 from mirror.protocol.objects import Destination, Source
 from mirror.protocol.sync import Retries, Syncer
-
-log = logging.getLogger("worker")
 
 
 class InnerHost(Host):
@@ -65,7 +62,7 @@ async def remove_other(buckets: Buckets, sync: KeySync, key: str, source: Source
         return  # an unconditional delete might remove a newer one; the key's own message sees to it
     async with writing(buckets, sync, key) as inner:
         try:
-            await delete_object(buckets, inner, existing)
+            await buckets.delete_object(inner, existing)
         except ClientError as error:
             if error_code(error) == "NotImplemented":
                 return
@@ -91,7 +88,7 @@ async def look_again(buckets: Buckets, sync: KeySync, key: str, seen: Source | N
     """If the source is another by now, or cannot be looked at, the key is to be synced once more."""
     is_as_seen = False
     try:
-        is_as_seen = await head_source(buckets, key) == seen
+        is_as_seen = await buckets.head_source(key) == seen
     finally:
         if not is_as_seen:
             await sync.host.look_later(key, 0)

@@ -8,73 +8,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from botocore.exceptions import ClientError
 
-from mirror.concurrency import Slots
 from mirror.model.delta import COMMIT, LOG, LogFile, names_of
-from mirror.model.errors import AWS_ERRORS, describe, is_change, is_environment
-from mirror.model.limits import MIB
+from mirror.model.errors import is_change
 from mirror.model.selection import is_marker
+from mirror.model.services import MIB
 from mirror.options.others import copy_other
-from mirror.options.waiting import Awaited, Waits
+from mirror.options.waiting import Awaited, AwaitedFiles, Waits
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import SMALL_COPY_SIZE, Buckets, head_destination, head_source, pages, read
+from mirror.protocol.buckets import SMALL_COPY_SIZE, Buckets, pages
 from mirror.protocol.objects import Source
 from mirror.protocol.sync import Syncer
+from mirror.readers.walk import Entry, listed_as
 
 LARGEST_READ = 16 * MIB  # a commit of some 40,000 files; of a larger one the whole table is compared
 READS = 8  # commits at a time, as each takes memory
 LOOKS = 64  # at files that commits name, and copies of them, at a time
-
-
-class Item(NamedTuple):
-    """An object in a listing: its SizeAndTime, and more."""
-
-    size: int
-    modified: int  # seconds since the epoch
-    etag: str
-
-
-@dataclass(eq=False)
-class AwaitedFiles:
-    """Files that the destination does not have yet, as far as the source has them: they have unique names, and are
-    never overwritten."""
-
-    buckets: Buckets
-    slots: Slots
-    prefixes: tuple[str, ...]
-    missing: dict[str, Source | None]
-    troubles: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def lacking(self) -> int:
-        return len(self.missing)
-
-    @property
-    def may_arrive(self) -> bool:
-        return not all(source and source.archived for source in self.missing.values())
-
-    async def look(self) -> AwaitedFiles:
-        await self.slots.run(self.look_at, list(self.missing))
-        return self
-
-    async def look_at(self, key: str) -> None:
-        """A key that cannot be looked at is awaited, and the reason is kept: its own message finds out what it is."""
-        try:
-            if not await head_destination(self.buckets, key):
-                self.missing[key] = await head_source(self.buckets, key)
-                if self.missing[key]:
-                    return
-        except AWS_ERRORS as error:
-            if is_environment(error):
-                raise
-            self.troubles[key] = describe(error)
-            return
-        del self.missing[key]
-        self.troubles.pop(key, None)
 
 
 class TableFiles:
@@ -98,7 +50,7 @@ class TableFiles:
             keys = None
             if source.size <= LARGEST_READ:
                 async with self.reads:
-                    text = await read(self.buckets, self.buckets.source, file.key, source.etag)
+                    text = await self.buckets.read(self.buckets.source, file.key, source.etag)
                 keys = names_of(text, file.table)
         elif file.has_sidecars:
             keys = set(await listed(self.buckets, self.buckets.source, f"{file.table}{LOG}_sidecars/"))
@@ -149,9 +101,9 @@ async def listed(
     bucket: dict[str, str],
     prefix: str,
     page_slot: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
-) -> dict[str, Item]:
+) -> dict[str, Entry]:
     """What is directly under a folder, or of the source also under another prefix. `page_slot` wraps each request."""
-    found: dict[str, Item] = {}
+    found: dict[str, Entry] = {}
 
     async def list_page(**parameters: Any) -> dict[str, Any]:
         async with page_slot():
@@ -160,5 +112,5 @@ async def listed(
     async for page in pages(list_page, {"Prefix": prefix, "Delimiter": "/", **bucket}):
         for item in page.get("Contents", []):
             if buckets.settings.wanted.takes(item["Key"]):
-                found[item["Key"]] = Item(item["Size"], int(item["LastModified"].timestamp()), item["ETag"])
+                found[item["Key"]] = listed_as(item)
     return found

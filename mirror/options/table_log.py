@@ -24,15 +24,16 @@ from mirror.model.delta import (
     version_of_pointer,
 )
 from mirror.model.errors import AWS_ERRORS, Changed, is_change
-from mirror.model.limits import MIB
+from mirror.model.services import MIB
 from mirror.options.others import copy_other, fault_of, remove_other
-from mirror.options.table_files import LARGEST_READ, READS, Item, TableFiles, listed
-from mirror.options.waiting import ARCHIVED_SECONDS, Awaited, Blocked, Coalesced, Waits
+from mirror.options.table_files import LARGEST_READ, READS, TableFiles, listed
+from mirror.options.waiting import ARCHIVED_SECONDS, Awaited, Blocked, Coalesced, Waits, remember
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import LANDED_SECONDS, head_destination, head_source, read
+from mirror.protocol.buckets import LANDED_SECONDS
 from mirror.protocol.objects import Destination, Source
 from mirror.protocol.sync import STUCK_TRIES, Syncer
 from mirror.protocol.verdict import EQUAL, MISSING, NO_DOUBT, STALE, UNDECIDED, judge, judge_listed
+from mirror.readers.walk import Entry
 
 CHANGES = "it changes all the time"
 LARGEST_POINTER = MIB
@@ -126,7 +127,7 @@ class TableLogs:
             return Planned(old, plan, {key: source[key].etag for key in planned}, is_first)
 
     async def with_other_bytes(
-        self, stale: Sequence[LogFile], source: dict[str, Item], mirrored: dict[str, Item]
+        self, stale: Sequence[LogFile], source: dict[str, Entry], mirrored: dict[str, Entry]
     ) -> set[str] | Blocked:
         """Commits that are not what the destination has, if there are any: a few are read where the sizes are the same.
 
@@ -141,8 +142,8 @@ class TableLogs:
         for key in sorted({small[0], small[len(small) // 2], small[-1]}):
             try:
                 async with self.files.reads:
-                    now = await read(self.buckets, self.buckets.source, key, source[key].etag)
-                    before = await read(self.buckets, self.buckets.destination, key, mirrored[key].etag)
+                    now = await self.buckets.read(self.buckets.source, key, source[key].etag)
+                    before = await self.buckets.read(self.buckets.destination, key, mirrored[key].etag)
             except AWS_ERRORS as error:
                 return fault_of(key, error)
             if now != before:
@@ -161,7 +162,7 @@ class TableLogs:
             file = log_file(key)
             assert file
             try:
-                source = as_listed(await head_source(self.buckets, key), etags[key])
+                source = as_listed(await self.buckets.head_source(key), etags[key])
                 if lacking := archived(key, source):
                     blocked[key] = lacking
                 else:
@@ -184,9 +185,7 @@ class TableLogs:
         each for seconds."""
         file = log_file(key)
         if file and file.kind == COMMIT and not lacking.may_arrive:
-            if len(self.blocked) >= TABLES_KEPT:
-                del self.blocked[next(iter(self.blocked))]
-            self.blocked[file.table] = self.buckets.now(), file.version, lacking
+            remember(self.blocked, file.table, (self.buckets.now(), file.version, lacking), TABLES_KEPT)
         return lacking
 
     def blocked_by(self, file: LogFile) -> Awaited | None:
@@ -207,13 +206,14 @@ class TableLogs:
                 raise
         return await self.copy(sync, key, {key: source.etag})
 
-    async def differing(self, source: dict[str, Item], mirrored: dict[str, Item]) -> tuple[set[str], set[str]]:
+    async def differing(self, source: dict[str, Entry], mirrored: dict[str, Entry]) -> tuple[set[str], set[str]]:
         """What of the source's log the destination does not have, and what of that it has otherwise."""
         young, doubt = self.buckets.wall() - YOUNG_SECONDS, self.buckets.settings.copy_timeout + LANDED_SECONDS
         missing, stale, unclear = source.keys() - mirrored.keys(), set[str](), list[str]()
         for key in source.keys() & mirrored.keys():
             seen, copy = source[key], mirrored[key]
-            what = judge_listed(seen[:2], copy[:2], doubt=doubt if seen.modified > young else NO_DOUBT)
+            of_key = doubt if seen.modified > young else NO_DOUBT
+            what = judge_listed(seen.size_and_time, copy.size_and_time, doubt=of_key)
             if what in (STALE, UNDECIDED) and self.same.get(key) != (seen.etag, copy.etag):
                 unclear.append(key)
 
@@ -228,7 +228,7 @@ class TableLogs:
     async def look_at(self, key: str) -> str:
         """EQUAL, STALE or MISSING: a log file of which listings do not show that it is the same."""
         try:
-            existing, current = await head_destination(self.buckets, key), await head_source(self.buckets, key)
+            existing, current = await self.buckets.head_destination(key), await self.buckets.head_source(key)
         except AWS_ERRORS as error:
             fault_of(key, error)
             return MISSING  # if it is needed, its copy shows what is wrong
@@ -238,13 +238,8 @@ class TableLogs:
             return MISSING
         if not is_same(current, existing):
             return STALE
-        self.remember(key, current, existing)
+        remember(self.same, key, (current.etag, existing.etag), SAME_KEPT)
         return EQUAL
-
-    def remember(self, key: str, source: Source, copy: Destination) -> None:
-        if len(self.same) >= SAME_KEPT:
-            del self.same[next(iter(self.same))]
-        self.same[key] = source.etag, copy.etag
 
     async def copy(self, sync: KeySync, key: str, etags: Mapping[str, str]) -> Awaited | None:
         """Copies a file of a log as it was listed, after what it names. What it names in turn is there by now."""
@@ -253,8 +248,8 @@ class TableLogs:
         for _ in range(STUCK_TRIES):
             sync.interruption.check()
             try:
-                existing = await head_destination(self.buckets, key)
-                source = as_listed(await head_source(self.buckets, key), etags[key])
+                existing = await self.buckets.head_destination(key)
+                source = as_listed(await self.buckets.head_source(key), etags[key])
                 if existing and is_same(source, existing):
                     return None
                 lacking = archived(key, source) or await self.bring_needed(sync, file, source, etags)
@@ -281,11 +276,11 @@ class TableLogs:
             lacking = lacking or await self.copy(sync, part.key, etags)
         return lacking
 
-    async def checkpoint_of(self, pointer: LogFile, source: Source) -> dict[str, Item]:
+    async def checkpoint_of(self, pointer: LogFile, source: Source) -> dict[str, Entry]:
         """The files of the checkpoint that a pointer names, as far as the source has them."""
         version = None
         if source.size <= LARGEST_POINTER:
-            version = version_of_pointer(await read(self.buckets, self.buckets.source, pointer.key, source.etag))
+            version = version_of_pointer(await self.buckets.read(self.buckets.source, pointer.key, source.etag))
         if version is None:
             return {}
         return await listed(self.buckets, self.buckets.source, f"{pointer.table}{LOG}{version:020}.checkpoint.")
@@ -295,8 +290,8 @@ class TableLogs:
         for key in in_order_of_removal(files):
             sync.interruption.check()
             try:
-                existing = await head_destination(self.buckets, key)
-                source = await head_source(self.buckets, key) if existing else None
+                existing = await self.buckets.head_destination(key)
+                source = await self.buckets.head_source(key) if existing else None
                 if existing and not (source and is_same(source, existing)):
                     await remove_other(self.buckets, sync, key, source, existing)
             except AWS_ERRORS as error:

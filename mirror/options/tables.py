@@ -12,9 +12,9 @@ from mirror.model.delta import COMMIT, LOG, POINTER, LogFile, commit_key, is_in_
 from mirror.model.errors import AWS_ERRORS, Changed, Postponed
 from mirror.options.others import fault_of
 from mirror.options.table_log import TableLogs, is_same
-from mirror.options.waiting import Awaited, Coalesced, Waits
+from mirror.options.waiting import Awaited, Coalesced, Waits, remember
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import head_destination, head_source, holds_any
+from mirror.protocol.buckets import holds_any
 from mirror.protocol.objects import Destination, Source
 from mirror.protocol.sync import FOR_WORKER_SECONDS, Syncer
 from mirror.queue.option import Option
@@ -69,7 +69,7 @@ class Tables(Option):
         if needed and await self.waits.soon(sync, is_known):
             return self.logs.blocked_by(file)
         lacking = await self.logs.bring_log(sync, file.table)
-        if not lacking and await head_destination(self.buckets, file.key) != existing:
+        if not lacking and await self.buckets.head_destination(file.key) != existing:
             raise Changed("it was copied with the log")
         return lacking
 
@@ -82,20 +82,18 @@ class Tables(Option):
         return [] if existing or not file.version else [commit_key(file.table, file.version - 1)]
 
     async def are_there(self, keys: Collection[str]) -> bool:
+        """Whether the destination has these log files as the source has them now. A look that fails does not show
+        it."""
         for key in keys:
-            if not await self.is_there(key):
+            try:
+                existing = await self.buckets.head_destination(key)
+                source = await self.buckets.head_source(key) if existing else None
+            except AWS_ERRORS as error:
+                fault_of(key, error)
+                return False
+            if not (existing and source and is_same(source, existing)):
                 return False
         return True
-
-    async def is_there(self, key: str) -> bool:
-        """Whether the destination has the log file as the source has it now. A look that fails does not show it."""
-        try:
-            existing = await head_destination(self.buckets, key)
-            source = await head_source(self.buckets, key) if existing else None
-        except AWS_ERRORS as error:
-            fault_of(key, error)
-            return False
-        return bool(existing and source and is_same(source, existing))
 
     # Which table
 
@@ -139,7 +137,5 @@ class Tables(Option):
         self.without_log.pop(folder, None)
         if await holds_any(self.buckets.s3.list_objects_v2, "Contents", parameters):
             return None
-        if len(self.without_log) >= FOLDERS_KEPT:
-            del self.without_log[next(iter(self.without_log))]
-        self.without_log[folder] = began
+        remember(self.without_log, folder, began, FOLDERS_KEPT)
         return began

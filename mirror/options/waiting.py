@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 from mirror.concurrency import Slots, WorkOff, work_off
-from mirror.model.errors import Postponed, Refused
-from mirror.model.limits import MAX_SQS_DELAY
-from mirror.model.log_lines import WAITS, quoted
+from mirror.model.errors import AWS_ERRORS, Postponed, Refused, describe, is_environment
+from mirror.model.log_lines import WAITS, log, quoted
+from mirror.model.services import MAX_SQS_DELAY
 from mirror.protocol.attempt import LONGEST_WAIT, KeySync
 from mirror.protocol.buckets import Buckets
-from mirror.protocol.verdict import SourceSide, utc_text
+from mirror.protocol.objects import Source, utc_text
 from mirror.readers.completeness import Completeness, budget_of
-
-log = logging.getLogger("worker")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two looks at what is missing
 LOOK_SHARE = 4  # but a pause lasts this many times as long as the look before it ...
@@ -35,46 +32,63 @@ LATE_SECONDS = 3600  # a key that has waited for longer is worth a warning
 UNDER_WAY_SECONDS, PAUSE_OF_LOOKS = 2.0, 0.1
 
 
-class Awaited(Protocol):
-    """What a key waits for: Completeness, or Blocked."""
-
-    @property
-    def prefixes(self) -> tuple[str, ...]: ...
-    @property
-    def lacking(self) -> int: ...  # how many keys are missing, of which some are in `missing`
-    @property
-    def missing(self) -> Mapping[str, SourceSide | None]: ...
-    @property
-    def troubles(self) -> Mapping[str, str]: ...
-    @property
-    def may_arrive(self) -> bool: ...  # False if all that is missing is archived
-    async def look(self) -> Awaited: ...
-
-
-@dataclass(frozen=True)
 class Blocked:
-    """A single key that does not arrive, and why."""
+    """A single key that does not arrive, and why. It is looked at when the key that waits is delivered again."""
 
-    key: str
-    why: str
-    lacking: int = 1
-    may_arrive: bool = True
+    lacking = 1
 
-    @property
-    def prefixes(self) -> tuple[str, ...]:
-        return (self.key,)
-
-    @property
-    def missing(self) -> Mapping[str, SourceSide | None]:
-        return {self.key: None}
-
-    @property
-    def troubles(self) -> Mapping[str, str]:
-        return {self.key: self.why}
+    def __init__(self, key: str, why: str, may_arrive: bool = True) -> None:
+        self.key, self.why, self.may_arrive = key, why, may_arrive
+        self.prefixes: tuple[str, ...] = (key,)
+        self.missing: dict[str, Source | None] = {key: None}
+        self.troubles = {key: why}
 
     async def look(self) -> Blocked:
-        """It is looked at when the key that waits is delivered again."""
         return self
+
+
+@dataclass(eq=False)
+class AwaitedFiles:
+    """Files that the destination does not have yet, as far as the source has them: they have unique names, and are
+    never overwritten."""
+
+    buckets: Buckets
+    slots: Slots
+    prefixes: tuple[str, ...]
+    missing: dict[str, Source | None]
+    troubles: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lacking(self) -> int:
+        return len(self.missing)
+
+    @property
+    def may_arrive(self) -> bool:
+        return not all(source and source.archived for source in self.missing.values())
+
+    async def look(self) -> AwaitedFiles:
+        await self.slots.run(self.look_at, list(self.missing))
+        return self
+
+    async def look_at(self, key: str) -> None:
+        """A key that cannot be looked at is awaited, and the reason is kept: its own message finds out what it is."""
+        try:
+            if not await self.buckets.head_destination(key):
+                self.missing[key] = await self.buckets.head_source(key)
+                if self.missing[key]:
+                    return
+        except AWS_ERRORS as error:
+            if is_environment(error):
+                raise
+            self.troubles[key] = describe(error)
+            return
+        del self.missing[key]
+        self.troubles.pop(key, None)
+
+
+# What a key waits for: how many keys under which `prefixes` are `lacking`, those that are known to be `missing`, the
+# `troubles` with some of them, and whether they `may_arrive` by themselves.
+type Awaited = Completeness | AwaitedFiles | Blocked
 
 
 class Waits:
@@ -205,6 +219,13 @@ def example_of(state: Awaited) -> tuple[str, str]:
     if source is None:
         return key, "only in the destination"
     return key, "archived" if source.archived else "not equal yet"
+
+
+def remember[V](latest: dict[str, V], key: str, value: V, most: int) -> None:
+    """Adds a key; if there are as many as that, the oldest is forgotten."""
+    if len(latest) >= most:
+        del latest[next(iter(latest))]
+    latest[key] = value
 
 
 @dataclass(eq=False)

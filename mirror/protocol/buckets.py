@@ -1,9 +1,8 @@
-"""The two buckets: the client for them, whether they answer, and a function for each request that names a key."""
+"""The two buckets: the client for them, whether they answer, and a method for each request that names a key."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -14,15 +13,13 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from mirror.aws.boto3_clients import Boto3S3
 from mirror.model.errors import AWS_ERRORS, Interrupted, Unfinished, describe, error_code, outcome_unknown
-from mirror.model.limits import MIB
-from mirror.model.log_lines import quoted
-from mirror.model.services import S3
+from mirror.model.log_lines import log, quoted
+from mirror.model.services import MIB
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.objects import Destination, Source, destination_from_head, metadata_to_send, source_from_head
 from mirror.settings import Settings
-
-log = logging.getLogger("worker")
 
 SOURCE_CHECK_SECONDS = 60
 LANDED_SECONDS = 5  # added to COPY_TIMEOUT for the clocks of two buckets, and of the machines behind one
@@ -68,7 +65,7 @@ class Buckets:
     """What every request needs. `source` and `destination` are the arguments that name the bucket in a call."""
 
     settings: Settings
-    s3: S3
+    s3: Boto3S3
     now: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time  # seconds since the epoch, for the age of objects
     left_out: LeftOut = NOTHING_LEFT_OUT  # what the destination has turned out to refuse
@@ -83,7 +80,11 @@ class Buckets:
         settings = self.settings
         self.source = bucket_arguments(settings.src_bucket, settings.src_bucket_owner)
         self.destination = bucket_arguments(settings.dst_bucket, settings.dst_bucket_owner)
-        self.answering = Answering(self.s3, self.source, self.destination, self.now)
+        self.is_open = False  # open() was called
+        self.asking = asyncio.Lock()  # of many callers one asks whether a bucket answers, and all get its answer
+        self.source_seen = -math.inf  # when the source bucket answered
+        self.both_asked = -math.inf  # when both were asked for the last time
+        self.both_answered = True  # whether they did
 
     def note_no_checksums(self, bucket: str, key: str, reason: str) -> None:
         """Says it once for each bucket."""
@@ -101,34 +102,16 @@ class Buckets:
         """Whether the next creation probably finds its key in the destination."""
         return self.overwritten > OVERWRITTEN_SHARE
 
+    def is_expired(self, modified: datetime) -> bool:
+        """Whether KEEP_DAYS no longer keeps a source of that time. If it is not set, this costs almost nothing."""
+        wanted = self.settings.wanted
+        return wanted.keep_days > 0 and wanted.is_expired(modified.timestamp(), self.wall())
 
-def bucket_arguments(bucket: str, owner: str) -> dict[str, str]:
-    return {"Bucket": bucket} | ({"ExpectedBucketOwner": owner} if owner else {})
-
-
-def is_expired(buckets: Buckets, modified: datetime) -> bool:
-    """Whether KEEP_DAYS no longer keeps a source of that time. If it is not set, this costs almost nothing."""
-    wanted = buckets.settings.wanted
-    return wanted.keep_days > 0 and wanted.is_expired(modified.timestamp(), buckets.wall())
-
-
-@dataclass(eq=False)
-class Answering:
-    """Whether the buckets answer requests that name no key. Of many callers one asks, and all get its answer."""
-
-    s3: S3
-    source: dict[str, str]
-    destination: dict[str, str]
-    now: Callable[[], float]
-    is_open: bool = False
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _source_seen: float = -math.inf  # when the source bucket answered
-    _both_asked: float = -math.inf  # when both were asked for the last time
-    _both_answered: bool = True  # whether they did
+    # Whether they answer requests that name no key
 
     async def open(self) -> None:
         """Has the client create its S3 Express sessions, before many requests would each create one."""
-        async with self._lock:
+        async with self.asking:
             if not self.is_open:
                 await self.s3.list_objects_v2(MaxKeys=1, **self.destination)
                 await self.s3.open_session()
@@ -139,95 +122,146 @@ class Answering:
 
         HeadObject answers 404 for a missing bucket, too, and a missing bucket must not empty the destination.
         """
-        async with self._lock:
-            if self.now() - self._source_seen >= SOURCE_CHECK_SECONDS:
+        async with self.asking:
+            if self.now() - self.source_seen >= SOURCE_CHECK_SECONDS:
                 await self.s3.list_objects_v2(MaxKeys=1, **self.source)
-                self._source_seen = self.now()
+                self.source_seen = self.now()
 
-    async def both_since(self, moment: float) -> bool:
+    async def both_answered_since(self, moment: float) -> bool:
         """Whether both buckets have answered after that moment: the source to the role, the destination to the session.
         If they have not, no key is to blame for its error."""
-        async with self._lock:
-            if self._both_asked <= moment:
-                self._both_asked, self._both_answered = self.now(), True
+        async with self.asking:
+            if self.both_asked <= moment:
+                self.both_asked, self.both_answered = self.now(), True
                 try:
                     for bucket in (self.source, self.destination):
                         await self.s3.list_objects_v2(MaxKeys=1, **bucket)
                 except AWS_ERRORS as error:
                     log.debug("S3 does not answer for a bucket: %s", describe(error))
-                    self._both_answered = False
-            return self._both_answered
+                    self.both_answered = False
+            return self.both_answered
 
     def forget_source(self) -> None:
         """Has the source bucket checked again before the next missing object is believed."""
-        self._source_seen = -math.inf
+        self.source_seen = -math.inf
 
+    # Looking
 
-# --- Looking ----------------------------------------------------------------------------------------------------------
+    async def head(self, bucket: dict[str, str], key: str, checksums: bool = False) -> dict[str, Any] | None:
+        """The answer of HeadObject, or None if there is no object (a delete marker counts as none) or no bucket.
 
+        `checksums`: with those that S3 keeps of the object. If it refuses to show them, which needs kms:Decrypt for an
+        object with SSE-KMS (S3 API Reference, HeadObject), they are left out.
+        """
+        try:
+            return await self.s3.head_object(Key=key, **(WITH_CHECKSUMS if checksums else {}), **bucket)
+        except ClientError as error:
+            if error_code(error) in ("404", "NoSuchKey"):
+                return None
+            if checksums and error_code(error) in (*UNEXPLAINED_CODES, "501"):
+                found = await self.head(bucket, key)
+                self.note_no_checksums(bucket["Bucket"], key, describe(error))
+                return found
+            if error_code(error) in UNEXPLAINED_CODES:
+                await self.explain(bucket, key, error)
+            raise
 
-async def head(buckets: Buckets, bucket: dict[str, str], key: str, checksums: bool = False) -> dict[str, Any] | None:
-    """The answer of HeadObject, or None if there is no object (a delete marker counts as none) or no bucket.
+    async def explain(self, bucket: dict[str, str], key: str, error: ClientError) -> None:
+        """Raises HeadObject's error with the code and the message that S3 gives for it, such as ExpiredToken or the
+        reason of AccessDenied. Returns if there is none.
 
-    `checksums`: with those that S3 keeps of the object. If it refuses to show them, which needs kms:Decrypt for an
-    object with SSE-KMS (S3 API Reference, HeadObject), they are left out.
-    """
-    try:
-        return await buckets.s3.head_object(Key=key, **(WITH_CHECKSUMS if checksums else {}), **bucket)
-    except ClientError as error:
-        if error_code(error) in ("404", "NoSuchKey"):
+        The answer to a HEAD has no body, so its code is only "400" or "403". GetObject needs the same permission, and
+        its answer has a body; the one byte that it may read is not kept.
+        """
+        try:
+            await self.s3.get_object(Key=key, Range="bytes=0-0", **bucket)
+        except ClientError as explanation:
+            if str(explanation.response.get("ResponseMetadata", {}).get("HTTPStatusCode")) in UNEXPLAINED_CODES:
+                raise ClientError(explanation.response, error.operation_name) from error
+        except BotoCoreError as failure:
+            log.debug("no reason found for the %s of key=%s: %s", error_code(error), quoted(key), describe(failure))
+
+    async def head_source(self, key: str, checksums: bool = False) -> Source | None:
+        found = await self.head(self.source, key, checksums)
+        if found is None:
+            await self.require_source()
             return None
-        if checksums and error_code(error) in (*UNEXPLAINED_CODES, "501"):
-            found = await head(buckets, bucket, key)
-            buckets.note_no_checksums(bucket["Bucket"], key, describe(error))
-            return found
-        if error_code(error) in UNEXPLAINED_CODES:
-            await explain(buckets, bucket, key, error)
-        raise
+        self.is_versioned = "VersionId" in found
+        return source_from_head(found)
+
+    async def head_destination(self, key: str, checksums: bool = False) -> Destination | None:
+        found = await self.head(self.destination, key, checksums)
+        return destination_from_head(found) if found else None
+
+    async def read(self, bucket: dict[str, str], key: str, etag: str) -> bytes:
+        """The bytes of that version of a small object, for what only its content shows. Workers read nothing else."""
+        answer = await self.s3.get_object(Key=key, IfMatch=etag, **bucket)
+        return bytes(answer["Body"])
+
+    # Writing
+
+    @contextmanager
+    def write_call(
+        self, sync: KeySync, existing: Destination | None, left_out: LeftOut, operation: str
+    ) -> Iterator[dict[str, str]]:
+        """Wraps a request that changes what a reader sees, and yields its condition: S3 refuses the write unless the
+        destination is still what it was. The request is not sent after an interruption. If it gets no answer, the time
+        until which it may still take effect is recorded."""
+        if sync.interruption.is_set():
+            raise Interrupted
+        condition = {"IfMatch": existing.etag} if existing else {"IfNoneMatch": "*"}
+        try:
+            yield {} if operation in left_out.conditions else condition
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) or outcome_unknown(error):
+                sync.result.may_land_until = self.now() + self.settings.copy_timeout
+            raise
+
+    def copy_source(self, key: str, source: Source) -> dict[str, Any]:
+        """Arguments common to CopyObject and UploadPartCopy, which copy no other version than the one that was seen."""
+        settings = self.settings
+        owner = {"ExpectedSourceBucketOwner": settings.src_bucket_owner} if settings.src_bucket_owner else {}
+        return {
+            "Key": key,
+            "CopySource": {"Bucket": settings.src_bucket, "Key": key},
+            "CopySourceIfMatch": source.etag,
+            **self.destination,
+            **owner,
+        }
+
+    async def copy_object(self, sync: KeySync, source: Source, existing: Destination | None, left_out: LeftOut) -> None:
+        """Sends the metadata that HeadObject showed, with the provenance. If they cannot be sent back, S3 copies
+        them."""
+        metadata: dict[str, Any] = {"MetadataDirective": "COPY"}
+        if source.carries_provenance:
+            metadata = {"MetadataDirective": "REPLACE"} | metadata_to_send(source, left_out.encoding)
+        with self.write_call(sync, existing, left_out, "CopyObject") as condition:
+            answer = await self.s3.copy_object(
+                is_small=source.size <= SMALL_COPY_SIZE,
+                **self.copy_source(sync.key, source),
+                **COPY_DIRECTIVES,
+                **condition,
+                **metadata,
+            )
+            # A 200 without a result raises nothing in botocore, and is no copy (S3 API Reference, CopyObject).
+            if not answer.get("CopyObjectResult", {}).get("ETag"):
+                raise Unfinished("CopyObject answered 200 without an ETag")
+
+    async def delete_object(self, sync: KeySync, existing: Destination, left_out: LeftOut = NOTHING_LEFT_OUT) -> None:
+        """Deletes only the object that was seen, so that a delete that arrives late does not remove a newer one."""
+        with self.write_call(sync, existing, left_out, "DeleteObject") as condition:
+            await self.s3.delete_object(Key=sync.key, **self.destination, **condition)
 
 
-async def explain(buckets: Buckets, bucket: dict[str, str], key: str, error: ClientError) -> None:
-    """Raises HeadObject's error with the code and the message that S3 gives for it, such as ExpiredToken or the reason
-    of AccessDenied. Returns if there is none.
-
-    The answer to a HEAD has no body, so its code is only "400" or "403". GetObject needs the same permission, and its
-    answer has a body; the one byte that it may read is not kept.
-    """
-    try:
-        await buckets.s3.get_object(Key=key, Range="bytes=0-0", **bucket)
-    except ClientError as explanation:
-        if str(explanation.response.get("ResponseMetadata", {}).get("HTTPStatusCode")) in UNEXPLAINED_CODES:
-            raise ClientError(explanation.response, error.operation_name) from error
-    except BotoCoreError as failure:
-        log.debug("no reason found for the %s of key=%s: %s", error_code(error), quoted(key), describe(failure))
-
-
-async def head_source(buckets: Buckets, key: str, checksums: bool = False) -> Source | None:
-    found = await head(buckets, buckets.source, key, checksums)
-    if found is None:
-        await buckets.answering.require_source()
-        return None
-    buckets.is_versioned = "VersionId" in found
-    return source_from_head(found)
-
-
-async def head_destination(buckets: Buckets, key: str, checksums: bool = False) -> Destination | None:
-    found = await head(buckets, buckets.destination, key, checksums)
-    return destination_from_head(found) if found else None
-
-
-async def read(buckets: Buckets, bucket: dict[str, str], key: str, etag: str) -> bytes:
-    """The bytes of that version of a small object, for what only its content shows. Workers read nothing else."""
-    answer = await buckets.s3.get_object(Key=key, IfMatch=etag, **bucket)
-    body: bytes = answer["Body"]
-    return body
+def bucket_arguments(bucket: str, owner: str) -> dict[str, str]:
+    return {"Bucket": bucket} | ({"ExpectedBucketOwner": owner} if owner else {})
 
 
 async def pages(
     call: Callable[..., Awaitable[dict[str, Any]]], parameters: dict[str, Any]
 ) -> AsyncGenerator[dict[str, Any]]:
     """The pages of a listing. Raises Unfinished for an answer that does not say whether more follows, such as an empty
-    200, or where: S3 always says so (S3 API Reference: ListObjectsV2, ListParts, ListMultipartUploads)."""
+    200, or where: Boto3S3 always says so (S3 API Reference: ListObjectsV2, ListParts, ListMultipartUploads)."""
     while True:
         page = await call(**parameters)
         if "IsTruncated" not in page:
@@ -249,65 +283,3 @@ async def holds_any(call: Callable[..., Awaitable[dict[str, Any]]], member: str,
             if page.get(member):
                 return True
     return False
-
-
-# --- Writing ----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def write_call(
-    buckets: Buckets, sync: KeySync, existing: Destination | None, left_out: LeftOut, operation: str
-) -> Iterator[dict[str, str]]:
-    """Wraps a request that changes what a reader sees, and yields its condition: S3 refuses the write unless the
-    destination is still what it was. The request is not sent after an interruption. If it gets no answer, the time
-    until which it may still take effect is recorded."""
-    if sync.interruption.is_set():
-        raise Interrupted
-    condition = {"IfMatch": existing.etag} if existing else {"IfNoneMatch": "*"}
-    try:
-        yield {} if operation in left_out.conditions else condition
-    except (Exception, asyncio.CancelledError) as error:
-        if isinstance(error, asyncio.CancelledError) or outcome_unknown(error):
-            sync.result.may_land_until = buckets.now() + buckets.settings.copy_timeout
-        raise
-
-
-def copy_source(buckets: Buckets, key: str, source: Source) -> dict[str, Any]:
-    """Arguments common to CopyObject and UploadPartCopy, which copy no other version than the one that was seen."""
-    settings = buckets.settings
-    owner = {"ExpectedSourceBucketOwner": settings.src_bucket_owner} if settings.src_bucket_owner else {}
-    return {
-        "Key": key,
-        "CopySource": {"Bucket": settings.src_bucket, "Key": key},
-        "CopySourceIfMatch": source.etag,
-        **buckets.destination,
-        **owner,
-    }
-
-
-async def copy_object(
-    buckets: Buckets, sync: KeySync, source: Source, existing: Destination | None, left_out: LeftOut
-) -> None:
-    """Sends the metadata that HeadObject showed, with the provenance. If they cannot be sent back, S3 copies them."""
-    metadata: dict[str, Any] = {"MetadataDirective": "COPY"}
-    if source.carries_provenance:
-        metadata = {"MetadataDirective": "REPLACE"} | metadata_to_send(source, left_out.encoding)
-    with write_call(buckets, sync, existing, left_out, "CopyObject") as condition:
-        answer = await buckets.s3.copy_object(
-            is_small=source.size <= SMALL_COPY_SIZE,
-            **copy_source(buckets, sync.key, source),
-            **COPY_DIRECTIVES,
-            **condition,
-            **metadata,
-        )
-        # A 200 without a result raises nothing in botocore, and is no copy (S3 API Reference, CopyObject).
-        if not answer.get("CopyObjectResult", {}).get("ETag"):
-            raise Unfinished("CopyObject answered 200 without an ETag")
-
-
-async def delete_object(
-    buckets: Buckets, sync: KeySync, existing: Destination, left_out: LeftOut = NOTHING_LEFT_OUT
-) -> None:
-    """Deletes only the object that was seen, so that a delete that arrives late does not remove a newer one."""
-    with write_call(buckets, sync, existing, left_out, "DeleteObject") as condition:
-        await buckets.s3.delete_object(Key=sync.key, **buckets.destination, **condition)

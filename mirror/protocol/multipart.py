@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +12,11 @@ from botocore.exceptions import ClientError
 
 from mirror.concurrency import Slots
 from mirror.model.errors import AWS_ERRORS, Refused, Unfinished, describe, error_code
-from mirror.model.limits import MAX_COPY_SIZE, MAX_PARTS, MIB
-from mirror.model.log_lines import quoted
+from mirror.model.log_lines import log, quoted
+from mirror.model.services import MAX_COPY_SIZE, MAX_PARTS, MIB
 from mirror.protocol.attempt import KeySync, Upload
-from mirror.protocol.buckets import SMALL_COPY_SIZE, Buckets, LeftOut, copy_source, holds_any, pages, write_call
+from mirror.protocol.buckets import SMALL_COPY_SIZE, Buckets, LeftOut, holds_any, pages
 from mirror.protocol.objects import Destination, Source, metadata_to_send
-
-log = logging.getLogger("worker")
 
 UPLOADS = 64  # under way at once: a few are finished soon instead of many late, and their parts fit into memory
 ABORTS = 3
@@ -48,7 +45,7 @@ class LargeCopies:
                     )
                 sync.upload = await create_upload(self.buckets, sync.key, source, left_out)
             await self.copy_missing_parts(sync, source, sync.upload, etags)
-            with write_call(self.buckets, sync, existing, left_out, "CompleteMultipartUpload") as condition:
+            with self.buckets.write_call(sync, existing, left_out, "CompleteMultipartUpload") as condition:
                 await self.complete_upload(sync, source, sync.upload, etags, condition)
             sync.upload = None
 
@@ -154,7 +151,7 @@ async def copy_part(buckets: Buckets, key: str, source: Source, upload: Upload, 
         UploadId=upload.upload_id,
         PartNumber=part.number,
         CopySourceRange=f"bytes={part.first}-{part.last}",
-        **copy_source(buckets, key, source),
+        **buckets.copy_source(key, source),
     )
     etag = answer.get("CopyPartResult", {}).get("ETag")
     if not etag:

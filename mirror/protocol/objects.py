@@ -6,12 +6,12 @@ import functools
 import hashlib
 import json
 import sys
+import time
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from mirror.model.limits import MAX_USER_METADATA
-from mirror.protocol.verdict import identity_of
+from mirror.model.services import MAX_USER_METADATA
 
 # Of the source's metadata, what CopyObject with REPLACE and CreateMultipartUpload take. Both start from nothing, so
 # what is not listed here is not carried: tags, annotations, ACL, lock, storage class and encryption, which a directory
@@ -55,6 +55,20 @@ class Source:
         return can_be_sent and user_metadata_fits(self.metadata | {PROVENANCE: self.identity})
 
 
+class Listed(NamedTuple):
+    """A source object in a listing: without version id and metadata, which do not change unless its time does."""
+
+    etag: str
+    size: int
+    modified: datetime
+    archived: str
+    carries_provenance: bool = False  # nothing is known of the metadata, so no provenance is demanded of a copy
+
+    @property
+    def identity(self) -> str:
+        return identity_of(self.etag, self.modified, self.size)
+
+
 @dataclass(frozen=True)
 class Destination:
     """A destination object. `provenance` is the identity of the source it was copied from, or "" when not known."""
@@ -64,6 +78,10 @@ class Destination:
     modified: datetime
     provenance: str
     checksums: dict[str, str] = field(compare=False, default_factory=dict)  # of checksums_of()
+
+    def is_copy_of_later(self, moment: datetime) -> bool:
+        """Whether it says that it is a copy of a version of a later time than that."""
+        return self.provenance.split(" ")[1:2] > [utc_text(moment)]
 
 
 def source_from_head(head: dict[str, Any]) -> Source:
@@ -146,3 +164,14 @@ def encoded_word(value: str) -> str:
 
     readable = value.encode(errors="surrogateescape").decode(errors="replace")
     return Header(readable, "utf-8", maxlinelen=sys.maxsize).encode()
+
+
+def identity_of(etag: str, modified: datetime, size: int, *more: str) -> str:
+    """Identifies a version of a source object. A listing shows only what the first three words hold."""
+    return " ".join((etag.strip('"'), utc_text(modified), str(size), *more))
+
+
+@functools.lru_cache(maxsize=1024)
+def utc_text(moment: datetime) -> str:
+    """Cached, as many objects changed in the same second and each is looked at twice."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", moment.utctimetuple())

@@ -7,7 +7,6 @@ events do not matter.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -30,25 +29,13 @@ from mirror.model.errors import (
     meaning,
     outcome_unknown,
 )
-from mirror.model.limits import MIB
-from mirror.model.log_lines import UNCONDITIONAL, quoted
+from mirror.model.log_lines import UNCONDITIONAL, log, quoted
+from mirror.model.services import MIB
 from mirror.protocol.attempt import KeySync
-from mirror.protocol.buckets import (
-    CONDITIONAL_WRITES,
-    NOTHING_LEFT_OUT,
-    Buckets,
-    LeftOut,
-    copy_object,
-    delete_object,
-    head_destination,
-    head_source,
-    is_expired,
-)
+from mirror.protocol.buckets import CONDITIONAL_WRITES, NOTHING_LEFT_OUT, Buckets, LeftOut
 from mirror.protocol.multipart import LargeCopies, abort_orphans, drop_upload
 from mirror.protocol.objects import MOVED_CONTENT_ENCODING, Destination, Source, have_same_bytes
 from mirror.protocol.verdict import ABSENT, DELETE, EQUAL, EXPIRED, NOTHING, REFUSE, judge
-
-log = logging.getLogger("worker")
 
 LONG_COPY_SIZE = 64 * MIB  # S3 copies what is larger for seconds
 ENCODING_MOVED = "the directory bucket refuses Content-Encoding %s, kept as user metadata %s key=%s"
@@ -114,15 +101,15 @@ class Syncer:
         after that look, and what was written before it is not newer than the source that was seen.
         """
         buckets = self.buckets
-        if not buckets.answering.is_open:
-            await buckets.answering.open()
+        if not buckets.is_open:
+            await buckets.open()
         by_checksum = sync.compares_bytes
         existing = await self.look_at_destination(sync, retries) if sync.destination_first else None
         sync.host.look_begins(sync)
-        source = await retries.patiently(head_source, buckets, sync.key, by_checksum)
+        source = await retries.patiently(buckets.head_source, sync.key, by_checksum)
         sync.result.sight = (source, existing)
         may_have_uploads = source is None or source.size > self.multipart_threshold
-        expired = bool(source and self.keep_days and is_expired(buckets, source.modified))
+        expired = bool(source and self.keep_days and buckets.is_expired(source.modified))
         if not sync.destination_first and (may_have_uploads or expired):
             return False
         if sync.redelivered and may_have_uploads:
@@ -131,14 +118,14 @@ class Syncer:
         wrote = await self.make_equal(sync, retries, source, existing, expired)
         if wrote:
             buckets.note_creation(sync, was_there=False)
-        if wrote and await retries.patiently(head_source, buckets, sync.key) != source:
+        if wrote and await retries.patiently(buckets.head_source, sync.key) != source:
             sync.host.overtaken(sync)
             raise Changed("the source changes faster than it can be copied")
         return wrote or by_checksum == sync.compares_bytes
 
     async def look_at_destination(self, sync: KeySync, retries: Retries) -> Destination | None:
         began = self.buckets.now()
-        existing = await retries.patiently(head_destination, self.buckets, sync.key, sync.compares_bytes)
+        existing = await retries.patiently(self.buckets.head_destination, sync.key, sync.compares_bytes)
         sync.result.with_session = began
         self.buckets.note_creation(sync, was_there=existing is not None)
         return existing
@@ -185,9 +172,9 @@ class Syncer:
                 if source and source.size > self.multipart_threshold:
                     await retries.patiently(self.large_copies.copy, sync, source, existing, left_out)
                 elif source:
-                    await retries.patiently(copy_object, self.buckets, sync, source, existing, left_out)
+                    await retries.patiently(self.buckets.copy_object, sync, source, existing, left_out)
                 elif existing:
-                    await delete_object(self.buckets, sync, existing, left_out)
+                    await self.buckets.delete_object(sync, existing, left_out)
             except ClientError as error:
                 less = self.leave_out_more(source, left_out, error)
                 if less is None:

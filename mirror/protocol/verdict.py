@@ -1,12 +1,11 @@
 """One verdict on a key: what it is, and what a worker that is asked for it would do.
 
 The protocol asks before each write, the readers for what they count and report. The functions are pure, import only the
-standard library and use the syntax of Python 3.9, so that they also run on an operator's machine.
+standard library and objects.py, and use the syntax of Python 3.9, so that they also run on an operator's machine.
 
-judge() takes the two sides as HeadObject shows them: the Source and Destination of objects.py, or anything else with
-the attributes of SourceSide and DestinationSide. Its caller knows the settings, and says whether EXCLUDE and KEEP_DAYS
-leave the key out. The action of the Verdict is the write that makes both sides equal, or REFUSE if the source has to be
-restored before a copy.
+judge() takes the two sides as HeadObject shows them, or the source as a listing does. Its caller knows the settings,
+and says whether EXCLUDE and KEEP_DAYS leave the key out. The action of the Verdict is the write that makes both sides
+equal, or REFUSE if the source has to be restored before a copy.
 
 A destination object without provenance is of unknown origin: another tool may have put it there, or it is our copy of a
 source whose metadata cannot be sent back, so that S3 copied them and no provenance could be added. Size and time decide
@@ -22,10 +21,9 @@ Who has looked with checksums knows more: other bytes are never equal, and the s
 
 from __future__ import annotations
 
-import functools
-import time
-from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
+
+from mirror.protocol.objects import Destination, Listed, Source
 
 # What a key is.
 EQUAL = "equal"  # the destination has a copy of the source as it is now
@@ -51,47 +49,6 @@ NO_DOUBT = -1.0  # no copy is too young for two listings to decide
 SizeAndTime = tuple[int, int]  # bytes, and seconds since the epoch
 
 
-class SourceSide(Protocol):
-    """What is compared of a source object. `archived` is the storage class while a copy has to wait for a restore, and
-    `carries_provenance` whether a copy can say what it was copied from."""
-
-    @property
-    def size(self) -> int: ...
-    @property
-    def modified(self) -> datetime: ...
-    @property
-    def identity(self) -> str: ...  # of identity_of(); of a listing only its beginning, and only that is compared
-    @property
-    def archived(self) -> str: ...
-    @property
-    def carries_provenance(self) -> bool: ...
-
-
-class DestinationSide(Protocol):
-    """What is compared of a destination object. `provenance` is the identity of its source, "" if it has none."""
-
-    @property
-    def size(self) -> int: ...
-    @property
-    def modified(self) -> datetime: ...
-    @property
-    def provenance(self) -> str: ...
-
-
-class Listed(NamedTuple):
-    """A source object in a listing: without version id and metadata, which do not change unless its time does."""
-
-    etag: str
-    size: int
-    modified: datetime
-    archived: str
-    carries_provenance: bool = False  # nothing is known of the metadata, so no provenance is demanded of a copy
-
-    @property
-    def identity(self) -> str:
-        return identity_of(self.etag, self.modified, self.size)
-
-
 class Verdict(NamedTuple):
     """What a key is, and what a worker that is asked for it does."""
 
@@ -101,8 +58,8 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    source: SourceSide | None,
-    destination: DestinationSide | None,
+    source: Source | Listed | None,
+    destination: Destination | None,
     *,
     excluded: bool = False,
     expired: bool = False,
@@ -150,7 +107,7 @@ def judge_listed(
     return EXPIRED if expired else EQUAL
 
 
-def is_equal(destination: DestinationSide, source: SourceSide, deep: bool) -> bool:
+def is_equal(destination: Destination, source: Source | Listed, deep: bool) -> bool:
     """Provenance decides. Without one, size and time do, unless `deep` demands a provenance that could be there."""
     if destination.provenance:
         return f"{destination.provenance} ".startswith(f"{source.identity} ")
@@ -159,26 +116,10 @@ def is_equal(destination: DestinationSide, source: SourceSide, deep: bool) -> bo
     return may_be_copy(size_and_time(destination), size_and_time(source))
 
 
-def is_copy_of_later(destination: DestinationSide, moment: datetime) -> bool:
-    """Whether the destination says that it is a copy of a version of a later time than that."""
-    return destination.provenance.split(" ")[1:2] > [utc_text(moment)]
-
-
 def may_be_copy(destination: SizeAndTime, source: SizeAndTime) -> bool:
     """Whether size and time allow the destination to be a copy of the source as it is now."""
     return destination[0] == source[0] and destination[1] >= source[1]
 
 
-def size_and_time(side: SourceSide | DestinationSide) -> SizeAndTime:
+def size_and_time(side: Source | Listed | Destination) -> SizeAndTime:
     return side.size, int(side.modified.timestamp())
-
-
-def identity_of(etag: str, modified: datetime, size: int, *more: str) -> str:
-    """Identifies a version of a source object. A listing shows only what the first three words hold."""
-    return " ".join((etag.strip('"'), utc_text(modified), str(size), *more))
-
-
-@functools.lru_cache(maxsize=1024)
-def utc_text(moment: datetime) -> str:
-    """Cached, as many objects changed in the same second and each is looked at twice."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", moment.utctimetuple())

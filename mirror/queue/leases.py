@@ -29,7 +29,6 @@ have a message sent again that would be deleted (ACK to REQUEUE).
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -37,14 +36,12 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from mirror.model.errors import AWS_ERRORS, HANDED_BACK, GaveUp, Interrupted, Postponed, describe, receipt_is_lost
-from mirror.model.limits import MAX_SQS_VISIBILITY, SQS_BATCH
-from mirror.model.log_lines import quoted
+from mirror.model.log_lines import log, quoted
+from mirror.model.services import MAX_SQS_VISIBILITY, SQS_BATCH
 from mirror.protocol.attempt import KeySync
 from mirror.queue.messages import Content, Queue, Received, handed_back_body, read_body
 from mirror.queue.option import Option, methods
 from mirror.settings import Settings
-
-log = logging.getLogger("worker")
 
 SETTLERS = 4
 SETTLERS_THAT_WAIT = 16  # each waits for an option, too

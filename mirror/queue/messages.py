@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -13,13 +12,12 @@ from urllib.parse import quote_plus, unquote_plus
 
 from botocore.exceptions import ClientError
 
+from mirror.aws.boto3_clients import Boto3Sqs
 from mirror.model.errors import AWS_ERRORS, describe, error_code, receipt_is_lost
-from mirror.model.limits import MAX_SQS_DELAY, SQS_BATCH
-from mirror.model.services import Sqs
+from mirror.model.log_lines import log
+from mirror.model.services import MAX_SQS_DELAY, SQS_BATCH
 from mirror.protocol.attempt import LONGEST_WAIT, Upload
 from mirror.settings import Settings
-
-log = logging.getLogger("worker")
 
 # eventSource and eventName of a message of ours, by what is known of the destination.
 OF_MISSING = "sync", "Missing"
@@ -139,7 +137,7 @@ class Received:
 class Queue:
     """One SQS queue. Times are whole seconds."""
 
-    def __init__(self, sqs: Sqs, url: str) -> None:
+    def __init__(self, sqs: Boto3Sqs, url: str) -> None:
         self.sqs = sqs
         self.url = url
 

@@ -15,23 +15,21 @@ pauses, until any sync gets farther than those that failed. All that decides is 
 
 from __future__ import annotations
 
-import logging
 import math
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import ClientError
 
 from mirror.model.errors import GaveUp, Interrupted, describe, error_code, is_environment, is_of_session
-from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
+from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER, log
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.multipart import drop_upload
-from mirror.queue.job import Job
 
-log = logging.getLogger("worker")
+if TYPE_CHECKING:
+    from mirror.queue.scheduler import Job, Scheduler
 
 ALIKE = 10  # keys that have failed with the same error code, with none synced in between
 SUSPICION_BASES = 1 / 6  # that others have to fail or get through, in units of RETRY_BASE_SECONDS: 5 s
@@ -50,27 +48,12 @@ class Suspect(NamedTuple):
     is_sign: bool  # of an outage; a key that failed before, while others did not, is no sign
 
 
-class Schedule(Protocol):
-    """What an outage asks of the scheduler; Scheduler says what each of it does."""
-
-    stopping: bool
-
-    def next_waiting(self) -> Job | None: ...
-    def let(self, job: Job) -> None: ...
-    def begin_waiting(self) -> None: ...
-    def put_first(self, jobs: list[Job]) -> None: ...
-    def free_slot(self, job: Job) -> None: ...
-    def conclude(self, job: Job, error: Exception) -> None: ...
-
-
 @dataclass(eq=False)
 class Outage:
     """The one outage that a process may be in, and the jobs that failed as in an outage and wait for others."""
 
-    base: int  # RETRY_BASE_SECONDS
     buckets: Buckets
-    schedule: Schedule
-    now: Callable[[], float] = time.monotonic
+    schedule: Scheduler
     suspects: dict[Job, Suspect] = field(default_factory=dict)
     latest: float = 0.0  # when the latest of them failed
     began: float | None = None
@@ -80,6 +63,9 @@ class Outage:
     next_try: float = 0.0
     wants_another: bool = False  # a key that has not failed yet, to be received for the next try
 
+    def __post_init__(self) -> None:
+        self.now, self.base = self.buckets.now, self.buckets.settings.retry_base_seconds
+
     # A sync failed
 
     async def suspect(self, job: Job, error: Exception) -> None:
@@ -88,7 +74,7 @@ class Outage:
         suspect = Suspect(error, self.now(), is_sign=first_time and not job.cleared)
         may_be_general = is_environment(error) or (is_of_session(error) and not isinstance(error, GaveUp))
         is_new = self.began is None and may_be_general
-        is_general = is_new and not await self.buckets.answering.both_since(suspect.at)
+        is_general = is_new and not await self.buckets.both_answered_since(suspect.at)
         if is_new and is_environment(error) and not is_general:
             await drop_upload(self.buckets, job.sync)  # as after any error of its own, see Syncer.sync()
         if self.schedule.stopping:

@@ -3,27 +3,79 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from mirror.model.errors import Interrupted, Postponed, may_be_environment
-from mirror.model.limits import SQS_BATCH
-from mirror.model.log_lines import quoted
+from mirror.model.errors import EXPECTED, HANDED_BACK, Interrupted, Postponed, describe, may_be_environment
+from mirror.model.log_lines import FAILED, LAG, SYNCED, log, quoted
+from mirror.model.services import SQS_BATCH
 from mirror.protocol.attempt import Host, KeySync
 from mirror.protocol.sync import Syncer
-from mirror.queue.job import Job
 from mirror.queue.leases import Lease, Leases
 from mirror.queue.messages import hint_body
 from mirror.queue.option import Option, methods
 from mirror.queue.outage import Outage
-from mirror.settings import HELD_PER_SLOT, Settings
-
-log = logging.getLogger("worker")
+from mirror.settings import HELD_PER_SLOT
 
 WAITING_PER_SLOT = HELD_PER_SLOT // 2
 HELD_ON_FEW_KEYS = 10  # the messages on few keys may be this many times those that are each on a key of their own
+
+
+@dataclass(eq=False)
+class Job:
+    """A sync with all messages on its key that this process holds, in the order in which they came."""
+
+    sync: KeySync
+    leases: list[Lease] = field(default_factory=list)
+    covered: int = 0  # how many of them came before the latest look at the source
+    joined_left_over: bool = False  # one of those that came since may have left an upload behind
+    running: bool = False
+    has_slot: bool = False
+    turn: asyncio.Future[None] | None = None  # set when it waits for a slot to go on
+    cleared: int = 0  # how often others got through after it had failed in a way in which all may fail
+    started: float = 0.0
+    looked: float = 0.0  # when its latest look began
+    task: asyncio.Task[None] | None = None
+
+    def join(self, lease: Lease) -> None:
+        """A message that comes while the sync runs is about its next look at the source."""
+        sync, content, came_before = self.sync, lease.content, lease.received.receive_count > 1
+        self.leases.append(lease)
+        sync.event_time = earlier(sync.event_time, content.event_time)
+        sync.waiting_since = earlier(sync.waiting_since, content.waiting_since)
+        sync.compares_bytes = sync.compares_bytes or content.compares_bytes
+        if self.running:
+            self.joined_left_over = self.joined_left_over or came_before or sync.key in content.uploads
+            return
+        sync.destination_first = sync.destination_first or content.destination_first or came_before
+        sync.is_creation = sync.is_creation or content.is_event
+        sync.redelivered = sync.redelivered or came_before
+        sync.upload = sync.upload or content.uploads.get(sync.key)
+
+    def take_overtaken(self) -> list[Lease]:
+        """The messages that came before the latest look, without the newest on the key: until the sync has ended
+        somebody has to look at the source again, and if this process dies, the one that gets that message does."""
+        done = self.leases[: min(self.covered, len(self.leases) - 1)]
+        self.leases, self.covered = self.leases[len(done) :], self.covered - len(done)
+        return done
+
+    def split(self, error: Exception | None) -> tuple[list[Lease], list[Lease]]:
+        """The messages for which the sync has ended, and those that came too late for its latest look."""
+        is_for_all = isinstance(error, HANDED_BACK) or not self.covered
+        covered = len(self.leases) if is_for_all else self.covered
+        return self.leases[:covered], self.leases[covered:]
+
+
+def earlier(one: float | None, other: float | None) -> float | None:
+    return min((moment for moment in (one, other) if moment is not None), default=None)
+
+
+def describe_end(error: Exception) -> str:
+    if isinstance(error, Postponed):
+        return f"{error}, handed back for later"
+    return "interrupted" if isinstance(error, Interrupted) else f"handed on, {describe(error)}"
 
 
 class Scheduler(Host):
@@ -32,16 +84,16 @@ class Scheduler(Host):
     A job is at work (it has a slot or waits for one), or aside: a long copy, a pause, a suspect of an outage.
     """
 
-    def __init__(self, settings: Settings, syncer: Syncer, leases: Leases, options: Sequence[Option] = ()) -> None:
-        self.settings = settings
+    def __init__(self, syncer: Syncer, leases: Leases, options: Sequence[Option] = ()) -> None:
+        self.settings = syncer.buckets.settings
         self.syncer = syncer
         self.leases = leases
         self.now = syncer.buckets.now
         self.by_key: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()  # for a slot
         self.backfill: deque[Job] = deque()  # for a slot that none of those needs: messages of a group, see Queue.send
-        self.slots = settings.max_concurrent_keys  # syncs that may begin now
-        self.outage = Outage(settings.retry_base_seconds, syncer.buckets, self, self.now)
+        self.slots = self.settings.max_concurrent_keys  # syncs that may begin now
+        self.outage = Outage(syncer.buckets, self)
         self.counts: Counter[str] = Counter()
         self.synced, self.ended = methods(options, Option.synced), methods(options, Option.ended)
         self.stopping = False
@@ -250,10 +302,22 @@ class Scheduler(Host):
             self.add(sync.key, lease)
 
     def log_end(self, job: Job, done: list[Lease], error: Exception | None) -> None:
+        """Logs and counts an end in one line; with its traceback if it is a mistake in the code."""
+        key, result, counts = quoted(job.sync.key), job.sync.result, self.counts
+        counts["busy"] += result.busy
         if error is None:
-            job.log_success(done, self.counts, self.syncer.buckets)
+            counts[result.action] += 1
+            counts["bytes"] += result.size
+            event_times = [lease.content.event_time for lease in done if lease.content.event_time]
+            lag = LAG % (self.syncer.buckets.wall() - min(event_times)) if event_times else ""
+            log.info(SYNCED, key, result.action, result.size, self.now() - job.started, lag)
+        elif isinstance(error, HANDED_BACK):
+            log.info("%s key=%s", describe_end(error), key)
         else:
-            job.log_end(error, self.counts, self.settings.max_receives)
+            counts["failed"] += 1
+            attempt = max(lease.received.receive_count for lease in job.leases)
+            mistake = None if isinstance(error, EXPECTED) else error
+            log.error(FAILED, key, attempt, self.settings.max_receives, describe(error), exc_info=mistake)
         for ended in self.ended:
             ended(job.sync, done, error)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
-import logging
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -16,27 +16,14 @@ from weakref import WeakSet
 
 from mirror.concurrency import Slots, WorkOff, work_off
 from mirror.model.errors import AWS_ERRORS, describe, is_environment
-from mirror.model.limits import MAX_SQS_VISIBILITY
-from mirror.model.log_lines import quoted
+from mirror.model.log_lines import log, quoted
+from mirror.model.services import MAX_SQS_VISIBILITY
 from mirror.protocol.attempt import Interruption
-from mirror.protocol.buckets import LANDED_SECONDS, Buckets, head_destination, head_source, is_expired
-from mirror.protocol.objects import ARCHIVED_CLASSES
-from mirror.protocol.verdict import (
-    ABSENT,
-    EQUAL,
-    FOREIGN,
-    GHOST,
-    NO_DOUBT,
-    UNDECIDED,
-    Listed,
-    is_copy_of_later,
-    judge,
-    judge_listed,
-)
-from mirror.readers.listing import Listings, is_in_parts, look_at, page_lister, pieces, size_and_time
+from mirror.protocol.buckets import LANDED_SECONDS, Buckets
+from mirror.protocol.objects import ARCHIVED_CLASSES, Listed
+from mirror.protocol.verdict import ABSENT, EQUAL, FOREIGN, GHOST, NO_DOUBT, UNDECIDED, judge, judge_listed
+from mirror.readers.listing import Listings, is_in_parts, look_at, page_lister, pieces
 from mirror.readers.walk import SOURCE, Entry, KeyTable, Page, Walk, entry_table
-
-log = logging.getLogger("worker")
 
 # By then the message that a worker which died left unfinished has come back, twice over.
 SETTLED_SECONDS = 2 * MAX_SQS_VISIBILITY
@@ -120,7 +107,6 @@ class Completeness:
     expired: int = field(default=0, init=False)  # others, which KEEP_DAYS keeps no longer: they are not waited for
     only_in_destination: int = field(default=0, init=False)  # keys that the source did not have
     of_unknown_origin: int = field(default=0, init=False)  # of these, with `exact`, those that are not waited for
-    listed: int = field(default=0, init=False)  # entries of both listings so far
     # What is remembered of the missing keys; None: a ghost, whose deletion is missing. And the others.
     missing: dict[str, Listed | None] = field(default_factory=dict, init=False)
     more: Overflow = field(default_factory=Overflow, init=False)
@@ -165,7 +151,6 @@ class Completeness:
         if side == SOURCE:
             self.answered = max(self.answered, time_of_answer(page))
             await self.learn_of_versions(page)
-        self.listed += len(page.get("Contents", []))
         return page
 
     async def learn_of_versions(self, page: Page) -> None:
@@ -179,7 +164,7 @@ class Completeness:
                 return
             self.probes += 1
             try:
-                await head_source(self.buckets, key)
+                await self.buckets.head_source(key)
             except AWS_ERRORS as error:
                 if is_environment(error):
                     raise
@@ -263,24 +248,23 @@ class Completeness:
         share = self.budget.share_of_one(self.budget.looks)
         keys = list(self.missing)
         drawn = set(keys if len(keys) <= share else random.sample(keys, share))
-        are_most_here = await self.have_most_arrived(self.look_at, [key for key in keys if key in drawn])
+        are_most_here = await self.have_most_arrived([key for key in keys if key in drawn])
         looked, rest = 0, [key for key in keys if key not in drawn]
         while rest:
             some, rest = rest[:share], rest[share:]
             looked += len(some)
             share = min(max(share, looked // 4), MOST_LOOKS)
-            if not (await self.have_most_arrived(self.look_at, some) or are_most_here):
+            if not (await self.have_most_arrived(some) or are_most_here):
                 return
 
     async def look_on_both_sides(self) -> None:
-        for some in itertools.batched(
-            list(self.missing), self.budget.share_of_one(self.budget.source_looks), strict=False
-        ):
-            if not await self.have_most_arrived(self.look_at_both, some):
+        share = self.budget.share_of_one(self.budget.source_looks)
+        for some in itertools.batched(list(self.missing), share, strict=False):
+            if not await self.have_most_arrived(some, with_source=True):
                 return
 
-    async def have_most_arrived(self, look: Callable[[str], Awaitable[None]], keys: Sequence[str]) -> bool:
-        await self.budget.slots.run(look, keys)
+    async def have_most_arrived(self, keys: Sequence[str], with_source: bool = False) -> bool:
+        await self.budget.slots.run(functools.partial(self.look_at, with_source), keys)
         return 2 * sum(key not in self.missing for key in keys) >= len(keys)
 
     async def look_first(self, found: tuple[str, Entry]) -> None:
@@ -299,17 +283,12 @@ class Completeness:
         if is_only_counted or not await self.has_arrived(key, self.shows_no_ghost(key)):
             self.note(key, None)
 
-    async def look_at(self, key: str) -> None:
+    async def look_at(self, with_source: bool, key: str) -> None:
+        """A key that is still missing on both sides has its next turn after all others."""
         self.interruption.check()
-        if await self.has_arrived(key, self.shows(key, self.missing[key], with_source=False)):
+        if await self.has_arrived(key, self.shows(key, self.missing[key], with_source)):
             del self.missing[key]
-
-    async def look_at_both(self, key: str) -> None:
-        """A key that is still missing has its next turn after all others."""
-        self.interruption.check()
-        if await self.has_arrived(key, self.shows(key, self.missing[key], with_source=True)):
-            del self.missing[key]
-        else:
+        elif with_source:
             self.missing[key] = self.missing.pop(key)
 
     async def has_arrived(self, key: str, shows: Awaitable[bool]) -> bool:
@@ -334,17 +313,17 @@ class Completeness:
         """
         if key in self.unjudged:
             return await self.shows_no_ghost(key)
-        destination = await head_destination(self.buckets, key)
+        destination = await self.buckets.head_destination(key)
         found = judge(version, destination)
-        if found.what in (EQUAL, ABSENT) or (destination and is_copy_of_later(destination, self.newest)):
+        if found.what in (EQUAL, ABSENT) or (destination and destination.is_copy_of_later(self.newest)):
             return True
         if found.what == FOREIGN:
             self.of_unknown_origin += 1
             return True
         if not (with_source or (version and destination and destination.modified >= version.modified)):
             return False
-        source = await head_source(self.buckets, key)
-        expired = source is not None and is_expired(self.buckets, source.modified)
+        source = await self.buckets.head_source(key)
+        expired = source is not None and self.buckets.is_expired(source.modified)
         found = judge(source, destination)
         if expired or found.what in (EQUAL, ABSENT):
             return True
@@ -383,13 +362,13 @@ class ListedPart:
             if destination:
                 self.ghosts.put(key, destination)
             return
-        if is_expired(state.buckets, source.moment):
+        if state.buckets.is_expired(source.moment):
             self.expired += 1
             return
         self.keys += 1
         self.size += source.size
-        mirrored = size_and_time(destination) if destination else None
-        what = judge_listed(size_and_time(source), mirrored, doubt=state.doubt_of(source))
+        mirrored = destination.size_and_time if destination else None
+        what = judge_listed(source.size_and_time, mirrored, doubt=state.doubt_of(source))
         if what != EQUAL:
             (self.doubtful if what == UNDECIDED else self.missing).put(key, source)
 

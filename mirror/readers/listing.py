@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-import logging
 import resource
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
@@ -16,16 +15,14 @@ from typing import Any, NamedTuple
 
 from mirror.concurrency import wait_unless
 from mirror.model.errors import AWS_ERRORS, Interrupted, Refused, Unfinished, describe, is_busy, is_environment
-from mirror.model.limits import MIB
-from mirror.model.log_lines import quoted
+from mirror.model.log_lines import log, quoted
+from mirror.model.services import MIB
 from mirror.protocol.attempt import Interruption
-from mirror.protocol.buckets import Buckets, head_destination, head_source, is_expired
+from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import Destination, have_same_bytes
-from mirror.protocol.verdict import ABSENT, EQUAL, EXCLUDED, EXPIRED, FOREIGN, NOTHING, SizeAndTime, judge
+from mirror.protocol.verdict import ABSENT, EQUAL, EXCLUDED, EXPIRED, FOREIGN, NOTHING, judge
 from mirror.readers.walk import PAGE_KEYS, SOURCE, Entry, Page, Walk
 from mirror.settings import Settings
-
-log = logging.getLogger("worker")
 
 STATM = Path("/proc/self/statm")  # proc_pid_statm(5)
 MEMORY_SHARE = 0.85  # of the task's memory, which a command may use
@@ -144,10 +141,6 @@ def pieces[T: (str, tuple[str, Entry])](items: Iterable[T], task_memory: int) ->
         yield sorted(some)
 
 
-def size_and_time(entry: Entry) -> SizeAndTime:
-    return entry.size, entry.modified
-
-
 def is_in_parts(etag: str) -> bool:
     """Whether the object was uploaded in parts: its ETag then ends in their number (S3 API Reference, Object)."""
     return "-" in etag
@@ -159,11 +152,11 @@ async def look_at(buckets: Buckets, key: str, deep: bool) -> tuple[Destination |
     The source of a key that EXCLUDE leaves out is looked at only if the destination does not say that it is a copy,
     because it may not be readable. Raises the error of a missing or closed source bucket.
     """
-    destination = await head_destination(buckets, key, deep)
+    destination = await buckets.head_destination(key, deep)
     excluded = buckets.settings.wanted.excludes(key)
     is_unmarked = destination is not None and not destination.provenance
-    source = await head_source(buckets, key, deep) if is_unmarked or not excluded else None
-    expired = source is not None and is_expired(buckets, source.modified)
+    source = await buckets.head_source(key, deep) if is_unmarked or not excluded else None
+    expired = source is not None and buckets.is_expired(source.modified)
     same_bytes = have_same_bytes(source, destination)
     what, action, _ = judge(source, destination, excluded=excluded, expired=expired, deep=deep, same_bytes=same_bytes)
     checked = same_bytes is not None if deep and source and destination else None
@@ -218,17 +211,14 @@ class Progress:
 
     def text(self, listed: int, done: int, known: int) -> str:
         """For the log, after the numbers of what was found."""
-        self.note(done, known)
-        rate = listed / max(self.now() - self.started, 0.001)
-        left = self.left()
-        rest = "left=estimating" if left is None else f"far={100 * done // known}% left={left:.0f}s"
-        return f"keys/s={rate:.0f} folders={done}/{known} {rest}"
-
-    def note(self, done: int, known: int) -> None:
         if known > self.known:
             self.known, self.grown = known, (self.now(), done)
         if done > self.done:
             self.done, self.done_at = done, self.now()
+        rate = listed / max(self.now() - self.started, 0.001)
+        left = self.left()
+        rest = "left=estimating" if left is None else f"far={100 * done // known}% left={left:.0f}s"
+        return f"keys/s={rate:.0f} folders={done}/{known} {rest}"
 
     def left(self) -> float | None:
         """Seconds, at the rate since the last folder was found; None if nobody can say."""

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mirror.model.log_lines import MEASURED
+from mirror.model.log_lines import MEASURED, log
 from mirror.model.selection import Wanted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.readers.listing import Progress, came_to_end, page_lister
 from mirror.readers.walk import SOURCE, Entry, Page, Walk
-
-log = logging.getLogger("worker")
 
 DAYS = (7, 30, 90)  # values of KEEP_DAYS for which the measure reports what they would keep
 KINDS = {
@@ -34,13 +31,6 @@ class MeasureOptions:
     """What the command line says."""
 
     json: bool = False
-
-
-async def measure(
-    buckets: Buckets, options: MeasureOptions, interruption: Interruption, show: Callable[[str], None]
-) -> int:
-    """Counts, and calls show() for each line of the result. Returns the exit status of Measure.run()."""
-    return await Measure(buckets, options, interruption, show).run()
 
 
 @dataclass(eq=False)
@@ -74,7 +64,8 @@ class Counted:
 
 @dataclass(eq=False)
 class Measure:
-    """One count of both buckets. It only lists, needs no queue, and remembers no key.
+    """One count of both buckets. It only lists, needs no queue, and remembers no key. It calls show() for each line of
+    the result.
 
     Keys under no prefix of PREFIX_FILTER do not count. The age of an object is its age in the bucket that lists it.
     """

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from mirror.concurrency import Slots
 from mirror.model.errors import AWS_ERRORS, Refused, describe, is_environment
-from mirror.model.log_lines import AUDITED, RECONCILED, quoted
+from mirror.model.log_lines import AUDITED, RECONCILED, log, quoted
 from mirror.model.selection import Wanted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
@@ -28,23 +28,10 @@ from mirror.readers.listing import (
     look_at,
     page_lister,
     pieces,
-    size_and_time,
     when_not_busy,
 )
-from mirror.readers.repairs import (
-    ABOUT_FOREIGN,
-    CHECKED,
-    DIFFERENCES,
-    LEFT_OUT,
-    NO_ALARM,
-    QUEUED,
-    Hints,
-    Removal,
-    Report,
-)
+from mirror.readers.repairs import Hints, Removal, Report
 from mirror.readers.walk import Entry, KeyTable, Walk
-
-log = logging.getLogger("worker")
 
 AUDIT_SETTLE_SECONDS = 300  # by then changes that were on their way when the buckets were listed have arrived
 MOST_DOUBTFUL = 100_000  # keys that an audit remembers until then
@@ -52,6 +39,33 @@ STOP_SECONDS = 20  # that a call which is under way has left after SIGTERM
 MAX_DELETE = 1000
 # Storage classes of which no listing says whether the object can be copied: it may have been restored, or archived.
 MAYBE_ARCHIVED = {*ARCHIVED_CLASSES, "INTELLIGENT_TIERING"}
+
+# The categories of the report that are differences. QUEUED are put on the queue, the others only reported.
+DIFFERENCES = {
+    "missing": "only in the source",
+    "stale": "not what the source is now",
+    "corrupt": "says that it is what the source is now, but the checksums differ (--deep)",
+    "ghost": "only in the destination, written by the sync",
+    "foreign": "only in the destination, not written by the sync: stays without --remove-foreign",
+    "unreadable": "could not be looked at, see the log",
+    "archived": "archived in the source: restore it, its restore event copies it",
+}
+QUEUED = ("missing", "stale", "corrupt", "ghost")
+NO_ALARM = ("foreign", "archived")  # of an audit
+# Of --deep: what S3's checksums said of the objects that both buckets have.
+CHECKED = {
+    "checked": "compared by checksums of the whole object",
+    "unchecked": "not compared: one of the sides has no such checksum, or by another algorithm",
+}
+# The categories that are no differences, and are reported if EXCLUDE or KEEP_DAYS is set.
+LEFT_OUT = {
+    "expired": "only in the source, older than KEEP_DAYS",
+    "unwanted": "in the destination, excluded or older than KEEP_DAYS",
+}
+ABOUT_FOREIGN = (
+    "Foreign objects were written by others, or they are copies whose metadata could not be sent back. After events "
+    "were lost, look at them: their source may be deleted. --remove-foreign deletes them, EXCLUDE leaves them out"
+)
 
 
 @dataclass(frozen=True)
@@ -78,17 +92,6 @@ class Options:
     def removable(self) -> str:
         """What this command deletes by itself; "" if nothing."""
         return "" if self.dry_run else " or ".join(self.asked)
-
-
-async def reconcile(
-    buckets: Buckets, queue: Queue, options: Options, interruption: Interruption, show: Callable[[str], None] = print
-) -> int:
-    """Compares the buckets, and calls show() for each line of the result. Returns the exit status of
-    Reconciliation.run(), or 2 for a wrong prefix."""
-    prefixes = chosen_prefixes(buckets.settings, options.prefix)
-    if not prefixes:
-        return 2
-    return await Reconciliation(buckets, queue, prefixes, options, interruption, show).run()
 
 
 @dataclass(eq=False)
@@ -120,8 +123,8 @@ class Compared:
             return
         self.compared += 1
         expired = self.wanted.is_expired(source.modified, self.now)
-        mirrored = size_and_time(destination) if destination else None
-        what = judge_listed(size_and_time(source), mirrored, expired=expired, doubt=self.doubt)
+        mirrored = destination.size_and_time if destination else None
+        what = judge_listed(source.size_and_time, mirrored, expired=expired, doubt=self.doubt)
         if what == EXPIRED and destination:
             self.unwanted.put(key, "")
         elif what == EXPIRED:
@@ -134,7 +137,7 @@ class Compared:
 
 @dataclass(eq=False)
 class Reconciliation:
-    """One comparison of the two buckets.
+    """One comparison of the two buckets, which calls show() for each line of the result.
 
     A walk through both shows which keys seem to differ. Each of them is looked at on both sides before it counts, so
     that what the workers do meanwhile is no difference; but see take(). An audit, which raises an alarm, only remembers
@@ -145,7 +148,6 @@ class Reconciliation:
 
     buckets: Buckets
     queue: Queue
-    prefixes: tuple[str, ...]
     options: Options
     interruption: Interruption
     show: Callable[[str], None] = print
@@ -161,7 +163,7 @@ class Reconciliation:
         self.looks = Slots(settings.max_concurrent_keys)
         self.hints = Hints(settings, self.queue)
         list_page = page_lister(self.buckets, self.interruption)
-        self.walk = Walk(self.prefixes, list_page, self.new_part, self.take)
+        self.walk = Walk(settings.wanted.under(self.options.prefix), list_page, self.new_part, self.take)
         self.show_progress = functools.partial(Progress().show, self.walk, self.found)
         self.differences = Report() if self.options.report else None
         self.leaves_out = bool(settings.exclude or settings.keep_days)
@@ -173,12 +175,14 @@ class Reconciliation:
 
     async def run(self) -> int:
         """Returns the exit status: 0 if both are equal or all differences are on the queue, 1 if differences are left,
-        3 if it was stopped: by a signal, a listing that failed, or too many keys to delete. Foreign objects are
-        differences that are left, but not for an audit.
+        2 for a wrong prefix, 3 if it was stopped: by a signal, a listing that failed, or too many keys to delete.
+        Foreign objects are differences that are left, but not for an audit.
 
         No object is removed before both buckets are listed and the number is known not to be too large. A run that is
         stopped after that reports how many it has removed.
         """
+        if not chosen_prefixes(self.buckets.settings, self.options.prefix):
+            return 2
         if self.options.remove_unwanted and not self.leaves_out:
             log.warning("--remove-unwanted: nothing can be unwanted, because neither EXCLUDE nor KEEP_DAYS is set")
         if not await came_to_end("reconcile stopped", self.compare(), self.interruption, STOP_SECONDS):

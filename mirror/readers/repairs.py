@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -14,17 +13,15 @@ from botocore.exceptions import ClientError
 from mirror.concurrency import Slots
 from mirror.model.delta import log_file
 from mirror.model.errors import AWS_ERRORS, describe, is_change, is_environment
-from mirror.model.limits import SQS_BATCH
-from mirror.model.log_lines import DIFFERENCE, REMOVED, quoted
+from mirror.model.log_lines import DIFFERENCE, REMOVED, log, quoted
 from mirror.model.selection import is_marker
+from mirror.model.services import SQS_BATCH
 from mirror.protocol.attempt import Interruption, KeySync
-from mirror.protocol.buckets import Buckets, delete_object
+from mirror.protocol.buckets import Buckets
 from mirror.protocol.verdict import COPY, CORRUPT, DELETE, FOREIGN, MISSING
 from mirror.queue.messages import Queue, hint_body
 from mirror.readers.listing import Finding, look_at, when_not_busy
 from mirror.settings import Settings
-
-log = logging.getLogger("worker")
 
 # Ten messages of this many keys of 500 bytes are one request on the bill, 64 KiB. SQS takes 1 MiB at once, and keys of
 # 1024 bytes, form-urlencoded, need a quarter of that (SQS Developer Guide, "Amazon SQS message quotas").
@@ -34,32 +31,6 @@ GROUP = "reconcile"  # of the messages, so that the events of S3 do not have to 
 AT_ONCE = 1000  # keys that are removed, of which each is a task
 
 MOST_REPORTED = 100_000  # lines, some 15 MB of the log
-# The categories of the report that are differences. QUEUED are put on the queue, the others only reported.
-DIFFERENCES = {
-    "missing": "only in the source",
-    "stale": "not what the source is now",
-    "corrupt": "says that it is what the source is now, but the checksums differ (--deep)",
-    "ghost": "only in the destination, written by the sync",
-    "foreign": "only in the destination, not written by the sync: stays without --remove-foreign",
-    "unreadable": "could not be looked at, see the log",
-    "archived": "archived in the source: restore it, its restore event copies it",
-}
-QUEUED = ("missing", "stale", "corrupt", "ghost")
-NO_ALARM = ("foreign", "archived")  # of an audit
-# Of --deep: what S3's checksums said of the objects that both buckets have.
-CHECKED = {
-    "checked": "compared by checksums of the whole object",
-    "unchecked": "not compared: one of the sides has no such checksum, or by another algorithm",
-}
-# The categories that are no differences, and are reported if EXCLUDE or KEEP_DAYS is set.
-LEFT_OUT = {
-    "expired": "only in the source, older than KEEP_DAYS",
-    "unwanted": "in the destination, excluded or older than KEEP_DAYS",
-}
-ABOUT_FOREIGN = (
-    "Foreign objects were written by others, or they are copies whose metadata could not be sent back. After events "
-    "were lost, look at them: their source may be deleted. --remove-foreign deletes them, EXCLUDE leaves them out"
-)
 
 
 class Hints:
@@ -161,7 +132,7 @@ class Removal:
         existing, found = await look_at(self.buckets, sync.key, deep=False)
         if existing and self.takes(found):
             try:
-                await delete_object(self.buckets, sync, existing)
+                await self.buckets.delete_object(sync, existing)
             except ClientError as error:
                 if not is_change(error):
                     raise

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from mirror.concurrency import wait_at_most
-from mirror.model.log_lines import LACKING, WAITED, quoted
+from mirror.model.log_lines import LACKING, WAITED, log, quoted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.readers.completeness import NAMES, Budget, Completeness, budget_of
 from mirror.readers.listing import PROGRESS_SECONDS, Progress, came_to_end, chosen_prefixes
-
-log = logging.getLogger("worker")
 
 RATE_POINTS = 7  # of the progress: the rate is that of the last minute
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two rounds
@@ -123,8 +120,8 @@ class Wait:
             if self.is_compared:
                 log.info("progress %s", self.progress())
             elif walk := self.state.walk:
-                far = of_walk.text(self.state.listed, walk.done, walk.known)
-                log.info("progress listed=%d %s", self.state.listed, far)
+                far = of_walk.text(walk.listed, walk.done, walk.known)
+                log.info("progress listed=%d %s", walk.listed, far)
 
     def progress(self) -> str:
         """How much has arrived, how fast the rest arrives, and how long that takes at the same rate."""
@@ -163,12 +160,9 @@ class Wait:
             "archived": self.archived(),
             "only_in_destination": self.state.only_in_destination,
             **({"of_unknown_origin": self.state.of_unknown_origin} if self.state.exact else {}),
-            **({"expired": self.state.expired} if self.keeps_days() else {}),
+            **({"expired": self.state.expired} if self.state.buckets.settings.keep_days else {}),
             "seconds": round(time.monotonic() - self.started, 1),
         }
-
-    def keeps_days(self) -> bool:
-        return self.state.buckets.settings.keep_days > 0
 
     def numbers(self) -> str:
         return " ".join(f"{name}={number}" for name, number in self.figures().items())
@@ -212,7 +206,7 @@ class Wait:
             "archived": (figures["archived"], "archived in the source: restore it, its restore event copies it"),
             "ghost": (ghosts, "only in the destination, and to be deleted there (--exact)"),
         }
-        if self.keeps_days():
+        if self.state.buckets.settings.keep_days:
             rows["expired"] = figures["expired"], "unchanged in the source for more than KEEP_DAYS: not waited for"
         if self.state.exact:
             rows["foreign"] = figures["of_unknown_origin"], FOREIGN

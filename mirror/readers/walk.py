@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, Protocol
 
 from mirror.concurrency import Job, WorkOff, work_off
 from mirror.protocol.buckets import pages
+from mirror.protocol.verdict import SizeAndTime
 
 SOURCE, DESTINATION = 0, 1
 WORKERS = 24  # folders at a time, each listed on both sides
@@ -64,6 +65,10 @@ class Entry(NamedTuple):
     def moment(self) -> datetime:
         return datetime.fromtimestamp(self.modified, UTC)
 
+    @property
+    def size_and_time(self) -> SizeAndTime:
+        return self.size, self.modified
+
 
 class Part(Protocol):
     """What has been found in a part of both buckets. add() is called once for each key."""
@@ -85,8 +90,7 @@ class Join[P: Part]:
         put, take = self.unmatched[side].put, self.unmatched[1 - side].take
         is_last = self.has_ended[1 - side]
         for item in items:
-            key, modified = item["Key"], int(item["LastModified"].timestamp())
-            entry = Entry(item["Size"], modified, item["ETag"], item.get("StorageClass", ""))
+            key, entry = item["Key"], listed_as(item)
             other = take(key)
             if other or is_last:
                 self.pair(side, key, entry, other)
@@ -106,6 +110,10 @@ class Join[P: Part]:
 
 def entry_table() -> KeyTable[Entry]:
     return KeyTable(text_of, entry_of)
+
+
+def listed_as(item: Item) -> Entry:
+    return Entry(item["Size"], int(item["LastModified"].timestamp()), item["ETag"], item.get("StorageClass", ""))
 
 
 def text_of(entry: Entry) -> str:
@@ -130,6 +138,7 @@ class Folder:
     keys: int = 0  # of them, a page of each at most
 
 
+@dataclass(eq=False)
 class Walk[P: Part]:
     """One walk through everything under the prefixes.
 
@@ -137,25 +146,17 @@ class Walk[P: Part]:
     that is final, and meanwhile other folders are listed.
     """
 
-    def __init__(
-        self,
-        prefixes: tuple[str, ...],
-        list_page: Callable[..., Awaitable[Page]],
-        new_part: Callable[[], P],
-        commit: Callable[[P], Awaitable[None]],
-        work_off: WorkOff = work_off,
-        scale: Scale = Scale(),  # noqa: B008 a value
-    ) -> None:
-        self.prefixes = prefixes
-        self.list_page = list_page
-        self.new_part = new_part
-        self.commit = commit
-        self.work_off = work_off
-        self.scale = scale
-        self.jobs: list[Iterator[Job]] = []
-        self.lots = random.Random()
-        self.listed = 0  # entries so far
-        self.known, self.done = 1, 0  # folders
+    prefixes: tuple[str, ...]
+    list_page: Callable[..., Awaitable[Page]]
+    new_part: Callable[[], P]
+    commit: Callable[[P], Awaitable[None]]
+    work_off: WorkOff = work_off
+    scale: Scale = Scale()  # noqa: RUF009 a value
+    jobs: list[Iterator[Job]] = field(default_factory=list)
+    lots: random.Random = field(default_factory=random.Random)
+    listed: int = 0  # entries so far
+    known: int = 1  # folders
+    done: int = 0  # of these
 
     async def run(self) -> None:
         """Raises the first error of list_page() or commit(), and Unfinished for an incomplete page."""

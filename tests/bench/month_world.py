@@ -28,7 +28,7 @@ from mirror.cli import CLIENTS
 from mirror.loop import Parts, make_parts, make_worker
 from mirror.model.log_lines import SYNCED
 from mirror.protocol.attempt import Interruption
-from mirror.readers.reconcile import Options, reconcile
+from mirror.readers.reconcile import Options, Reconciliation
 from mirror.settings import Settings, load_settings
 
 OUTBOX = "outbox"  # where events wait until the script sends them
@@ -166,8 +166,7 @@ class Month:
         self.expire(0)
         self.standin.lifecycle(MIRROR, rules)
         settings = load_settings(self.world.environment(**QUICK | deployed.variables() | self.settings))
-        self.worker_settings = dataclasses.replace(settings, wait_time_seconds=0)
-        self.parts = self.world.run(self.make_parts(settings))
+        self.parts = self.world.run(self.make_parts(dataclasses.replace(settings, wait_time_seconds=0)))
 
     async def make_parts(self, settings: Settings) -> Parts:
         parts = make_parts(settings, CLIENTS[settings.s3_client](settings))
@@ -239,7 +238,7 @@ class Month:
             self.note_copy(key, self.source[key])
 
     async def work(self) -> None:
-        status = await make_worker(self.worker_settings, self.parts).run()
+        status = await make_worker(self.parts).run()
         claim("a worker ends well", [status] * bool(status))
 
     def holds(self, name: str) -> bool:
@@ -273,7 +272,7 @@ class Month:
         options = Options(remove_unwanted=remove, max_delete=MANY, examples=MANY)
         buckets, queue, _ = self.parts
         with listening():
-            status = self.world.run(reconcile(buckets, queue, options, Interruption(), lines.append))
+            status = self.world.run(Reconciliation(buckets, queue, options, Interruption(), lines.append).run())
         claim("a reconcile ends well", [status] * bool(status))
         named: dict[str, set[str]] = {}
         for found in filter(None, map(EXAMPLE.fullmatch, lines)):

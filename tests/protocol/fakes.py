@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from mirror.concurrency import Job, next_of
 from mirror.function import settings_from
-from mirror.model.limits import MIN_PART_SIZE
+from mirror.model.services import MIN_PART_SIZE
 from mirror.options import options_for
 from mirror.options.waiting import Waits
 from mirror.protocol.buckets import Buckets, LeftOut

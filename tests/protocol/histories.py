@@ -39,14 +39,14 @@ from hypothesis import HealthCheck, settings
 
 from mirror.loop import Worker
 from mirror.model.errors import error_code
-from mirror.model.limits import MAX_SQS_VISIBILITY
 from mirror.model.selection import SECONDS_OF_DAY
+from mirror.model.services import MAX_SQS_VISIBILITY
 from mirror.options import options_for
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
-from mirror.queue.job import Job
 from mirror.queue.messages import Queue as WorkersQueue
 from mirror.queue.messages import events_of, hint_body
+from mirror.queue.scheduler import Job
 from mirror.readers.repairs import Removal
 from mirror.settings import Settings
 
@@ -239,7 +239,7 @@ class Process:
         self.buckets = buckets = Buckets(world.settings, client, world.now, world.now, overwritten=world.overwritten)
         queue = WorkersQueue(Client(self.call_sqs), "https://queue")
         options = options_for(buckets, waits=waits_on(buckets))
-        self.worker = Worker(world.settings, buckets, queue, options=options)
+        self.worker = Worker(buckets, queue, options=options)
         without_loop(self.worker.syncer)
         self.worker.scheduler.begin = self.begin
 

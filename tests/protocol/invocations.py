@@ -176,7 +176,7 @@ class Function(Living):
         clients = LastingClient(self.call_s3), LastingClient(self.call_sqs)
         buckets = Buckets(self.settings, clients[0], self.now, overwritten=self.world.overwritten)
         parts = Parts(buckets, Queue(clients[1], self.settings.queue_url), self.bus)
-        self.process = first_responder.Process(self.loop, self.settings, parts, rests_since=time.time())
+        self.process = first_responder.Process(self.loop, parts, rests_since=time.time())
         self.frozen_at = self.world.clock
 
     def now(self) -> float:

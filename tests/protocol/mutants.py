@@ -52,10 +52,10 @@ MUTANTS = {
     "the destination is looked at after the source": (
         """existing = await self.look_at_destination(sync, retries) if sync.destination_first else None
         sync.host.look_begins(sync)
-        source = await retries.patiently(head_source, buckets, sync.key, by_checksum)
+        source = await retries.patiently(buckets.head_source, sync.key, by_checksum)
 """,
         """sync.host.look_begins(sync)
-        source = await retries.patiently(head_source, buckets, sync.key, by_checksum)
+        source = await retries.patiently(buckets.head_source, sync.key, by_checksum)
         existing = await self.look_at_destination(sync, retries) if sync.destination_first else None
 """,
         schedules("new, deleted, created again"),
@@ -92,8 +92,8 @@ MUTANTS = {
         HISTORIES,
     ),
     "a delete is repeated without a look at the source": (
-        "await delete_object(self.buckets, sync, existing, left_out)",
-        "await retries.patiently(delete_object, self.buckets, sync, existing, left_out)",
+        "await self.buckets.delete_object(sync, existing, left_out)",
+        "await retries.patiently(self.buckets.delete_object, sync, existing, left_out)",
         "protocol/test_faults.py::test_a_delete_that_s3_is_too_busy_for_is_decided_anew",
     ),
     "a message that comes while its key is synced is taken for done": (
@@ -138,14 +138,14 @@ MUTANTS = {
         keeping("touched, two removals"),
     ),
     "a removal looks at the source first": (
-        """    destination = await head_destination(buckets, key, deep)
+        """    destination = await buckets.head_destination(key, deep)
     excluded = buckets.settings.wanted.excludes(key)
     is_unmarked = destination is not None and not destination.provenance
-    source = await head_source(buckets, key, deep) if is_unmarked or not excluded else None
+    source = await buckets.head_source(key, deep) if is_unmarked or not excluded else None
 """,
         """    excluded = buckets.settings.wanted.excludes(key)
-    source = None if excluded else await head_source(buckets, key, deep)
-    destination = await head_destination(buckets, key, deep)
+    source = None if excluded else await buckets.head_source(key, deep)
+    destination = await buckets.head_destination(key, deep)
 """,
         keeping("no provenance, touched"),
     ),
@@ -166,8 +166,8 @@ MUTANTS = {
         HISTORIES,
     ),
     "a thawed function takes a marker for absent": (
-        "self.known: dict[str, tuple[float, bool]] = {}",
-        'self.known = vars(buckets).setdefault("known", {})',
+        "self.absent: dict[str, float] = {}",
+        'self.absent = vars(self.buckets).setdefault("absent", {})',
         function("after_it_was_frozen_it_looks_anew_for_a_marker_that_was_not_there"),
     ),
     # Reconcile

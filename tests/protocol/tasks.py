@@ -19,7 +19,7 @@ from mirror.protocol.buckets import Buckets
 from mirror.queue.messages import Queue
 from mirror.settings import load_settings
 
-SILENCE = 20  # seconds after which a client of SQS gives up; mirror/aws/timeouts.py
+SILENCE = 20  # seconds after which a client of SQS gives up; mirror/aws/boto3_clients.py
 FOREVER = 20_000  # seconds in which each has ended, and fails if it has not
 SLOW_END = OF_TASK.receive + 20 + sum(OF_TASK[1:5]) + 1  # seconds in which a task has ended after SIGTERM
 
@@ -51,7 +51,7 @@ class Task(Living):
         now = self.loop.time
         buckets = Buckets(self.settings, s3, now, now, overwritten=self.world.overwritten)
         parts = Parts(buckets, Queue(sqs, "https://queue"), self.bus)
-        self.worker = make_worker(self.settings, parts, show=self.lines.append)
+        self.worker = make_worker(parts, show=self.lines.append)
 
     def live(self, seconds: float | None = None, meanwhile: Meanwhile = ()) -> int | None:
         """Works until it ends by itself, or for that long until SIGTERM. Its exit status, None if it dies."""

@@ -5,7 +5,7 @@ from fakes import ENVIRONMENT
 from histories import Process, World
 
 from launch.decision import RECEIVED_AT_ONCE, ROUNDING, held_by_full_worker
-from mirror.model.limits import SQS_BATCH
+from mirror.model.services import SQS_BATCH
 from mirror.settings import load_settings
 
 

@@ -181,7 +181,7 @@ LEFT_OUT = {
         {"patterns": "*.done,_SUCCESS"},
     ),
     "the removal of an old marker": (
-        {"            await self.remove_if_stale(sync, marker)\n": "            pass\n"},
+        {"for marker in markers_above(self.buckets, sync.key):": "for marker in ():"},
         REMOVED,
         "not deleted first",
         {"instant": (MARKERS,)},

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 from fakes import Client, run, syncer_on
 
-from mirror.model.limits import MAX_COPY_SIZE, MAX_PARTS, MIB
+from mirror.model.services import MAX_COPY_SIZE, MAX_PARTS, MIB
 from mirror.protocol.attempt import Host, KeySync
 from mirror.protocol.buckets import Buckets, LeftOut
 from mirror.protocol.objects import PROVENANCE, source_from_head

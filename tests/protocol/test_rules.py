@@ -32,8 +32,8 @@ from mirror.model.errors import (
     meaning_of,
     outcome_unknown,
 )
-from mirror.model.limits import MIB
 from mirror.model.log_lines import summary
+from mirror.model.services import MIB
 from mirror.protocol.attempt import Upload
 from mirror.protocol.objects import metadata_to_send, source_from_head
 from mirror.queue.messages import Queue, handed_back_body, hint_body, read_body

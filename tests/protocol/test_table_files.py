@@ -40,7 +40,7 @@ class World:
         settings = load_settings(ENVIRONMENT | {"TABLES": "delta", "COPY_LAST": "_SUCCESS"} | environment)
         wall = lambda: self.today + self.clock  # noqa: E731
         buckets = Buckets(settings, LastingClient(self.answer), now=lambda: self.clock, wall=wall)
-        buckets.answering.is_open = True
+        buckets.is_open = True
         options = options_for(buckets)
         before = methods(options, Option.before_copy), methods(options, Option.before_write)
         self.syncer = Syncer(buckets, *before)

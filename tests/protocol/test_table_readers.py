@@ -111,7 +111,7 @@ LEFT_OUT = {
     "all of it": ({"        if file:\n": "        if False:\n"}, MADE, "f of version 0 is missing"),
     "a look at the names": ({"keys = names_of(text, file.table)": "keys = set()"}, MADE, "f of version 0 is missing"),
     "the order": (
-        {"            if not await self.is_there(key):\n                return False\n": "            pass\n"},
+        {"        for key in keys:\n            try:\n": "        for key in ():\n            try:\n"},
         Case(("commit 1 a1", "commit 2 a2"), HELD),
         "version 2 is there, and 1 is not",
     ),

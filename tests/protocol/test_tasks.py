@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tasks import SLOW_END, Task, settle
 
 from mirror.loop import OF_TASK
-from mirror.model.limits import GIB, SQS_BATCH
+from mirror.model.services import GIB, SQS_BATCH
 from mirror.protocol.sync import LONG_COPY_SIZE
 from mirror.queue.messages import hint_body
 

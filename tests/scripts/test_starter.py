@@ -463,6 +463,7 @@ def test_every_wrong_setting_is_named_in_one_error_and_nothing_is_asked() -> Non
         "SECURITY_GROUPS": "default",
         "ASSIGN_PUBLIC_IP": "true",
         "STARTER_COPIES": "yes",
+        "STARTER_MAX_SIZE": "64M",
         "STARTED_BY": "a" * 129,
         "MAX_WORKERS": "0",
         "MESSAGES_PER_WORKER": "ten",

@@ -25,7 +25,7 @@ from standin import Standin
 from standin_checks import MAX_COPY
 from world import CREDENTIALS, wait_until
 
-from mirror.model.limits import MIN_PART_SIZE
+from mirror.model.services import MIN_PART_SIZE
 
 MODEL, STANDIN, CLOUD = "model", "stand-in", "local cloud"
 KEY = "data/key"

@@ -8,7 +8,7 @@ from typing import Any
 from faces import CLOUD, KEY, MIRROR, MODEL, SOURCE, STANDIN, WRONG, Buckets, Rule, left_out, outcome, steps
 from fakes import LARGE, SMALL
 
-from mirror.model.limits import MIN_PART_SIZE
+from mirror.model.services import MIN_PART_SIZE
 
 REPLACED = {"MetadataDirective": "REPLACE", "Metadata": {"label": "other"}}
 MANY = [f"data/{letter}" for letter in "abcde"]

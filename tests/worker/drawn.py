@@ -30,8 +30,8 @@ from mirror.protocol.objects import PROVENANCE, source_from_head
 from mirror.queue.messages import Queue
 from mirror.readers.completeness import Budget
 from mirror.readers.listing import Listings
-from mirror.readers.measure import MeasureOptions, measure
-from mirror.readers.reconcile import Options, reconcile
+from mirror.readers.measure import Measure, MeasureOptions
+from mirror.readers.reconcile import Options, Reconciliation
 from mirror.readers.wait import WaitOptions, wait
 from mirror.settings import load_settings
 
@@ -388,12 +388,12 @@ class Drawn:
         buckets, command, shown = self.buckets(**environment), parse_arguments(list(arguments)), list[str]()
         if isinstance(command, Options):
             queue = Queue(LastingClient(self.answer_sqs), buckets.settings.queue_url)
-            return self.ran(reconcile(buckets, queue, command, self.interruption, shown.append), shown)
+            return self.ran(Reconciliation(buckets, queue, command, self.interruption, shown.append).run(), shown)
         if isinstance(command, WaitOptions):
             shared = Budget(Slots(256), Listings(0), names, names, names) if names else None
             return self.ran(wait(buckets, command, self.interruption, shown.append, shared), shown)
         assert isinstance(command, MeasureOptions)
-        return self.ran(measure(buckets, command, self.interruption, shown.append), shown)
+        return self.ran(Measure(buckets, command, self.interruption, shown.append).run(), shown)
 
     def ran(self, work: Coroutine[Any, Any, int], shown: list[str]) -> Ran:
         log, lines = logging.getLogger("worker"), list[tuple[str, str]]()

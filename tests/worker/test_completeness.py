@@ -15,7 +15,7 @@ from fakes import ENVIRONMENT
 
 from mirror.concurrency import Slots
 from mirror.model.errors import Refused
-from mirror.model.limits import MIB
+from mirror.model.services import MIB
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.queue.messages import Queue
@@ -114,7 +114,7 @@ class Versioned:
 
 
 def deep_reconciliation(buckets: Buckets) -> Reconciliation:
-    return Reconciliation(buckets, Queue(None, ""), ("",), Options(deep=True, dry_run=True), Interruption())
+    return Reconciliation(buckets, Queue(None, ""), Options(deep=True, dry_run=True), Interruption())
 
 
 # reader -> what compares, looks for each copy, bytes for each that it may take
@@ -147,12 +147,12 @@ def test_what_two_listings_leave_open_of_many_small_folders_takes_little_memory(
 @pytest.mark.parametrize("reader", ["wait", "reconcile"])
 def test_memory_that_runs_out_is_noticed_also_while_copies_are_looked_at(reader: str):
     """By then both buckets are listed."""
-    client, work = of_small_folders(reader, 5000, TASK_MEMORY=str(2 * used_memory() + 100))
-    taken = []
+    memory, taken = 2 * used_memory() + 100, []
+    client, work = of_small_folders(reader, 5000, TASK_MEMORY=str(memory))
 
     def take_memory() -> None:
         if client.looks == 1500:
-            taken.append(b"\1" * (2 * used_memory() + 100) * MIB)
+            taken.append(b"\1" * memory * MIB)
 
     client.after_look = take_memory
     with pytest.raises(Refused, match="raise TASK_MEMORY"):

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from world import MIRROR, SOURCE, wait_until
 
 from mirror.model.errors import Refused
-from mirror.model.limits import GIB, MIB
+from mirror.model.services import GIB, MIB
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.multipart import NOT_IN_XML, abort_orphans, uploads_of
 

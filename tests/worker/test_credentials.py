@@ -13,7 +13,7 @@ from world import MIRROR, SOURCE, until, wait_until
 
 from mirror.aws.keys import RETRY_SECONDS, ROLE_MARGIN, YOUNG_SECONDS, Keys, RenewedKeys, keys_of_role
 from mirror.model.errors import OF_SESSION, is_of_session
-from mirror.protocol.buckets import COPY_DIRECTIVES, head
+from mirror.protocol.buckets import COPY_DIRECTIVES
 
 # --- Why a look was refused -------------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ def test_a_look_that_is_refused_without_a_reason_is_asked_again_for_it(world, na
     if reason:
         world.standin.fault("GetObject", "error", times=0, message="a reason", status=reason[0], code=reason[1])
     with pytest.raises(ClientError) as refused:
-        world.run(head(world.worker().buckets, {"Bucket": SOURCE}, "a"))
+        world.run(world.worker().buckets.head({"Bucket": SOURCE}, "a"))
     error = refused.value
     assert (error.operation_name, error.response["Error"]["Code"]) == ("HeadObject", told)
     assert (error.response["Error"]["Message"] == "a reason") == (told != str(status))

@@ -13,7 +13,7 @@ from fakes import ENVIRONMENT
 from world import MIRROR, QUEUE, ROOT, SOURCE
 
 from mirror.function import OF_FUNCTION, QUIET_SECONDS, settings_from
-from mirror.model.limits import MIB
+from mirror.model.services import MIB
 
 # Seconds beside the given ones in which an invocation is over; the machine has other things to do, too.
 IN_TIME = sum(OF_FUNCTION[:5]) + QUIET_SECONDS + 3

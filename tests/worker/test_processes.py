@@ -30,7 +30,7 @@ async def work():
     settings = load_settings(dict(os.environ))
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(settings.calls_at_once))
     bounds = Bounds(receive=1, drain=4, cancel=1, hand_back=3, show=1)
-    worker = make_worker(settings, make_parts(settings, CLIENTS[settings.s3_client](settings)), bounds)
+    worker = make_worker(make_parts(settings, CLIENTS[settings.s3_client](settings)), bounds)
     signals.stop_with(worker.stop)
     return await worker.run()
 signals = Signals()

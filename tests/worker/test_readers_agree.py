@@ -238,7 +238,7 @@ def test_what_an_audit_has_no_room_for_counts_at_once() -> None:
     drawn.now, drawn.changes = dict(drawn.before), dict.fromkeys([*drawn.before][::2], (LATE, (None, None)))
     buckets, queue = drawn.buckets(), Queue(LastingClient(drawn.answer_sqs), "https://queue")
     ran = drawn.ran(
-        Reconciliation(buckets, queue, ("",), Options(audit=True), drawn.interruption, most_doubtful=1050).run(), []
+        Reconciliation(buckets, queue, Options(audit=True), drawn.interruption, most_doubtful=1050).run(), []
     )
     assert (ran.status, ran.numbers()["missing"], len(drawn.queued)) == (0, 575, 575)
     assert [level for level, line in ran.log if line.startswith("audited end=complete status=0 found=575 ")] == [

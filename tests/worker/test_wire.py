@@ -23,12 +23,7 @@ from botocore.parsers import ResponseParserError
 from world import MIRROR, QUEUE, SOURCE
 
 from mirror.aws import wire
-from mirror.aws.boto3_clients import Boto3S3, boto3_clients
-from mirror.aws.crt import crt_clients
-from mirror.aws.http import Answer, Endpoint
-from mirror.aws.keys import Keys
-from mirror.aws.signing import Request, sign
-from mirror.aws.timeouts import (
+from mirror.aws.boto3_clients import (
     ATTEMPTS,
     LISTING_ATTEMPTS,
     LONGEST_POLL,
@@ -36,7 +31,12 @@ from mirror.aws.timeouts import (
     PART_ATTEMPTS,
     QUEUE_ATTEMPTS,
     SESSION_ATTEMPTS,
+    Boto3S3,
+    boto3_clients,
 )
+from mirror.aws.crt import crt_clients
+from mirror.aws.http import Answer, Endpoint, Request, sign
+from mirror.aws.keys import Keys
 from mirror.model.errors import error_code, is_busy, outcome_unknown
 from mirror.protocol.buckets import COPY_DIRECTIVES, Buckets
 from mirror.protocol.objects import source_from_head
@@ -242,7 +242,7 @@ def test_one_session_serves_the_crt_and_all_clients_of_boto3(real_aws):
 
     async def many():
         s3.http.idle[s3.endpoints[DIRECTORY].host] = deque([(Connection(), s3.http.loop.time())])
-        await Buckets(s3.settings, s3).answering.open()
+        await Buckets(s3.settings, s3).open()
         await asyncio.gather(*(s3.open_session() for _ in range(20)))
         for call in (Boto3S3.head_object, Boto3S3.delete_object):
             await call(s3, **key)

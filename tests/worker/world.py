@@ -14,7 +14,7 @@ from forks import Forked, forks_after
 from standin import Standin
 
 import worker
-from mirror.aws.timeouts import OF_TASK, Timeouts
+from mirror.aws.boto3_clients import OF_TASK, Timeouts
 from mirror.cli import CLIENTS
 from mirror.loop import Worker, make_parts, make_worker
 from mirror.settings import load_settings
@@ -102,7 +102,7 @@ class World:
 
         async def make() -> Worker:
             settings = load_settings(self.environment(**changed))
-            return make_worker(settings, make_parts(settings, CLIENTS[settings.s3_client](settings)))
+            return make_worker(make_parts(settings, CLIENTS[settings.s3_client](settings)))
 
         return self.run(make())
 
