@@ -176,6 +176,24 @@ def test_a_key_that_changes_all_the_time_is_copied_and_costs_neither_receives_no
     assert world.differences() == world.queue.messages == world.queue.dead == []
 
 
+def test_ten_denied_keys_hold_up_neither_a_large_copy_nor_deletes(world):
+    """They fail alike before anything else succeeds."""
+    world.put(60, "gone")
+    Task(world).live()
+    world.put(10, "denied")
+    world.change("data/large", "put x", size=40 * LARGE)
+    world.denies = lambda operation, _key: "AccessDenied" if operation == "copy_object" else ""
+    task = Task(world, {"MAX_CONCURRENT_PARTS": "4"}, SLOW_PARTS)
+    assert (
+        task.live(meanwhile=[(3, lambda: [world.change(f"data/gone{number}", "delete") for number in range(60)])]) == 0
+    )
+    assert copied(world) == ["data/large"]
+    while world.queue.messages:
+        world.pass_time(60)
+        Task(world).live()
+    assert len(world.queue.dead) == 10
+
+
 # --- Pauses, and the visibility timeout -------------------------------------------------------------------------------
 
 
