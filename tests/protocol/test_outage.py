@@ -2,7 +2,6 @@
 
 import logging
 from collections import Counter
-from itertools import product
 
 import pytest
 from fakes import LARGE, SMALL
@@ -24,25 +23,24 @@ def differ(world, name):
 
 CODES = ("403", "AccessDenied", "ExpiredToken", "400", "InvalidAccessKeyId", "KMS.DisabledException")
 # Of all keys: the error code, the operation that it is of ("": all), for how many seconds, then for how many it is
-# away, and MAX_CONCURRENT_KEYS. With few slots, as here those that have begun wait for each other.
-OUTAGES = [(code, operation, 200, 1000, "256") for code in CODES for operation in ("", "copy_object")]
+# away, how many keys, and MAX_CONCURRENT_KEYS. With few slots, as here those that have begun wait for each other.
+OUTAGES = [(code, operation, 200, 1000, 100, "256") for code in CODES for operation in ("", "copy_object")]
 OUTAGES += [
-    (code, operation, down, up, "8")
-    for (code, operation), (down, up) in product(
-        [("403", ""), ("ExpiredToken", ""), ("AccessDenied", "copy_object")], [(20, 20), (40, 7), (3, 9)]
-    )
+    (code, operation, down, up, keys, "8")
+    for code, operation in (("403", ""), ("ExpiredToken", ""), ("AccessDenied", "copy_object"))
+    for down, up, keys in ((20, 20, 100), (40, 7, 100), (3, 9, 200))
 ]
 
 
-@pytest.mark.parametrize(("code", "operation", "down", "up", "slots"), OUTAGES)
+@pytest.mark.parametrize(("code", "operation", "down", "up", "keys", "slots"), OUTAGES)
 def test_what_fails_for_all_keys_uses_up_no_receive_and_is_asked_for_seldom(
-    world, caplog, code, operation, down, up, slots
+    world, caplog, code, operation, down, up, keys, slots
 ):
     """If only copies fail, what was deleted goes meanwhile."""
     caplog.set_level(logging.INFO)
     world.put(60, "gone")
     Task(world).live()
-    world.put(100, "k")
+    world.put(keys, "k")
     begun, asked, most, left = world.clock, Counter(), [], []
 
     def denies(asked_for, _key):
