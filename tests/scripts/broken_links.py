@@ -1,43 +1,73 @@
 """What people break by hand: each link in each way, what is to be said of it, and what repairs it.
 
-A table for everything that looks at a deployment: each row breaks an account on paper (paper_account.py). What judges
-it, and prints it, is breaks.py.
+A table for everything that looks at a deployment: each row breaks an account on paper (paper_account.py).
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from account import APP, REGION, SOURCE
+from operated import Operated, stamp
 from paper_account import NUMBER
+
+from mirror.model.log_lines import OUTAGE
 
 Kept = dict[str, Any]
 SQS = {"PREFIX_FILTER": "a b/,c/"}
 BRIDGE = {"PREFIX_FILTER": "a b/", "EXCLUDE": "*.tmp", "EVENT_SOURCE": "eventbridge"}
 MODES = {"sqs": SQS, "eventbridge": BRIDGE}
 
-# Why the guard does not say it: the function fails by itself, an alarm says that it is silent, or it may not look.
-FAILS, ALARM, NOT_ITS_WORK = "it fails itself", "alarm", "-"
-IN_EVENT_RUNS, IN_ITS_LOG = "event runs", "its log"
 QUEUE, DEAD_LETTERS = f"queue {APP}-q", f"queue {APP}-dlq"
 BUCKET, FUNCTION = f"notifications {SOURCE}", f"function {APP}-starter"
 GROUP, TASK_ROLE = "security-group sg-ours", f"role {APP}-task-role"
 RULE, EVENT_RULE = f"rule {APP}-starter-rule", f"rule {APP}-event-rule"
+RULE_ARN = f"arn:aws:events:{REGION}:{NUMBER}:rule/"
+QUEUE_ARN = f"arn:aws:sqs:{REGION}:{NUMBER}:{APP}-"
+
+DEPLOY = "./deploy.sh"
+RECONCILE = "./deploy.sh, then ./sync.sh reconcile (look at what it calls foreign)"
+OR_SET = f"{RECONCILE}, or set REGION and APP_NAME"
+# Which runs of the starter fail with it: those of its rule as well, only those for an event of the bucket, or none,
+# because it does not run, fails by itself, or does not look at this.
+ALL_RUNS, EVENT_RUNS, NO_RUN = "all", "of events", "none"
 
 
 class Broken(NamedTuple):
-    """The deployment that it happens to; how it happens; what verify calls the link, what is said by all that look, and
-    the cure; the kind of the plan's row, and what it names; whether the guard says it, too. Nobody asks for some
-    things: then `parts` are those of the status in which it shows."""
+    """The deployment that it happens to; how it happens; what is said by all that look; the kind of the plan's row, and
+    what it names; what verify calls the link; the cure; which runs of the starter say it, too. Nobody asks for what has
+    no link: it `shows` in what the deployment then does."""
 
     mode: str
     breaks: Callable[[Kept], Any]
-    link: str
     fault: str
-    cure: str = "./deploy.sh, then ./sync.sh reconcile (look at what it calls foreign)"
     plan: tuple[str, str] = ("", "")
-    guard: str = "yes"
-    parts: Mapping[str, Any] = {}
+    link: str = "no event"
+    cure: str = RECONCILE
+    guard: str = ALL_RUNS
+    shows: Callable[[Operated], Any] = lambda _: None
+
+
+def unasked(breaks: Callable[[Kept], Any], fault: str, plan: tuple[str, str], shows: Callable[..., Any]) -> Broken:
+    return Broken("sqs", breaks, fault, plan, "", guard=NO_RUN, shows=shows)
+
+
+def no_starter(mode: str, breaks: Callable[[Kept], Any], fault: str, part: str, guard: str = NO_RUN) -> Broken:
+    return Broken(mode, breaks, fault, ("rule", part), "no starter", DEPLOY, guard)
+
+
+def not_at_once(breaks: Callable[[Kept], Any], fault: str, part: str) -> Broken:
+    return Broken("eventbridge", breaks, fault, ("event rule", part), "no start at once", DEPLOY)
+
+
+def without(*path: str) -> Callable[[Kept], Any]:
+    def remove(kept: Kept) -> None:
+        *names, last = path
+        for name in names:
+            kept = kept[name]
+        del kept[last]
+
+    return remove
 
 
 def no_notification(kept: Kept) -> None:
@@ -57,35 +87,6 @@ def other_prefix(kept: Kept) -> None:
     kept[BUCKET]["QueueConfigurations"][0]["Filter"]["Key"]["FilterRules"][0]["Value"] = "d/"
 
 
-def other_policy(**changed: Any) -> Callable[[Kept], None]:
-    def change(kept: Kept) -> None:
-        policy = json.loads(kept[QUEUE]["Attributes"]["Policy"])
-        for statement in policy["Statement"]:
-            statement |= changed
-        kept[QUEUE]["Attributes"]["Policy"] = json.dumps(policy)
-
-    return change
-
-
-def other_pattern(**changed: Any) -> Callable[[Kept], None]:
-    def change(kept: Kept) -> None:
-        pattern = json.loads(kept[EVENT_RULE]["EventPattern"]) | changed
-        kept[EVENT_RULE]["EventPattern"] = json.dumps(pattern)
-
-    return change
-
-
-def queue_has(name: str = QUEUE, **attributes: str) -> Callable[[Kept], None]:
-    return lambda kept: kept[name]["Attributes"].update(attributes)
-
-
-def denied(kept: Kept) -> None:
-    """By a statement that somebody put beside ours."""
-    policy = json.loads(kept[QUEUE]["Attributes"]["Policy"])
-    policy["Statement"].append({"Effect": "Deny", "Principal": "*", "Action": "sqs:Send*", "Resource": "*"})
-    kept[QUEUE]["Attributes"]["Policy"] = json.dumps(policy)
-
-
 def renamed(kept: Kept) -> None:
     """As a tool for infrastructure names what it takes over."""
     for number, notification in enumerate(kept[BUCKET]["QueueConfigurations"]):
@@ -97,11 +98,40 @@ def renamed_and_fewer(kept: Kept) -> None:
     no_event_type(kept)
 
 
-def permits_another_rule(name: str) -> Callable[[Kept], None]:
+def statements_of_queue(kept: Kept, change: Callable[[list[Kept]], Any]) -> None:
+    policy = json.loads(kept[QUEUE]["Attributes"]["Policy"])
+    change(policy["Statement"])
+    kept[QUEUE]["Attributes"]["Policy"] = json.dumps(policy)
+
+
+def other_policy(**changed: Any) -> Callable[[Kept], None]:
+    return lambda kept: statements_of_queue(kept, lambda found: [one.update(changed) for one in found])
+
+
+def another_statement(**more: Any) -> Callable[[Kept], None]:
+    """A denial that somebody put beside ours."""
+    denial = {"Effect": "Deny", "Principal": "*", "Action": "sqs:Send*", "Resource": "*"} | more
+    return lambda kept: statements_of_queue(kept, lambda found: found.append(denial))
+
+
+def other_pattern(**changed: Any) -> Callable[[Kept], None]:
     def change(kept: Kept) -> None:
-        kept[FUNCTION]["statements"][name]["Condition"] = {"ArnLike": {"AWS:SourceArn": f"{RULE_ARN}another"}}
+        kept[EVENT_RULE]["EventPattern"] = json.dumps(json.loads(kept[EVENT_RULE]["EventPattern"]) | changed)
 
     return change
+
+
+def queue_has(name: str = QUEUE, **attributes: str) -> Callable[[Kept], None]:
+    return lambda kept: kept[name]["Attributes"].update(attributes)
+
+
+def redrives(queue: str, receives: str) -> Callable[[Kept], None]:
+    return queue_has(RedrivePolicy=json.dumps({"deadLetterTargetArn": queue, "maxReceiveCount": receives}))
+
+
+def permits_another_rule(name: str) -> Callable[[Kept], None]:
+    condition = {"ArnLike": {"AWS:SourceArn": f"{RULE_ARN}another"}}
+    return lambda kept: kept[FUNCTION]["statements"][name].update(Condition=condition)
 
 
 def no_runs(kept: Kept) -> None:
@@ -116,342 +146,204 @@ def no_session(kept: Kept) -> None:
     kept[TASK_ROLE]["policies"][APP] = json.dumps(policy)
 
 
-RULE_ARN = f"arn:aws:events:{REGION}:{NUMBER}:rule/"
+def in_outage(account: Operated) -> None:
+    account.start("a")
+    account.waiting[""] = 1
+    account.write(f"{SINCE} ERROR {OUTAGE % (10, NO_SESSION)}", ago=60 * 60)
+
+
 OF_ANOTHER = {"ArnEquals": {"aws:SourceArn": f"{RULE_ARN}another"}}
 IN_BUCKET = {"bucket": {"name": [SOURCE]}}
-DEPLOY = "./deploy.sh"
-NO_QUEUE = f"there is no queue {APP}-q"
-NO_DEAD_LETTERS = f"there is no dead-letter queue {APP}-dlq"
-OR_SET = "./deploy.sh, then ./sync.sh reconcile (look at what it calls foreign), or set REGION and APP_NAME"
+OTHER_PREFIXES = "the notifications of the bucket are for other prefixes than those that are synced"
+NO_WAY = "no event reaches the queue: there is neither a notification of the bucket nor a rule"
+NO_REMOVALS = "the notifications of the bucket are without s3:ObjectRemoved:*"
 OTHER_EVENTS = f"the rule {APP}-event-rule is for other events than those that are synced"
-OTHER_THAN_EVENT = (
+INPUT = (
     f"the rule {APP}-event-rule sends something else than the event to the queue: its target has an input of its own"
 )
+NO_TARGET = f"the rule {APP}-%s: its target is gone"
 RULE_SHUT_OUT = f"the policy of the queue does not let the rule {APP}-event-rule send to it"
 BUCKET_SHUT_OUT = f"the policy of the queue does not let the bucket {SOURCE} send to it"
-
-NOT_PULLED, NO_SESSION = "CannotPullContainerError", "operation=CreateSession error=AccessDenied"
 NOTHING_MOVED = f"the queue {APP}-q moves nothing to {APP}-dlq: it has another redrive policy or none"
+NOT_RUN = f"the function {APP}-starter does not let the rule {APP}-%s run it"
+GUARD_OFF = f"the guard is off, which checks the path of events: GUARD of {APP}-starter is empty"
+NOT_PULLED, NO_SESSION = "CannotPullContainerError", "operation=CreateSession error=AccessDenied"
+SINCE, NO_DEAD_LETTERS = stamp(60 * 60), "no dead-letter queue"
+# Rows of the plan.
+EVENTS, POLICY, REDRIVE = ("notification", "events or filter"), ("queue", "Policy"), ("queue", "RedrivePolicy")
+PATTERN, TARGET = ("event rule", "EventPattern"), ("event rule", "target queue")
 
 BROKEN = {
     "the queue is gone": Broken(
-        "sqs", lambda kept: kept.pop(QUEUE), "no event", NO_QUEUE, OR_SET, plan=("queue", "create"), guard=FAILS
+        "sqs", without(QUEUE), f"there is no queue {APP}-q", ("queue", "create"), cure=OR_SET, guard=NO_RUN
     ),
-    "the dead-letter queue is gone": Broken(
-        "sqs",
-        lambda kept: kept.pop(DEAD_LETTERS),
-        "no dead-letter queue",
-        NO_DEAD_LETTERS,
-        OR_SET,
-        plan=("dead-letter queue", "create"),
-        guard=NOT_ITS_WORK,
-    ),
-    "the notifications are gone": Broken(
-        "sqs",
-        no_notification,
-        "no event",
-        "no event reaches the queue: there is neither a notification of the bucket nor a rule",
-        plan=("notification", "create"),
-    ),
+    "the notifications are gone": Broken("sqs", no_notification, NO_WAY, ("notification", "create")),
     "the notifications are of another queue": Broken(
         "sqs",
         to_another_queue,
-        "no event",
-        f"the notification {APP} of the bucket sends to another queue, arn:aws:sqs:{REGION}:{NUMBER}:{APP}-q2",
-        "remove it, then ./deploy.sh, then ./sync.sh reconcile (look at what it calls foreign)",
+        f"the notification {APP} of the bucket sends to another queue, {QUEUE_ARN}q2",
+        cure=f"remove it, then {RECONCILE}",
     ),
     "a notification is gone": Broken(
         "sqs",
         lambda kept: kept[BUCKET]["QueueConfigurations"].pop(),
-        "no event",
         "the bucket has 1 of 2 notifications, one for each prefix",
-        plan=("notification", "2 prefixes, not 1"),
+        ("notification", "2 prefixes, not 1"),
     ),
-    "a notification is for another prefix": Broken(
-        "sqs",
-        other_prefix,
-        "no event",
-        "the notifications of the bucket are for other prefixes than those that are synced",
-        plan=("notification", "events or filter"),
-    ),
-    "a notification has lost an event type": Broken(
-        "sqs",
-        no_event_type,
-        "no event",
-        "the notifications of the bucket are without s3:ObjectRemoved:*",
-        plan=("notification", "events or filter"),
-    ),
-    "the queue has no policy": Broken(
-        "sqs",
-        lambda kept: kept[QUEUE]["Attributes"].pop("Policy"),
-        "no event",
-        BUCKET_SHUT_OUT,
-        plan=("queue", "Policy"),
-    ),
-    "the policy is for another sender": Broken(
-        "sqs", other_policy(Condition=OF_ANOTHER), "no event", BUCKET_SHUT_OUT, plan=("queue", "Policy")
-    ),
-    "the switch of the bucket is off": Broken(
-        "eventbridge",
-        lambda kept: kept[BUCKET].pop("EventBridgeConfiguration"),
-        "no event",
-        f"the bucket {SOURCE} sends no events to EventBridge: it is switched off",
-        plan=("event switch", "create"),
-    ),
-    "the event rule is gone": Broken(
-        "eventbridge",
-        lambda kept: kept.pop(EVENT_RULE),
-        "no event",
-        "no event reaches the queue: there is neither a notification of the bucket nor a rule",
-        plan=("event rule", "create"),
-    ),
-    "the event rule is disabled": Broken(
-        "eventbridge",
-        lambda kept: kept[EVENT_RULE].update(State="DISABLED"),
-        "no event",
-        f"the rule {APP}-event-rule, which sends the events, is disabled",
-        plan=("event rule", "State"),
-    ),
-    "the pattern has other keys": Broken(
-        "eventbridge",
-        other_pattern(detail=IN_BUCKET | {"object": {"key": [{"prefix": "a b/c/"}]}}),
-        "no event",
-        OTHER_EVENTS,
-        plan=("event rule", "EventPattern"),
-    ),
-    "the pattern has lost an event type": Broken(
-        "eventbridge",
-        other_pattern(**{"detail-type": ["Object Created"]}),
-        "no event",
-        OTHER_EVENTS,
-        plan=("event rule", "EventPattern"),
-    ),
-    "the rule does not send to the queue": Broken(
-        "eventbridge",
-        lambda kept: kept[EVENT_RULE]["targets"].pop("queue"),
-        "no event",
-        f"the rule {APP}-event-rule does not send to the queue: its target is gone",
-        plan=("event rule", "target queue"),
-    ),
-    "the rule sends a text of its own to the queue": Broken(
-        "eventbridge",
-        lambda kept: kept[EVENT_RULE]["targets"]["queue"].update(Input='{"news": true}'),
-        "no event",
-        OTHER_THAN_EVENT,
-        plan=("event rule", "target queue"),
-    ),
-    "the queue takes nothing of the rule": Broken(
-        "eventbridge", other_policy(Effect="Deny"), "no event", RULE_SHUT_OUT, plan=("queue", "Policy")
-    ),
-    "the rule does not start the starter": Broken(
-        "eventbridge",
-        lambda kept: kept[EVENT_RULE]["targets"].pop("starter"),
-        "no start at once",
-        f"the rule {APP}-event-rule does not start the starter at once: its target is gone",
-        DEPLOY,
-        plan=("event rule", "starter"),
-    ),
-    "the event rule may not run the function": Broken(
-        "eventbridge",
-        lambda kept: kept[FUNCTION]["statements"].pop(f"{APP}-event-rule"),
-        "no start at once",
-        f"the function {APP}-starter does not let the rule {APP}-event-rule run it",
-        DEPLOY,
-        plan=("event rule", "permission"),
-    ),
-    "the minute's rule is gone": Broken(
-        "sqs",
-        lambda kept: kept.pop(RULE),
-        "no starter",
-        "no rule runs the starter",
-        DEPLOY,
-        plan=("rule", "create"),
-        guard=ALARM,
-    ),
-    "the minute's rule is disabled": Broken(
-        "eventbridge",
-        lambda kept: kept[RULE].update(State="DISABLED"),
-        "no starter",
-        "the rule that runs the starter is disabled",
-        DEPLOY,
-        plan=("rule", "State"),
-        guard=IN_EVENT_RUNS,
-    ),
-    "the minute's rule has no target": Broken(
-        "sqs",
-        lambda kept: kept[RULE]["targets"].clear(),
-        "no starter",
-        f"the rule {APP}-starter-rule does not run the starter: its target is gone",
-        DEPLOY,
-        plan=("rule", "target"),
-        guard=ALARM,
-    ),
-    "the function is gone": Broken(
-        "sqs",
-        lambda kept: kept.pop(FUNCTION),
-        "no starter",
-        "there is no function that starts workers",
-        DEPLOY,
-        plan=("function", "create"),
-        guard=ALARM,
-    ),
-    "the minute's rule may not run the function": Broken(
-        "sqs",
-        lambda kept: kept[FUNCTION]["statements"].clear(),
-        "no starter",
-        f"the function {APP}-starter does not let the rule {APP}-starter-rule run it",
-        DEPLOY,
-        plan=("rule", "permission"),
-        guard=ALARM,
-    ),
-    "the notifications have other names and lost an event type": Broken(
-        "sqs",
-        renamed_and_fewer,
-        "no event",
-        "the notifications of the bucket are without s3:ObjectRemoved:*",
-        plan=("notification", "events or filter"),
-    ),
-    "the queue has no redrive policy": Broken(
-        "sqs",
-        lambda kept: kept[QUEUE]["Attributes"].pop("RedrivePolicy"),
-        "no dead-letter queue",
-        NOTHING_MOVED,
-        DEPLOY,
-        ("queue", "RedrivePolicy"),
-    ),
-    "the redrive policy is of another queue": Broken(
-        "sqs",
-        queue_has(RedrivePolicy=json.dumps({"deadLetterTargetArn": "arn:aws:sqs:x:y:z", "maxReceiveCount": 3})),
-        "no dead-letter queue",
-        NOTHING_MOVED,
-        DEPLOY,
-        ("queue", "RedrivePolicy"),
-    ),
-    "the redrive policy gives up at once": Broken(
-        "sqs",
-        queue_has(
-            RedrivePolicy=json.dumps(
-                {"deadLetterTargetArn": f"arn:aws:sqs:{REGION}:{NUMBER}:{APP}-dlq", "maxReceiveCount": "1"}
-            )
-        ),
-        "wrong queue",
-        f"the queue {APP}-q has maxReceiveCount=1 instead of 3",
-        DEPLOY,
-        ("queue", "RedrivePolicy"),
-    ),
-    "the queue forgets after a minute": Broken(
-        "sqs",
-        queue_has(MessageRetentionPeriod="60"),
-        "wrong queue",
-        f"the queue {APP}-q has MessageRetentionPeriod=60 instead of 1209600",
-        plan=("queue", "MessageRetentionPeriod"),
-    ),
-    "the queue hides no message": Broken(
-        "sqs",
-        queue_has(VisibilityTimeout="0"),
-        "wrong queue",
-        f"the queue {APP}-q has VisibilityTimeout=0 instead of 7200",
-        DEPLOY,
-        ("queue", "VisibilityTimeout"),
-    ),
-    "the queue delays each message": Broken(
-        "sqs",
-        queue_has(DelaySeconds="900"),
-        "wrong queue",
-        f"the queue {APP}-q has DelaySeconds=900 instead of 0",
-        DEPLOY,
-        ("queue", "DelaySeconds"),
-    ),
-    "a receive does not wait": Broken(
-        "eventbridge",
-        queue_has(ReceiveMessageWaitTimeSeconds="0"),
-        "wrong queue",
-        f"the queue {APP}-q has ReceiveMessageWaitTimeSeconds=0 instead of 20",
-        DEPLOY,
-        ("queue", "ReceiveMessageWaitTimeSeconds"),
-    ),
-    "the queue is not encrypted": Broken(
-        "eventbridge",
-        queue_has(SqsManagedSseEnabled="false"),
-        "wrong queue",
-        f"the queue {APP}-q has SqsManagedSseEnabled=false instead of true",
-        DEPLOY,
-        ("queue", "SqsManagedSseEnabled"),
-    ),
+    "a notification is for another prefix": Broken("sqs", other_prefix, OTHER_PREFIXES, EVENTS),
+    "a notification has lost an event type": Broken("sqs", no_event_type, NO_REMOVALS, EVENTS),
+    "the notifications have other names and lost an event type": Broken("sqs", renamed_and_fewer, NO_REMOVALS, EVENTS),
+    "the queue has no policy": Broken("sqs", without(QUEUE, "Attributes", "Policy"), BUCKET_SHUT_OUT, POLICY),
+    "the policy is for another sender": Broken("sqs", other_policy(Condition=OF_ANOTHER), BUCKET_SHUT_OUT, POLICY),
+    "a statement denies sending": Broken("sqs", another_statement(), BUCKET_SHUT_OUT, POLICY),
     "the queue has a key of KMS": Broken(
         "sqs",
         queue_has(SqsManagedSseEnabled="false", KmsMasterKeyId="alias/aws/sqs"),
-        "no event",
         f"the queue {APP}-q is encrypted with the KMS key alias/aws/sqs: no event gets into it",
-        plan=("queue", "KmsMasterKeyId"),
+        ("queue", "KmsMasterKeyId"),
     ),
     "the queue takes small messages only": Broken(
         "sqs",
         queue_has(MaximumMessageSize="1024"),
-        "no event",
         f"the queue {APP}-q refuses messages of more than 1024 bytes",
-        plan=("queue", "MaximumMessageSize"),
+        ("queue", "MaximumMessageSize"),
     ),
-    "a statement denies sending": Broken("sqs", denied, "no event", BUCKET_SHUT_OUT, plan=("queue", "Policy")),
+    "the switch of the bucket is off": Broken(
+        "eventbridge",
+        without(BUCKET, "EventBridgeConfiguration"),
+        f"the bucket {SOURCE} sends no events to EventBridge: it is switched off",
+        ("event switch", "create"),
+    ),
+    "the event rule is gone": Broken("eventbridge", without(EVENT_RULE), NO_WAY, ("event rule", "create")),
+    "the event rule is disabled": Broken(
+        "eventbridge",
+        lambda kept: kept[EVENT_RULE].update(State="DISABLED"),
+        f"the rule {APP}-event-rule, which sends the events, is disabled",
+        ("event rule", "State"),
+    ),
+    "the pattern has other keys": Broken(
+        "eventbridge",
+        other_pattern(detail=IN_BUCKET | {"object": {"key": [{"prefix": "a b/c/"}]}}),
+        OTHER_EVENTS,
+        PATTERN,
+    ),
+    "the pattern has lost an event type": Broken(
+        "eventbridge", other_pattern(**{"detail-type": ["Object Created"]}), OTHER_EVENTS, PATTERN
+    ),
+    "the rule does not send to the queue": Broken(
+        "eventbridge",
+        without(EVENT_RULE, "targets", "queue"),
+        NO_TARGET % "event-rule does not send to the queue",
+        TARGET,
+    ),
+    "the rule sends a text of its own to the queue": Broken(
+        "eventbridge", lambda kept: kept[EVENT_RULE]["targets"]["queue"].update(Input='{"news": true}'), INPUT, TARGET
+    ),
+    "the queue takes nothing of the rule": Broken("eventbridge", other_policy(Effect="Deny"), RULE_SHUT_OUT, POLICY),
+    "the rule does not start the starter": not_at_once(
+        without(EVENT_RULE, "targets", "starter"),
+        NO_TARGET % "event-rule does not start the starter at once",
+        "target starter",
+    ),
+    "the event rule may not run the function": not_at_once(
+        without(FUNCTION, "statements", f"{APP}-event-rule"), NOT_RUN % "event-rule", "permission"
+    ),
+    "the permission of events is for another rule": not_at_once(
+        permits_another_rule(f"{APP}-event-rule"), NOT_RUN % "event-rule", "permission"
+    ),
+    "the minute's rule is gone": no_starter("sqs", without(RULE), "no rule runs the starter", "create"),
+    "the minute's rule is disabled": no_starter(
+        "eventbridge",
+        lambda kept: kept[RULE].update(State="DISABLED"),
+        "the rule that runs the starter is disabled",
+        "State",
+        EVENT_RUNS,
+    ),
+    "the minute's rule has no target": no_starter(
+        "sqs", lambda kept: kept[RULE]["targets"].clear(), NO_TARGET % "starter-rule does not run the starter", "target"
+    ),
+    "the minute's rule may not run the function": no_starter(
+        "sqs", without(FUNCTION, "statements", f"{APP}-starter-rule"), NOT_RUN % "starter-rule", "permission"
+    ),
+    "the permission is for another rule": no_starter(
+        "sqs", permits_another_rule(f"{APP}-starter-rule"), NOT_RUN % "starter-rule", "permission"
+    ),
+    "the function is gone": no_starter(
+        "sqs", without(FUNCTION), "there is no function that starts workers", "create"
+    )._replace(plan=("function", "create")),
+    "the dead-letter queue is gone": Broken(
+        "sqs",
+        without(DEAD_LETTERS),
+        f"there is no dead-letter queue {APP}-dlq",
+        ("dead-letter queue", "create"),
+        NO_DEAD_LETTERS,
+        OR_SET,
+        NO_RUN,
+    ),
     "the dead-letter queue forgets after a minute": Broken(
         "sqs",
         queue_has(DEAD_LETTERS, MessageRetentionPeriod="60"),
-        "no dead-letter queue",
         f"the queue {APP}-dlq has MessageRetentionPeriod=60 instead of 1209600",
-        plan=("dead-letter queue", "MessageRetentionPeriod"),
-        guard=NOT_ITS_WORK,
+        ("dead-letter queue", "MessageRetentionPeriod"),
+        NO_DEAD_LETTERS,
+        guard=NO_RUN,
     ),
-    "the permission is for another rule": Broken(
+    "the queue has no redrive policy": Broken(
+        "sqs", without(QUEUE, "Attributes", "RedrivePolicy"), NOTHING_MOVED, REDRIVE, NO_DEAD_LETTERS, DEPLOY
+    ),
+    "the redrive policy is of another queue": Broken(
+        "sqs", redrives("arn:aws:sqs:x:y:z", "3"), NOTHING_MOVED, REDRIVE, NO_DEAD_LETTERS, DEPLOY
+    ),
+    "the redrive policy gives up at once": Broken(
         "sqs",
-        permits_another_rule(f"{APP}-starter-rule"),
-        "no starter",
-        f"the function {APP}-starter does not let the rule {APP}-starter-rule run it",
+        redrives(f"{QUEUE_ARN}dlq", "1"),
+        f"the queue {APP}-q has maxReceiveCount=1 instead of 3",
+        REDRIVE,
+        "wrong queue",
         DEPLOY,
-        ("rule", "permission"),
-        ALARM,
-    ),
-    "the permission of events is for another rule": Broken(
-        "eventbridge",
-        permits_another_rule(f"{APP}-event-rule"),
-        "no start at once",
-        f"the function {APP}-starter does not let the rule {APP}-event-rule run it",
-        DEPLOY,
-        ("event rule", "permission"),
     ),
     "the guard is off": Broken(
         "sqs",
         lambda kept: kept[FUNCTION]["Environment"]["Variables"].update(GUARD=""),
-        "no guard",
-        f"the guard is off, which checks the path of events: GUARD of {APP}-starter is empty",
-        DEPLOY,
+        GUARD_OFF,
         ("function", "Environment"),
-        IN_ITS_LOG,
+        "no guard",
+        DEPLOY,
+        NO_RUN,
     ),
-    "the function may not run at all": Broken(
-        "sqs",
+    "the function may not run at all": unasked(
         no_runs,
-        "",
-        "the starter has not run for 181 s",
-        plan=("function", "no reserved concurrency"),
-        guard=ALARM,
-        parts={"starter": {"seconds_ago": 181, "error": "", "decision": None}},
+        "the starter has not run for",
+        ("function", "no reserved concurrency"),
+        lambda account: account.decide(ago=240),
     ),
-    "the tasks have no way out": Broken(
-        "sqs",
+    "the tasks have no way out": unasked(
         lambda kept: kept[GROUP].update(IpPermissionsEgress=[]),
-        "",
-        "workers stop before they start working: CannotPullContainerError",
-        plan=("security group", "way out"),
-        guard=FAILS,
-        parts={"starter": {"seconds_ago": 1, "error": "", "decision": {"failures": [], "failing": NOT_PULLED}}},
+        f"workers stop before they start working: {NOT_PULLED}",
+        ("security group", "way out"),
+        lambda account: account.decide(failing=NOT_PULLED),
     ),
-    "the tasks may not open the destination": Broken(
-        "sqs",
+    "the tasks may not open the destination": unasked(
         no_session,
-        "",
-        f"no key can be synced since 2026-11-29T03:00:00Z: {NO_SESSION}: ./deploy.sh restores its role",
-        plan=("role", "policy"),
-        guard=NOT_ITS_WORK,
-        parts={"outage": {"state": "goes on", "since": "2026-11-29T03:00:00Z", "reason": NO_SESSION}},
+        f"no key can be synced since {SINCE}: {NO_SESSION}: ./deploy.sh restores its role",
+        ("role", "policy"),
+        in_outage,
     ),
 }
+# Of an attribute of the queue: what it is, what it should be, and whether messages are lost by it.
+ATTRIBUTES = {
+    "MessageRetentionPeriod": ("60", "1209600", True),
+    "VisibilityTimeout": ("0", "7200", False),
+    "DelaySeconds": ("900", "0", False),
+    "ReceiveMessageWaitTimeSeconds": ("0", "20", False),
+    "SqsManagedSseEnabled": ("false", "true", False),
+}
+for name, (value, wanted, loses) in ATTRIBUTES.items():
+    BROKEN[f"the queue has another {name}"] = Broken(
+        "sqs",
+        queue_has(**{name: value}),
+        f"the queue {APP}-q has {name}={value} instead of {wanted}",
+        ("queue", name),
+        "wrong queue",
+        RECONCILE if loses else DEPLOY,
+    )

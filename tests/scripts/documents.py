@@ -15,7 +15,7 @@ import socketserver
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -249,7 +249,6 @@ class Scripts:
         self.calls: list[Call] = []
         self.wrong: list[str] = []
         self.lock = threading.Lock()
-        self.while_asleep: Callable[[], Any] = lambda: None
 
     def run(self, command: str, status: int | None = 0, **settings: str) -> Ran:
         """Run a command of the scripts in a subshell with these settings, named as in its environment, to an end with
@@ -322,7 +321,6 @@ class Scripts:
         if program == "sleep":
             self.calls.append(Call("bash", "CheckClock", {"seconds": words[0]}, 200))
             self.account.pass_time(words[0])
-            self.while_asleep()
             return ""
         if program == "docker":
             looks = not {"version", "imagetools"}.isdisjoint(words)

@@ -99,11 +99,15 @@ class Operated(PaperAccount):
             event = {"eventId": str(len(self.log)), "timestamp": at, "logStreamName": stream, "message": f"{line}\n"}
             self.log.append((group, event))
 
-    def decide(self, **more: Any) -> None:
+    def decide(self, ago: float = 20, **more: Any) -> None:
         """That was the last run of the starter."""
         self.log = [row for row in self.log if row[0] != STARTER]
         decision = {"visible": 0, "in_flight": 0, "running": 0, "wanted": 0, "started": {}, "failures": []} | more
-        self.write(json.dumps(decision), stream="2026/11/29/[$LATEST]0f", group=STARTER, ago=20)
+        self.write(json.dumps(decision), stream="2026/11/29/[$LATEST]0f", group=STARTER, ago=ago)
+
+    def fail(self, error: str) -> None:
+        """So did the last run of the starter."""
+        self.write(error, stream="2026/11/29/[$LATEST]0f", group=STARTER, ago=9)
 
     def logs_start_query(self, given: Given) -> Any:
         self.queries[str(len(self.queries))] = given

@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 from account import APP, MIRROR, SOURCE
-from breaks import Seen
 from broken_links import BROKEN
 from documents import Ran, Scripts, sourced_scripts
 from generated import CASES, Case, crowd, drawn_case, more_subnets
-from guarded import Guarded
 from hostile import Hostile, Hostility
+from looks import Guarded, Seen
 from operated import Verbs, verbs
 from oracles import SAYS_WHAT, changed_things, errors_of_tools, faults, unlike_the_plan
 from paper_account import HERE
@@ -135,7 +134,7 @@ class World:
         settings = {name: value for name, value in self.case.settings.items() if name.startswith("ROLE_PATH")}
         seen = Seen(self.verbs, self.account, **NAMED | settings)
         guard = Guarded(self.account, self.account.kept[f"function {APP}-starter"])
-        return [{why for _, why, _ in seen.verify}, set(guard.run())]
+        return [{why for _, why in seen.faults}, set(guard.run())]
 
     def clean_up(self) -> None:
         dial = self.account.hostility = self.case.hostility

@@ -5,30 +5,35 @@ import copy
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from account import APP, PROJECT
-from breaks import Seen, batches, deployed, judge, operated
 from broken_links import (
     BROKEN,
     BUCKET,
     EVENT_RULE,
+    EVENT_RUNS,
     FUNCTION,
     GROUP,
     IN_BUCKET,
     MODES,
+    NO_RUN,
     QUEUE,
     RULE,
     SQS,
+    Broken,
     Kept,
+    another_statement,
     no_notification,
     other_pattern,
     renamed,
 )
 from documents import Scripts, scripts_of_module
-from guarded import Guarded
+from looks import Seen, guarded, operated
 from operated import Verbs, verbs
+from oracles import faults
 from paper_account import EVERYTHING, PaperAccount, Refused
 
 from launch import guard, path
@@ -39,18 +44,83 @@ scripts = scripts_of_module("sync.sh")
 
 @pytest.fixture(scope="module")
 def deployments(scripts: Scripts) -> dict[str, Kept]:
-    return deployed(scripts)
+    return {mode: scripts.with_deployment(**settings).kept for mode, settings in MODES.items()}
+
+
+# --- each break -------------------------------------------------------------------------------------------------------
+
+
+def differences(before: Any, after: Any, depth: int = 3) -> Iterator[tuple[str, ...]]:
+    """The paths of names at which the two differ."""
+    if depth and isinstance(before, dict) and isinstance(after, dict):
+        for name in before.keys() | after.keys():
+            for rest in differences(before.get(name), after.get(name), depth - 1):
+                yield (name, *rest)
+    elif before != after:
+        yield ()
+
+
+def batches(whole: Kept, mode: str) -> list[list[Broken]]:
+    """What one deployment can repair at once: rows that break different things."""
+    found: list[tuple[set[tuple[str, ...]], list[Broken]]] = []
+    for row in BROKEN.values():
+        if row.mode == mode and row.plan[0]:
+            places = set(differences(whole, broken(whole, row)))
+            for taken, rows in found:
+                if not any(one[: len(two)] == two[: len(one)] for one in places for two in taken):
+                    taken |= places
+                    rows.append(row)
+                    break
+            else:
+                found.append((places, [row]))
+    return [rows for _, rows in found]
+
+
+def broken(whole: Kept, *rows: Broken) -> Kept:
+    kept = copy.deepcopy(whole)
+    for row in rows:
+        row.breaks(kept)
+    return kept
+
+
+def said(row: Broken) -> str:
+    return f"{row.fault}: {row.cure}" if row.link else row.fault
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_each_break_is_said_alike_by_all_that_look(verbs: Verbs, deployments: dict[str, Kept], name: str) -> None:
+    """status, verify, and two runs of the starter; a function that is gone says nothing."""
+    row = BROKEN[name]
+    kept = broken(deployments[row.mode], row)
+    seen = Seen(verbs, operated(kept), row.shows)
+    (reason,) = seen.reasons
+    assert reason.startswith(said(row))
+    assert seen.faults == ([(row.link, said(row))] if row.link else [])
+    assert all(look.startswith("aws ") for look in seen.looks)
+    assert seen.way[2] == ([row.fault] if row.link in ("no event", "no start at once") else [])
+    if FUNCTION in kept:
+        found = guarded(kept)
+        for _ in range(2):
+            assert found.run(is_scheduled=row.guard != EVENT_RUNS) == ([] if row.guard == NO_RUN else [said(row)])
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_each_break_is_seen_said_alike_and_repaired_by_one_deployment(
+def test_one_deployment_repairs_all_and_then_nobody_says_anything(
     scripts: Scripts, verbs: Verbs, deployments: dict[str, Kept], mode: str
 ) -> None:
-    """`.venv/bin/python tests/scripts/breaks.py` prints the table."""
-    of_mode = [names for names in batches(deployments) if BROKEN[names[0]].mode == mode]
-    rows = [row for names in of_mode for row in judge(scripts, verbs, deployments, names)]
-    assert [row for row in rows if row.fails()] == []
-    assert {row.name for row in rows} == {name for name, row in BROKEN.items() if row.mode == mode}
+    for rows in batches(deployments[mode], mode):
+        scripts.account = PaperAccount()
+        kept = scripts.account.kept = broken(deployments[mode], *rows)
+        plan = json.loads(scripts.run("PLAN_FORMAT=json; deploy_all", **MODES[mode]).output)["resources"]
+        for row in rows:
+            kind, what = row.plan
+            (planned,) = [one for one in plan if one["kind"] == kind and one["action"] != "none"]
+            assert planned["action"] == "create" or any(what in part for part in planned["differs"]), (row, planned)
+        assert list(faults(scripts.account, MODES[mode])) == []
+        error = f"[ERROR] RuntimeError: {'; '.join(said(row) for row in rows if row.link)}\n"  # of the run before
+        seen = Seen(verbs, operated(kept), lambda account, error=error: account.fail(error))
+        runs = [guarded(kept).run(is_scheduled=is_scheduled) for is_scheduled in (True, False)]
+        assert (seen.reasons, seen.faults, runs) == ([], [], [[], []])
 
 
 def plan_of(scripts: Scripts, kept: Kept, mode: str, **settings: str) -> tuple[dict[str, str], str]:
@@ -80,52 +150,31 @@ def test_what_is_equal_by_another_name_or_added_beside_ours_stays(
 def test_an_event_rule_that_is_not_known_as_ours_is_never_said_to_be_removed(
     scripts: Scripts, verbs: Verbs, deployments: dict[str, Kept]
 ) -> None:
-    kept = copy.deepcopy(deployments["eventbridge"])
-    tags = kept[EVENT_RULE]["tags"]
-    app = tags.pop("app")
-    to_sqs = MODES["eventbridge"] | {"EVENT_SOURCE": "sqs"}
     scripts.account = PaperAccount()
-    scripts.account.kept = kept
+    kept = scripts.account.kept = copy.deepcopy(deployments["eventbridge"])
+    app = kept[EVENT_RULE]["tags"].pop("app")
+    to_sqs = MODES["eventbridge"] | {"EVENT_SOURCE": "sqs"}
     for _ in range(2):
         ran = scripts.deploy(**to_sqs)
         assert f"event rule {APP}-event-rule: left to you, because it has no tag app={APP}" in ran.output
         assert f"tag-resource --resource-arn arn:aws:events:us-east-1:123456789012:rule/{APP}-event-rule" in ran.errors
-        assert Seen(verbs, operated(kept)).events()[0] == "both"
-    tags["app"] = app
-    scripts.account = PaperAccount()
-    scripts.account.kept = kept
+        assert Seen(verbs, operated(kept)).way[0] == "both"
+    kept[EVENT_RULE]["tags"]["app"] = app
     assert f"event rule {APP}-event-rule: removed" in scripts.deploy(**to_sqs).output
     assert EVENT_RULE not in kept
-    assert Seen(verbs, operated(kept)).events() == ("sqs", False, [])
+    assert Seen(verbs, operated(kept)).way == ("sqs", False, [])
 
 
-def guarded(kept: Kept) -> Guarded:
-    account = PaperAccount()
-    account.kept = kept
-    return Guarded(account, kept[FUNCTION])
-
-
-def test_the_guard_looks_once_an_hour_and_at_once_after_a_cure(deployments: dict[str, Kept]) -> None:
-    kept = copy.deepcopy(deployments["sqs"])
-    found = guarded(kept)
-    assert found.run() == []
-    no_notification(kept)
-    assert found.run() == []
-    found.at += guard.LOOK_AGAIN_SECONDS
-    assert len(found.run()) == len(found.run()) == 1
-    kept.update(copy.deepcopy(deployments["sqs"]))
-    assert found.run() == []
+# --- the guard, whose days are in test_guard.py -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_guard_finds_nothing_while_a_deployment_waits(
-    scripts: Scripts, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_guard_finds_nothing_while_a_deployment_waits(scripts: Scripts, mode: str) -> None:
     """If copying is turned off, this is for the last copies, and longer than the guard takes to confirm."""
-    scripts.account = PaperAccount()
+    account = scripts.account = PaperAccount()
     scripts.deploy(**MODES[mode], STARTER_COPIES="true")
     said: list[list[str]] = []
-    monkeypatch.setattr(scripts, "while_asleep", lambda: said.append(guarded(scripts.account.kept).run()))
+    account.pass_time = lambda _: said.append(guarded(account.kept).run())  # type: ignore[method-assign]
     ran = scripts.deploy(**MODES[mode] | {"PREFIX_FILTER": "d/", "STARTER_COPIES": ""})
     assert [int(one["seconds"]) > guard.CONFIRM_SECONDS for one in ran.sent("CheckClock")] == [True]
     assert said == [[]]
@@ -134,9 +183,7 @@ def test_the_guard_finds_nothing_while_a_deployment_waits(
 def test_what_the_guard_may_not_read_is_said_once_and_is_no_fault(
     deployments: dict[str, Kept], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = copy.deepcopy(deployments["sqs"])
-    no_notification(kept)
-    found = guarded(kept)
+    found = guarded(broken(deployments["sqs"], BROKEN["the notifications are gone"]))
     refused = Refused("AccessDenied", "no right for it")
     found.account.refusals = [("GetBucketNotificationConfiguration", refused)] * 2
     assert [found.run(), found.run()] == [[], []]
@@ -144,11 +191,6 @@ def test_what_the_guard_may_not_read_is_said_once_and_is_no_fault(
     assert found.run() == []
     assert found.account.refusals == []
     assert capsys.readouterr().out.count("no right for it") == 1
-
-
-def test_the_guard_knows_the_event_types_of_a_notification(deployments: dict[str, Kept]) -> None:
-    made = {event for one in deployments["sqs"][BUCKET]["QueueConfigurations"] for event in one["Events"]}
-    assert made == set(path.EVENT_TYPES)
 
 
 # Before Python 3.9 no type of collections.abc could be subscripted.
@@ -172,26 +214,24 @@ def test_the_checks_run_on_python_3_7() -> None:
     assert done.returncode == 0, done.stderr
 
 
+# --- what is whole, or may not be read --------------------------------------------------------------------------------
+
+
 def test_what_may_not_be_read_is_said_and_is_no_fault(verbs: Verbs, deployments: dict[str, Kept]) -> None:
-    kept = copy.deepcopy(deployments["sqs"])
-    BROKEN["the minute's rule may not run the function"].breaks(kept)
+    kept = broken(deployments["sqs"], BROKEN["the minute's rule may not run the function"])
     no_notification(kept)
     seen = Seen(verbs, operated(kept, "GetBucketNotificationConfiguration", "GetPolicy"))
-    assert (seen.status["reasons"], seen.verify) == ([], [])
-    assert seen.events()[0] == "unknown"
-    assert "no GetBucketNotificationConfiguration" in seen.parts["events"]["error"]
+    assert (seen.reasons, seen.faults, seen.way[0]) == ([], [], "unknown")
+    assert "no GetBucketNotificationConfiguration" in seen.events["error"]
     assert "no GetPolicy" in seen.errors
 
 
 def test_the_policy_of_the_queue_is_checked_although_the_bucket_may_not_be_read(
     verbs: Verbs, deployments: dict[str, Kept]
 ) -> None:
-    broken = BROKEN["the queue has no policy"]
-    kept = copy.deepcopy(deployments["sqs"])
-    broken.breaks(kept)
-    seen = Seen(verbs, operated(kept, "GetBucketNotificationConfiguration"))
-    assert seen.status["reasons"] == [f"{broken.fault}: {broken.cure}"]
-    assert len(seen.verify) == 1
+    row = BROKEN["the queue has no policy"]
+    seen = Seen(verbs, operated(broken(deployments["sqs"], row), "GetBucketNotificationConfiguration"))
+    assert seen.reasons == [why for _, why in seen.faults] == [said(row)]
 
 
 def both_ways(deployments: dict[str, Kept]) -> Kept:
@@ -212,10 +252,6 @@ def without_settings(kept: Kept) -> None:
         kept[FUNCTION]["Environment"]["Variables"].pop(name)
 
 
-def in_another_order(kept: Kept) -> None:
-    kept[BUCKET]["QueueConfigurations"].reverse()
-
-
 def one_start_at_a_time(kept: Kept) -> None:
     """An account that cannot reserve an execution has neither the target nor the permission."""
     kept[EVENT_RULE]["targets"].pop("starter")
@@ -229,11 +265,6 @@ def one_statement(kept: Kept) -> None:
     kept[QUEUE]["Attributes"]["Policy"] = json.dumps(policy)
 
 
-def switched_on(kept: Kept) -> None:
-    """By somebody else."""
-    kept[BUCKET]["EventBridgeConfiguration"] = {}
-
-
 # The second state of a rule that is enabled (EventBridge API reference, PutRule).
 CLOUDTRAIL = "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"
 
@@ -243,30 +274,17 @@ def for_cloudtrail(kept: Kept) -> None:
         kept[name]["State"] = CLOUDTRAIL
 
 
-def harmless_denial(kept: Kept) -> None:
-    """As rules of an organization ask for; S3 and EventBridge send over TLS."""
-    policy = json.loads(kept[QUEUE]["Attributes"]["Policy"])
-    if_plain = {"Bool": {"aws:SecureTransport": "false"}}
-    policy["Statement"].append(
-        {"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*", "Condition": if_plain}
-    )
-    kept[QUEUE]["Attributes"]["Policy"] = json.dumps(policy)
-
-
-def unchanged(_kept: Kept) -> None: ...
-
-
+# As rules of an organization ask for; S3 and EventBridge send over TLS.
+asking_for_tls = another_statement(Condition={"Bool": {"aws:SecureTransport": "false"}})
 # The deployment, what is different there, and the way of its events: its name, whether they start the starter at once.
-WHOLE: dict[str, tuple[str, Callable[[Kept], None], tuple[str, bool]]] = {
-    "a notification for each prefix": ("sqs", unchanged, ("sqs", False)),
-    "in another order": ("sqs", in_another_order, ("sqs", False)),
-    "beside a switch": ("sqs", switched_on, ("sqs", False)),
+WHOLE: dict[str, tuple[str, Callable[[Kept], Any], tuple[str, bool]]] = {
+    "in another order": ("sqs", lambda kept: kept[BUCKET]["QueueConfigurations"].reverse(), ("sqs", False)),
+    "beside a switch": ("sqs", lambda kept: kept[BUCKET].update(EventBridgeConfiguration={}), ("sqs", False)),
     "with names of a tool": ("sqs", renamed, ("sqs", False)),
-    "a policy that asks for TLS": ("sqs", harmless_denial, ("sqs", False)),
+    "a policy that asks for TLS": ("sqs", asking_for_tls, ("sqs", False)),
     "rules that are enabled in the other way": ("eventbridge", for_cloudtrail, ("eventbridge", True)),
     "a policy that is no list": ("sqs", one_statement, ("sqs", False)),
     "by a release whose function did not know the prefixes": ("sqs", without_settings, ("sqs", False)),
-    "a rule": ("eventbridge", unchanged, ("eventbridge", True)),
     "a rule that starts nobody": ("eventbridge", one_start_at_a_time, ("eventbridge", False)),
 }
 
@@ -277,23 +295,23 @@ def test_nothing_is_said_of_a_path_that_is_whole(verbs: Verbs, deployments: dict
     kept = copy.deepcopy(deployments[mode])
     change(kept)
     seen = Seen(verbs, operated(kept))
-    assert (seen.status["reasons"], seen.verify) == ([], [])
-    assert seen.events() == (*way, [])
+    assert (seen.reasons, seen.faults, seen.way) == ([], [], (*way, []))
     assert guarded(kept).run() == []
 
 
 @pytest.mark.parametrize(
-    ("broken", "faults"),
+    ("names", "count"),
     [
         (["a notification is gone"], 0),
         (["the event rule is disabled"], 0),
         (["a notification is gone", "the event rule is disabled"], 2),
     ],
 )
-def test_of_two_ways_one_is_enough(verbs: Verbs, deployments: dict[str, Kept], broken: list[str], faults: int) -> None:
-    kept = both_ways(deployments)
-    for name in broken:
-        BROKEN[name].breaks(kept)
-    seen = Seen(verbs, operated(kept))
-    assert seen.events()[0] == "both"
-    assert len(seen.verify) == len(seen.status["reasons"]) == faults
+def test_of_two_ways_one_is_enough(verbs: Verbs, deployments: dict[str, Kept], names: list[str], count: int) -> None:
+    seen = Seen(verbs, operated(broken(both_ways(deployments), *(BROKEN[name] for name in names))))
+    assert (seen.way[0], len(seen.faults), len(seen.reasons)) == ("both", count, count)
+
+
+def test_the_guard_knows_the_event_types_of_a_notification(deployments: dict[str, Kept]) -> None:
+    made = {event for one in deployments["sqs"][BUCKET]["QueueConfigurations"] for event in one["Events"]}
+    assert made == set(path.EVENT_TYPES)

@@ -1,4 +1,4 @@
-"""The guard of the starter on an account on paper, and the moments of its day."""
+"""Who looks at the path of events in an account on paper: ./sync.sh status, and so verify, and the starter's guard."""
 
 from __future__ import annotations
 
@@ -7,12 +7,49 @@ from types import SimpleNamespace
 from typing import Any
 
 from botocore.exceptions import ClientError
+from broken_links import FUNCTION
+from operated import Operated, Verbs
 from paper_account import PaperAccount, Refused
 from recorder import Call
 
 from launch.guard import Guard
 
 Kept = dict[str, Any]
+
+
+class Seen:
+    """What status sees of an account, and so verify, which looks at the same path. `shows` is what goes on in it."""
+
+    def __init__(
+        self, verbs: Verbs, account: Operated, shows: Callable[[Operated], Any] = lambda _: None, **settings: str
+    ) -> None:
+        verbs.account, account.parked = account, []
+        account.decide()
+        shows(account)
+        done = verbs.sync("status --json", None, **settings)
+        self.events, self.reasons, self.errors = done.json["events"], done.json["reasons"], done.errors
+        self.faults = [(one["link"], f"{one['fault']}: {one['cure']}") for one in done.json["faults"]]
+        self.looks = [one["look"] for one in done.json["faults"]]
+
+    @property
+    def way(self) -> tuple[str, bool, list[str]]:
+        """Of the events: its name, whether they start the starter at once, and what is wrong with it."""
+        return self.events["source"], self.events["at_once"], self.events["problems"]
+
+
+def operated(kept: Kept, *refused: str) -> Operated:
+    """An account that holds this and refuses these calls."""
+    found = Operated()
+    found.kept = kept
+    for call in refused:
+        found.deny(call, "AccessDeniedException")
+    return found
+
+
+def guarded(kept: Kept) -> Guarded:
+    account = PaperAccount()
+    account.kept = kept
+    return Guarded(account, kept[FUNCTION])
 
 
 class Client:
