@@ -31,6 +31,7 @@ from mirror.model.log_lines import (
 
 KEY = 'a "b" \\ é\t.txt'
 STAMP = "2026-11-25T01:02:03.456Z"
+DENIED = "operation=CopyObject error=AccessDenied"
 
 
 def line(level: str, form: str, *values: Any) -> str:
@@ -40,7 +41,7 @@ def line(level: str, form: str, *values: Any) -> str:
 
 SYNCED_LINE = line("INFO", SYNCED, quoted(KEY), "copied", 1024, 0.25, LAG % 1.5)
 DELETED_LINE = line("INFO", SYNCED, quoted(KEY), "deleted", 0, 0.25, "")
-FAILED_LINE = line("ERROR", FAILED, quoted(KEY), 2, 3, 'operation=CopyObject error=AccessDenied message="no"')
+FAILED_LINE = line("ERROR", FAILED, quoted(KEY), 2, 3, f'{DENIED} message="no"')
 RECONCILED_LINE = line("INFO", RECONCILED, "complete", 0, "listed=5 missing=1 seconds=0.2 keys/s=25")
 AUDITED_LINES = [
     line("INFO", AUDITED, "complete", 0, 0, "listed=5 missing=0 foreign=5 seconds=0.2 keys/s=25"),
@@ -48,7 +49,7 @@ AUDITED_LINES = [
 ]
 WAITED_LINE = line("INFO", WAITED, "timeout", 1, "keys=5 here=3 lacking=2 seconds=60.1")
 LACKING_LINE = line("WARNING", LACKING, quoted("x waited end=complete status=0"), "waiting")
-REASON = 'operation=CopyObject error=AccessDenied message="no: never"'
+REASON = f'{DENIED} message="no: never"'
 OUTAGE_LINES = [
     line("ERROR", OUTAGE, 10, REASON),
     line("INFO", OUTAGE_OVER, 12),
@@ -108,7 +109,7 @@ def rows(*lines: str) -> str:
         ("SYNCED_LAG", [SYNCED_LINE], [DELETED_LINE, FAILED_LINE, *FORGED]),
         ("FAILED_LINE", [FAILED_LINE], [SYNCED_LINE, RECONCILED_LINE, *FORGED]),
         ("STARTED_LINE", [STARTED], FORGED),
-        ("SUMMARY_START", [RECONCILED_LINE, WAITED_LINE], [SYNCED_LINE, FAILED_LINE, LACKING_LINE]),
+        ("SUMMARY_START", [RECONCILED_LINE, WAITED_LINE], [SYNCED_LINE, FAILED_LINE, LACKING_LINE, *AUDITED_LINES]),
         ("AUDITED_LINE", AUDITED_LINES, [IN_A_KEY, AUDITED_IN_A_KEY, FAILED_LINE, RECONCILED_LINE, WAITED_LINE]),
         ("OUTAGE_LINE", OUTAGE_LINES, [IN_A_KEY, FAILED_LINE, RECONCILED_LINE]),
         ("MARKER_LINE", MARKER_LINES, [SYNCED_LINE, REMOVED_LINE, FAILED_LINE]),
@@ -172,21 +173,72 @@ def test_the_message_of_an_error_is_one_text_whatever_key_is_in_it(forged: str) 
     assert describe(ValueError(message)) == f"error=ValueError message={quoted(message)}"
 
 
-def test_a_failure_is_read_with_its_key_attempt_and_reason() -> None:
-    [failure] = json.loads(in_bash("failures_of", rows(FAILED_LINE)))
-    assert failure["at"] == STAMP
-    assert failure["key"] == KEY
-    assert failure["attempt"].strip() == "attempt=2/3"
-    assert failure["reason"] == 'operation=CopyObject error=AccessDenied message="no"'
+KEYS = [KEY, "a/_SUCCESS", "a.b*(c)+[d]{1}|^$?é", "a-b c"]
+SYNCED_KEYS = [line("INFO", SYNCED, quoted(key), "copied", 1, 0.25, "") for key in [*KEYS, "axb", "a/_SUCCESS2", "x"]]
+MARKER = {"at": STAMP, "key": KEY, "keys": 3, "prefix": "a/", "example": "a/x: y", "why": WHY}
+# What reads lines, the lines, and what is read: of the rows of a query, of the log of a task.
+OF_ROWS: dict[str, tuple[list[str], Any]] = {
+    "failures_of": (
+        [FAILED_LINE],
+        [{"at": STAMP, "key": KEY, "attempt": "attempt=2/3 ", "reason": f'{DENIED} message="no"'}],
+    ),
+    "outages_of": (
+        OUTAGE_LINES,
+        [
+            {"at": STAMP, "stream": None, "event": "began", "seconds": None, "reason": REASON},
+            {"at": STAMP, "stream": None, "event": "over", "seconds": 12, "reason": None},
+            {"at": STAMP, "stream": None, "event": "ended", "seconds": 600, "reason": REASON},
+        ],
+    ),
+    "markers_of": (  # also by a line of 1.1.0, which does not say since when
+        [*MARKER_LINES, MARKER_LINES[0].removesuffix(f" since={SINCE}")],
+        [MARKER | {"since": since} for since in (SINCE, SINCE, None)],
+    ),
+    "synced_of": (SYNCED_KEYS, dict.fromkeys([*KEYS, "axb", "a/_SUCCESS2", "x"], STAMP)),
+    "audits_of": (
+        AUDITED_LINES,
+        [
+            {"at": STAMP, "end": "complete", "status": 0, "found": 0, "foreign": 5},
+            {"at": STAMP, "end": "stopped", "status": 3, "found": 2, "foreign": 0},
+        ],
+    ),
+    "lags_of": ([SYNCED_LINE], [1.5]),
+}
+OF_LOG: dict[str, tuple[list[str], Any]] = {
+    "summary_of": (
+        [RECONCILED_LINE],
+        {"end": "complete", "status": 0, "listed": 5, "missing": 1, "seconds": 0.2, "keys/s": 25},
+    ),
+    "summary_of of wait": (
+        [WAITED_LINE],
+        {"end": "timeout", "status": 1, "keys": 5, "here": 3, "lacking": 2, "seconds": 60.1},
+    ),
+    "lacking_of": (
+        [
+            line("WARNING", LACKING, quoted(KEY), "waiting"),
+            line("INFO", SYNCED, quoted('x lacking key="y" why=z'), "copied", 1, 0.25, ""),
+            LACKING_LINE,
+            line("WARNING", LACKING, quoted('odd" why=no \x01'), "trouble: error=403"),
+            WAITED_LINE,
+        ],
+        [
+            {"key": KEY, "why": "waiting"},
+            {"key": "x waited end=complete status=0", "why": "waiting"},
+            {"key": 'odd" why=no \x01', "why": "trouble: error=403"},
+        ],
+    ),
+}
 
 
-def test_an_outage_is_read_with_its_reason_and_how_it_went_on() -> None:
-    found = json.loads(in_bash("outages_of", rows(*OUTAGE_LINES)))
-    assert [(row["at"], row["event"], row["seconds"], row["reason"]) for row in found] == [
-        (STAMP, "began", None, REASON),
-        (STAMP, "over", 12, None),
-        (STAMP, "ended", 600, REASON),
-    ]
+@pytest.mark.parametrize("reader", [*OF_ROWS, *OF_LOG])
+def test_what_is_in_a_line_is_read(reader: str) -> None:
+    lines, expected = (OF_ROWS | OF_LOG)[reader]
+    script, text = reader, rows(*lines)
+    if reader in OF_LOG:
+        script, text = reader.partition(" ")[0], "".join(f"{text}\n" for text in lines)
+    if script == "summary_of":
+        script = 'read -r line && is_summary "$line" && summary_of "$line"'
+    assert json.loads(in_bash(script, text)) == expected
 
 
 def test_the_alarm_counts_the_lines_that_an_outage_begins_and_ends_with() -> None:
@@ -240,84 +292,20 @@ def test_the_queries_of_the_dashboard_read_what_a_worker_writes(world: World) ->
     assert 0 < lag["p50"] <= lag["p99"] < 60
 
 
-def test_a_marker_that_waits_is_read_with_what_it_waits_for() -> None:
-    """Also by a line of 1.1.0, which does not say since when."""
-    lines = [*MARKER_LINES, MARKER_LINES[0].removesuffix(f" since={SINCE}")]
-    found = json.loads(in_bash("markers_of", rows(*lines, SYNCED_LINE, REMOVED_LINE)))
-    one = {"at": STAMP, "key": KEY, "keys": 3, "prefix": "a/", "example": "a/x: y", "why": WHY}
-    assert found == [one | {"since": since} for since in (SINCE, SINCE, None)]
-
-
 def test_the_lines_on_a_key_are_found_by_the_key_as_a_worker_writes_it() -> None:
     assert in_bash("key_pattern", json.dumps('a "b" (1).c\n%ü')) == r'"a \\"b\\" \(1\)\.c\\n\%ü"'
 
 
 def test_the_synced_lines_of_given_keys_are_found() -> None:
     """Whatever is in the key, the filter finds its lines and no others, in a query that is not too long."""
-    keys = [KEY, "a/_SUCCESS", "a.b*(c)+[d]{1}|^$?é", "a-b c"]
-    lines = [line("INFO", SYNCED, quoted(key), "copied", 1, 0.25, "") for key in [*keys, "axb", "a/_SUCCESS2", "x"]]
-    query = in_bash("filter_synced_of", json.dumps(keys))
+    query = in_bash("filter_synced_of", json.dumps(KEYS))
     pattern = re.fullmatch("filter @message like /(.*)/", query)[1]
     assert not re.search(r"(?<!\\)/", pattern)
-    assert [text for text in lines if re.search(pattern, text)] == lines[:4]
+    assert [text for text in SYNCED_KEYS if re.search(pattern, text)] == SYNCED_KEYS[:4]
     long = in_bash("filter_synced_of", json.dumps([f"{number}/{'.' * 900}" for number in range(12)]))
     assert 4000 < len(long) < 10_000
-    assert json.loads(in_bash("synced_of", rows(*lines))) == dict.fromkeys([*keys, "axb", "a/_SUCCESS2", "x"], STAMP)
-
-
-def test_an_audit_is_read_with_its_end_and_what_it_found() -> None:
-    found = json.loads(in_bash("audits_of", rows(*AUDITED_LINES)))
-    assert found == [
-        {"at": STAMP, "end": "complete", "status": 0, "found": 0, "foreign": 5},
-        {"at": STAMP, "end": "stopped", "status": 3, "found": 2, "foreign": 0},
-    ]
-
-
-def test_the_line_of_an_audit_is_no_summary() -> None:
-    """That of reconcile, which comes after it, is."""
-    assert in_bash('read -r line; is_summary "$line" || echo no', AUDITED_LINES[0] + "\n") == "no"
 
 
 def test_the_newest_of_the_rows_gives_its_time() -> None:
     assert in_bash("newest_of", rows(SYNCED_LINE, line("INFO", "older"))) == STAMP
     assert in_bash("newest_of", rows()) == ""
-
-
-def test_the_lag_is_read_as_a_number() -> None:
-    assert json.loads(in_bash("lags_of", rows(SYNCED_LINE))) == [1.5]
-
-
-def test_the_summary_of_reconcile_is_read_with_its_numbers() -> None:
-    summary = json.loads(in_bash('read -r line && is_summary "$line" && summary_of "$line"', f"{RECONCILED_LINE}\n"))
-    assert summary == {"end": "complete", "status": 0, "listed": 5, "missing": 1, "seconds": 0.2, "keys/s": 25}
-
-
-def test_the_summary_of_reconcile_has_the_numbers_of_what_is_left_out() -> None:
-    left_out = "listed=5 missing=1 queued=1 expired=7 unwanted=3 removed=2 seconds=0.2 keys/s=25"
-    text = line("INFO", RECONCILED, "complete", 0, left_out)
-    summary = json.loads(in_bash('read -r line && is_summary "$line" && summary_of "$line"', f"{text}\n"))
-    assert {name: summary[name] for name in ("expired", "unwanted", "removed")} == {
-        "expired": 7,
-        "unwanted": 3,
-        "removed": 2,
-    }
-
-
-def test_the_summary_of_wait_is_read_with_its_numbers() -> None:
-    summary = json.loads(in_bash('read -r line && is_summary "$line" && summary_of "$line"', f"{WAITED_LINE}\n"))
-    assert summary == {"end": "timeout", "status": 1, "keys": 5, "here": 3, "lacking": 2, "seconds": 60.1}
-
-
-def test_a_key_that_lacks_is_read_with_why_and_nothing_else_of_the_log() -> None:
-    lines = [
-        line("WARNING", LACKING, quoted(KEY), "waiting"),
-        line("INFO", SYNCED, quoted('x lacking key="y" why=z'), "copied", 1, 0.25, ""),
-        LACKING_LINE,
-        line("WARNING", LACKING, quoted('odd" why=no \x01'), "trouble: error=403"),
-        WAITED_LINE,
-    ]
-    assert json.loads(in_bash("lacking_of", "".join(f"{text}\n" for text in lines))) == [
-        {"key": KEY, "why": "waiting"},
-        {"key": "x waited end=complete status=0", "why": "waiting"},
-        {"key": 'odd" why=no \x01', "why": "trouble: error=403"},
-    ]
