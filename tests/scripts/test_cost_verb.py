@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cost import LISTED, PRICE, REQUESTS, bill, quantity, usd, worker_hour
+from account import PROJECT
+from cost import LISTED, PRICE, REQUESTS, STORED, USED, bill, quantity, usd, worker_hour
 from documents import Ran, Scripts, scripts_of_module
-from operated import Operated, measured
+from operated import Operated, measured, too_wide
 from paper_account import Given, Interrupted, Refused
 
 HOUR, DAY, GB = 3600, 86_400, 10**9
@@ -74,6 +75,15 @@ def test_levers_are_only_those_that_would_save_something() -> None:
 )
 def test_money_has_two_digits_and_no_noise(amount: float, text: str) -> None:
     assert bill(program=f"{amount} | money") == text
+
+
+def test_with_large_numbers_the_table_has_80_columns() -> None:
+    used = dict.fromkeys(USED, 10**9) | {"bytes": 10**15, "log_bytes": 10**13, "spot_share": 0.75}
+    setup = {"has_events": True, "endpoints": 2, "alarms": 6, "min_workers": 12, "region": "ap-southeast-2"}
+    stored = dict.fromkeys(STORED, 10**15) | {"kept_7_bytes": 1, "kept_30_bytes": 2, "kept_90_bytes": 3}
+    program = (PROJECT / "lib/text.jq").read_text() + r'[bill | table | folded(51)] | join("\n")'
+    text = bill(used=used, setup=setup | {"arch": "X86_64"}, stored=stored, program=program)
+    assert too_wide(text) == []
 
 
 # The verb

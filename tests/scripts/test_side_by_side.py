@@ -33,47 +33,6 @@ SCRIPTS = {
         "ended\n",
         None,
     ),
-    "more jobs than may run at once all run": (
-        "MANY=({1..20}); all_at_once echo ${MANY[@]} | sort -n | tr '\\n' ' '",
-        0,
-        " ".join(map(str, range(1, 21))) + " ",
-        None,
-    ),
-    "what is asked ahead is not asked again": (
-        "ask_it() { echo asked >>$TEMP_DIR/log; echo answer of $1; }\n"
-        "ask_ahead 'it one' 'it two'; fact it one; fact it two; cat $TEMP_DIR/log",
-        0,
-        "answer of one\nanswer of two\nasked\nasked\n",
-        None,
-    ),
-    "what fails ahead is asked again where it is needed, and says why there": (
-        "ask_it() { echo half of it; die not today; }; ask_ahead it; echo went on; fact it; echo never",
-        1,
-        "went on\n",
-        "not today",
-    ),
-    "no answer ahead is waited for": (
-        "RETRY_LIMIT=60 RETRY_PAUSE=60; ask_it() { pause 1 patience || die no patience; }\n"
-        "ask_ahead it; echo $RETRY_LIMIT",
-        0,
-        "60\n",
-        None,
-    ),
-    "what may fail is asked once, and its reason is no answer": (
-        "ask_one_thing() { echo asked >>$TEMP_DIR/log; echo answer; }\n"
-        "ask_two() { ask_one_thing >/dev/null; echo why; return 1; }\n"
-        "ask_ahead one_thing; fact_or_reason one_thing; for n in 1 2; do fact_or_reason two || echo failed; done\n"
-        "cat $TEMP_DIR/log",
-        0,
-        "answer\nwhy\nfailed\nwhy\nfailed\nasked\nasked\n",
-        None,
-    ),
-    "a command that fails ends the run with its status, whether a terminal shows its progress or not": (
-        "work() { return 3; }; say_while 'at work' work; echo went on",
-        3,
-        "",
-        None,
-    ),
     "what each kind of call takes for an answer": (
         "mkdir $TEMP_DIR/bin; PATH=$TEMP_DIR/bin:$PATH\n"
         "printf '#!/bin/sh\\necho \"An error occurred ($CODE) when calling the X operation: no\" >&2; exit 254' "

@@ -4,26 +4,70 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from account import APP, MIRROR, SOURCE
-from operated import PARKED, Operated, Verbs, deployed, stamp, verbs
-from sourced import unfolded
-from status_parts import IDLE, NUMBERS, given, judged, printed, told
+from account import APP, MIRROR, PROJECT, SOURCE
+from operated import PARKED, Operated, Verbs, deployed, stamp, too_wide, verbs
+from sourced import ENVIRONMENT, unfolded
 
 from launch.audit import newest_slot
 from mirror.model.log_lines import AUDITED, OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
 from mirror.version import VERSION
 
 __all__ = ["verbs"]
+PROGRAM = "".join((PROJECT / "lib" / name).read_text() for name in ("text.jq", "status.jq"))
+NUMBERS = {"visible": 0, "in_flight": 0, "running": 0, "wanted": 0, "started": {}, "failures": []}
+IDLE: dict[str, Any] = {
+    "source": {"name": "a", "error": ""},
+    "destination": {"name": "b", "error": ""},
+    "queue": {"visible": 0, "in_flight": 0, "delayed": 0, "oldest_seconds": None},
+    "dead_letters": {"visible": 0, "in_flight": 0, "delayed": 0},
+    "workers": [],
+    "rule": {"enabled": True, "minutes": 1},
+    "events": {"source": "sqs", "at_once": False, "problems": [], "error": ""},
+    "faults": [],
+    "options": {"starter_copies": False, "starter_max_size": 0, "min_workers": 0},
+    "function_age": 7200,
+    "starter": {"at": "", "seconds_ago": 30, "decision": NUMBERS, "error": ""},
+    "lag": {"count": 0, "newest": ""},
+    "failures": {"count": 0, "newest": []},
+    "outage": None,
+}
 NOON = 1795608000  # 2026-11-25
 DAY = 86_400
 WHY = "operation=CopyObject error=AccessDenied"
 DENIED_STARTER = "An error occurred (AccessDeniedException): it is not authorized to perform: ecs:RunTask"
 
 # The judgement
+
+
+def given(via: str = "") -> tuple[str, ...]:
+    return ("--arg", "via", via, "--argjson", "keep", "1209600")
+
+
+def printed(program: str, text: Any, *arguments: str) -> str:
+    command = ["jq", "-r", *arguments, PROGRAM + program]
+    return subprocess.run(
+        command, env=ENVIRONMENT, input=json.dumps(text), capture_output=True, text=True, check=True
+    ).stdout
+
+
+def judged(parts: dict[str, Any], via: str = "") -> dict[str, Any]:
+    """The status as JSON, of these parts beside the idle ones."""
+    return dict(json.loads(printed("judge", IDLE | parts, *given(via))))
+
+
+def lines_of(parts: dict[str, Any]) -> str:
+    """What is below the word."""
+    return printed("judge | lines", IDLE | parts, *given())
+
+
+def told(parts: dict[str, Any]) -> str:
+    """The lines as they were before they were put into 80 columns."""
+    return unfolded(lines_of(parts))
 
 
 def starter(**more: Any) -> dict[str, Any]:
@@ -184,6 +228,64 @@ def options(**more: Any) -> dict[str, Any]:
 )  # fmt: skip
 def test_status_tells_what_is_on_and_how_it_went(parts: dict[str, Any], said: str) -> None:
     assert said in told(parts)
+
+
+# Names that are as long as they may be
+
+BUCKETS = ("s" * 63, f"{'d' * 47}--euw1-az1--x-s3")
+TIME = "2026-11-26T02:14:07.212Z"
+LONG_KEY = f"datasets/2026/a long {'k' * 40}.parquet"
+LONG_WHY = (
+    f'operation=CopyObject error=AccessDenied message="Access Denied" advice="allow the role s3:GetObject" {"w" * 50}'
+)
+DECISION = NUMBERS | {
+    "visible": 1234567,
+    "in_flight": 119_999,
+    "running": 100,
+    "wanted": 100,
+    "started": {"FARGATE_SPOT": 40, "FARGATE": 60},
+    "failures": ["Capacity is unavailable at this time. Please try again later or in a different availability zone"],
+    "copied": {"copied": 1000, "deleted": 100, "failed": 10, "handed_back": 100},
+    "trial": "one worker alone until it has shown that it works",
+}
+WAITING = {
+    "at": TIME,
+    "key": LONG_KEY,
+    "keys": 12345,
+    "prefix": "datasets/2026/",
+    "example": LONG_KEY,
+    "why": "failing",
+    "since": TIME,
+}
+LONG_STATUS: dict[str, Any] = IDLE | {
+    "source": {"name": BUCKETS[0], "error": "An error occurred (AccessDenied) when calling ListObjectsV2: no"},
+    "destination": {"name": BUCKETS[1], "error": ""},
+    "queue": {"visible": 12345678, "in_flight": 119999, "delayed": 119999, "oldest_seconds": 1209600},
+    "dead_letters": {"visible": 12345678},
+    "version": {"deployed": "1.0.0", "checkout": "1.10.10", "error": ""},
+    "workers": [
+        {"id": f"{kind}{state}", "capacity": kind, "status": state}
+        for kind in ("FARGATE_SPOT", "FARGATE")
+        for state in ("PROVISIONING", "RUNNING", "DEPROVISIONING")
+    ],
+    "rule": None,
+    "events": IDLE["events"] | {"source": "both", "problems": [f"no policy lets the bucket {BUCKETS[0]} send"]},
+    "options": {
+        "starter_copies": True, "starter_max_size": 67108864, "min_workers": 12, "copy_last": "_SUCCESS,*.done",
+        "announce": "markers", "prefixes": ["datasets/2026/", "models/"] * 9, "keep_days": 365,
+        "exclude": ["*.tmp", "*/_temporary/*"] * 9,
+    },
+    "starter": {"at": TIME, "seconds_ago": 86399, "decision": DECISION, "error": ""},
+    "lag": {"count": 1000, "p50": 123.456, "p99": 123456.789, "newest": TIME},
+    "markers": {"count": 12, "newest": WAITING, "others": [WAITING]},
+    "outage": {"state": "goes on", "since": TIME, "at": TIME, "reason": LONG_WHY, "event": "began"},
+    "audit": {"days": 9, "last": {"at": TIME, "end": "complete", "status": 1, "found": 9, "foreign": 12}},
+    "failures": {"count": 1000, "newest": [{"key": LONG_KEY, "times": 999, "at": TIME, "reason": LONG_WHY}]},
+}  # fmt: skip
+
+
+def test_with_long_names_status_has_80_columns() -> None:
+    assert too_wide(lines_of(LONG_STATUS)) == []
 
 
 # What AWS answers

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from account import APP, MIRROR, SOURCE
-from operated import CTRL_C, PARKED, STARTER, WORKERS, Done, Operated, Verbs, deployed, stamp, verbs
+from operated import CTRL_C, PARKED, STARTER, WORKERS, Done, Operated, Verbs, deployed, stamp, too_wide, verbs
 from paper_account import Given, Refused
 
 from mirror.model import log_lines
@@ -159,6 +159,17 @@ def test_redrive_shows_what_it_sees_says_what_it_does_not_and_hides_nothing(
     assert all((hint in done.errors) == (hint in said) for hint in ("cannot be seen", "first 100")), done.errors
     assert (account.parked, account.hidden) == ([BODY] * shown, hidden)
     assert len(done.json) == min(shown, 100)
+
+
+def test_long_names_and_reasons_are_in_80_columns(verbs: Verbs, account: Operated) -> None:
+    key, why = f"datasets/2026/a long {'k' * 40}.parquet", f'{WHY} message="Access Denied" advice="allow it" {"w" * 50}'
+    account.parked = [message(key.replace(" ", "+")), "what somebody sent to it " * 8]
+    account.write(failed(key, why))
+    verbs.sync("redrive --list")
+    account.task_log = [[lacking(key, f"trouble: {why}"), waited()]]
+    assert too_wide(verbs.sync("wait", 1).output.partition("\n\n")[2]) == []
+    *lines, _ = verbs.sync("verify --bench", 1).errors.splitlines()  # what it asks
+    assert too_wide("\n".join(lines)) == []
 
 
 def test_each_message_has_the_reason_of_its_key_if_the_log_has_it(verbs: Verbs, account: Operated) -> None:
