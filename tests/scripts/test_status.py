@@ -233,30 +233,18 @@ def test_status_tells_what_is_on_and_how_it_went(parts: dict[str, Any], said: st
 # Names that are as long as they may be
 
 BUCKETS = ("s" * 63, f"{'d' * 47}--euw1-az1--x-s3")
-TIME = "2026-11-26T02:14:07.212Z"
-LONG_KEY = f"datasets/2026/a long {'k' * 40}.parquet"
-LONG_WHY = (
-    f'operation=CopyObject error=AccessDenied message="Access Denied" advice="allow the role s3:GetObject" {"w" * 50}'
-)
+TIME, LONG_KEY = "2026-11-26T02:14:07.212Z", f"datasets/2026/a long {'k' * 40}.parquet"
+LONG_WHY = f'{WHY} message="Access Denied" advice="allow the role s3:GetObject" {"w" * 50}'
 DECISION = NUMBERS | {
-    "visible": 1234567,
-    "in_flight": 119_999,
-    "running": 100,
-    "wanted": 100,
-    "started": {"FARGATE_SPOT": 40, "FARGATE": 60},
+    "visible": 1234567, "in_flight": 119_999, "running": 100, "wanted": 100,
+    "started": {"FARGATE_SPOT": 40, "FARGATE": 60}, "trial": "one worker alone until it has shown that it works",
     "failures": ["Capacity is unavailable at this time. Please try again later or in a different availability zone"],
     "copied": {"copied": 1000, "deleted": 100, "failed": 10, "handed_back": 100},
-    "trial": "one worker alone until it has shown that it works",
-}
+}  # fmt: skip
 WAITING = {
-    "at": TIME,
-    "key": LONG_KEY,
-    "keys": 12345,
-    "prefix": "datasets/2026/",
-    "example": LONG_KEY,
-    "why": "failing",
+    "at": TIME, "key": LONG_KEY, "keys": 12345, "prefix": "datasets/2026/", "example": LONG_KEY, "why": "failing",
     "since": TIME,
-}
+}  # fmt: skip
 LONG_STATUS: dict[str, Any] = IDLE | {
     "source": {"name": BUCKETS[0], "error": "An error occurred (AccessDenied) when calling ListObjectsV2: no"},
     "destination": {"name": BUCKETS[1], "error": ""},
