@@ -15,16 +15,16 @@ import pytest
 from account import APP, MIRROR, REGION, SOURCE
 from authorized import grants
 from documents import Ran, Scripts, scripts_of_module
-from operated import Operated
+from operated import Operated, Verbs, verbs
 from paper_account import NUMBER, PaperAccount, Refused
 from recorder import Call
 from sourced import OLDEST_JQ
 from test_account_rules import RULES
 from test_documents import ELSEWHERE, FULL
-from test_settings import bash
 
 from mirror.version import VERSION
 
+__all__ = ["verbs"]
 LABEL = "s3-to-s3express-sync.settings"
 # As in a new shell and a fresh clone, where deploy.sh has the buckets of its template.
 NOTHING = {"SRC_BUCKET": "", "DST_BUCKET": ""}
@@ -35,9 +35,6 @@ NOT_SHOWN = {"DOCKER_BUILD_FLAGS", "CREATE_VPC_ENDPOINTS", "ROLE_BOUNDARY_ARN", 
 
 
 scripts = scripts_of_module(tools=OLDEST_JQ)
-
-
-verbs = scripts_of_module("sync.sh")
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +68,6 @@ def changes(ran: Ran) -> list[str]:
     return re.findall(r"^\[.*?\] (.*: (?:changed|created|removed).*)$", ran.output, re.MULTILINE)
 
 
-def test_an_empty_name_is_told_from_none_before_deploy_sh_gives_defaults() -> None:
-    """The environment names a default, which is recorded, and nothing, which is not."""
-    found = json.loads(bash("settings_record", LAMBDA_POLL_RATE="1", EXCLUDE="", KEEP_DAYS="7", RETRY_LIMIT="3"))
-    named = {"SRC_BUCKET": "their-source", "DST_BUCKET": MIRROR, "LAMBDA_POLL_RATE": "1", "KEEP_DAYS": "7"}
-    assert found == named | {"VERSION": VERSION}
-    assert (
-        bash("names empty EXCLUDE && ! names set EXCLUDE && ! names empty TABLES && echo told", EXCLUDE="") == "told\n"
-    )
-
-
 def test_a_run_that_names_nothing_changes_nothing(scripts: Scripts, kept: dict[str, Any]) -> None:
     scripts.account = having(kept)
     assert record(kept) == {name: value for name, value in ALL.items() if name != "APP_NAME"} | BUCKETS
@@ -99,6 +86,16 @@ def test_a_cure_changes_what_is_broken_and_no_setting(scripts: Scripts, kept: di
     assert account.kept == kept
 
 
+def test_a_deployment_in_a_pause_does_not_end_it(scripts: Scripts, kept: dict[str, Any]) -> None:
+    scripts.account = having(kept)
+    variables = scripts.account.kept[f"function {APP}-starter"]["Environment"]["Variables"]
+    variables["PAUSED_SINCE"] = since = "2026-11-25T11:00:00Z"
+    ran = scripts.step("ensure_function", **NOTHING, MAX_WORKERS="7")
+    found = scripts.account.kept[f"function {APP}-starter"]["Environment"]["Variables"]
+    assert (found["PAUSED_SINCE"], found["MAX_WORKERS"]) == (since, "7")
+    assert f"the sync has been paused since {since}, and stays paused until ./sync.sh resume" in ran.errors
+
+
 # --- which value counts ---------------------------------------------------------------------------------------------
 
 DEFAULTS = {"LAMBDA_POLL_RATE": "1", "EXCLUDE": "", "MAX_RECEIVES": "3", "ALARM_EMAIL": "", "TASK_ARCH": "ARM64"}
@@ -113,10 +110,9 @@ VALUES = {
 
 def test_any_runs_one_after_another_end_with_what_was_said_last(scripts: Scripts) -> None:
     """Several people, each with what the shell names, what it empties, and what deploy.sh was edited to."""
-    said = random.Random(39)
-    found: dict[str, str] = {}
-    want: dict[str, str] = {}
-    for _ in range(60):
+    said, want = random.Random(39), dict[str, str]()
+    scripts.account = PaperAccount()
+    for _ in range(20):
         named, edited = {}, {}
         for name, values in VALUES.items():
             match said.choice(("named", "emptied", "edited", "left", "left", "left")):
@@ -130,12 +126,11 @@ def test_any_runs_one_after_another_end_with_what_was_said_last(scripts: Scripts
                     if edited[name] != DEFAULTS[name]:
                         want[name] = edited[name]
         assigned = " ".join(f"{name}={shlex.quote(value)}" for name, value in edited.items())
-        keep = f"{assigned} RECORD={shlex.quote(json.dumps(found))}; read_record; keep_settings; settings_record"
-        found = json.loads(scripts.run(keep, **named).output)
+        scripts.run(f"{assigned}\none_step ensure_task_definition", **named)
+        found = record(scripts.account.kept)
         # A default that was named and is emptied changes nothing, so its record may stay.
         assert found.items() >= (want | BUCKETS).items(), (named, edited)
-        more = {name: value for name, value in found.items() if name not in want | BUCKETS | {"VERSION": ""}}
-        assert more.items() <= DEFAULTS.items(), (named, edited)
+        assert {name: found[name] for name in found.keys() - (want | BUCKETS).keys()}.items() <= DEFAULTS.items()
 
 
 def test_an_emptied_setting_takes_its_default_and_the_plan_shows_from_what(
@@ -205,7 +200,7 @@ def test_without_the_right_to_read_the_record_nothing_is_deployed(scripts: Scrip
 
 
 # Settings, exit status, what is printed or said.
-FOUND = f"{SOURCE} {MIRROR} "
+FOUND = f"{SOURCE} {MIRROR}"
 VERBS = {
     "nothing is named": (NOTHING, 0, FOUND),
     "the same is named": (BUCKETS, 0, FOUND),
@@ -218,21 +213,21 @@ VERBS = {
 
 
 @pytest.mark.parametrize("case", VERBS)
-def test_a_verb_knows_the_buckets_of_its_deployment(verbs: Scripts, kept: dict[str, Any], case: str) -> None:
+def test_a_verb_knows_the_buckets_of_its_deployment(verbs: Verbs, kept: dict[str, Any], case: str) -> None:
     settings, status, said = VERBS[case]
     denied = "may not be read" in case
-    verbs.account = having(kept, Denied() if denied else None)
-    ran = verbs.run('start_verb; printf "%s " "$SRC_BUCKET" "$DST_BUCKET"', status, **settings)
-    assert said in ran.output + ran.errors
-    assert "your-standard-bucket" not in ran.output + ran.errors
-    assert ("aws ecs list-task-definitions failed: " in ran.errors) == denied
+    verbs.account = having(kept, Denied() if denied else Operated())
+    done = verbs.sync("status --json", None, **settings)
+    assert (done.status == 2) == (status == 2), done.errors
+    found = f"{done.json['source']['name']} {done.json['destination']['name']}" if status == 0 else done.errors
+    assert said in found
+    assert "your-standard-bucket" not in done.output + done.errors
+    assert ("aws ecs list-task-definitions failed: " in done.errors) == denied
 
 
 def test_a_policy_is_that_of_the_deployment(scripts: Scripts, kept: dict[str, Any]) -> None:
     scripts.account = having(kept)
-    said = {
-        name: scripts.run("print_policy_of --policy operator", **NOTHING if name else ALL).output for name in (0, 1)
-    }
+    said = [scripts.deploy("--policy", "operator", **settings).output for settings in (ALL, NOTHING)]
     assert grants(json.loads(said[0])) == grants(json.loads(said[1]))
 
 
