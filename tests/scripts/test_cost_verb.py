@@ -271,10 +271,3 @@ def test_wrong_prices_are_told_before_anything_is_called(
     done = ran(scripts, f"--prices {file}", 2)
     assert (done.output, done.calls) == ("", [])
     assert complaint in done.errors and str(file) in done.errors
-
-
-@pytest.mark.parametrize("arguments", ["--wrong", "--days", "--days 0", "--prices /nowhere"])
-def test_wrong_usage_starts_nothing(arguments: str, scripts: Scripts) -> None:
-    done = ran(scripts, arguments, 2)
-    assert (done.output, done.calls) == ("", [])
-    assert arguments.split()[0] in done.errors or arguments.split()[-1] in done.errors

@@ -50,33 +50,14 @@ def explain(key: str = "d/a", source: Any = None, destination: Any = None, **fac
         name: {"head": side} if side and "ETag" in side else side or {}
         for name, side in (("source", source), ("destination", destination))
     }
-    given: dict[str, Any] = (
-        {
-            "key": key,
-            "quoted": key,
-            "quoted_example": "d/a",
-            "via": "",
-            "sides": sides,
-            "markers": [],
-            "synced": "",
-            "queue": {"visible": 0},
-            "paused_since": "",
-            "dead_letters": [],
-            "log": [],
-            "not_known": [],
-        }
-        | facts
-        | {"settings": SETTINGS | facts.get("settings", {})}
-    )
-    done = subprocess.run(
-        ["python3", "-B", "lib/explain.py"],
-        cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/local/bin:/usr/bin:/bin"},
-        input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    given: dict[str, Any] = {
+        "key": key, "quoted": key, "quoted_example": "d/a", "via": "", "sides": sides, "markers": [], "synced": "",
+        "queue": {"visible": 0}, "paused_since": "", "dead_letters": [], "log": [], "not_known": [],
+    }  # fmt: skip
+    given |= facts | {"settings": SETTINGS | facts.get("settings", {})}
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/local/bin:/usr/bin:/bin"}
+    command = ["python3", "-B", "lib/explain.py"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, input=json.dumps(given), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 

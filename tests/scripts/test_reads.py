@@ -267,19 +267,3 @@ def test_why_it_cannot_is_said(version: str, denied: bool, owner: str, complaint
         mirror.account.deny("ListBucketMetricsConfigurations")
     assert complaint in mirror.cost("7 --yes", 1, **({"DST_BUCKET_OWNER": owner} if owner else {})).errors
     assert mirror.ours() == set()
-
-
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        ("--reads 0", "--reads 0 is not a number of days from 1 to 99"),
-        ("--reads 7 --top 0", "--top 0 is not a number of folders"),
-        ("--reads 7 --top 251", "--top 251 is not a number of folders from 1 to 250"),
-        ("--reads 7 --folders a/,,b/", "has an empty item"),
-        ("--reads 7 --folders a/,logs", "--folders a/,logs: a folder ends with a slash, such as logs/"),
-        (f"--reads 7 --folders {'a/,' * 250}b/", "--folders names more than 250 folders"),
-        ("--reads 7 --days 3", "--reads cannot be combined with --days"),
-    ],
-)
-def test_wrong_usage_is_refused(options: str, complaint: str, mirror: Mirror) -> None:
-    assert complaint in mirror.verbs.sync(f"cost {options}", 2).errors

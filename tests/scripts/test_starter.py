@@ -457,19 +457,10 @@ def test_an_event_does_the_guards_work_if_no_run_of_the_minute_came_for_75_s() -
 
 def test_every_wrong_setting_is_named_in_one_error_and_nothing_is_asked() -> None:
     wrong = {
-        "QUEUE_URL": "sync-q",
-        "CLUSTER": "a cluster",
-        "SUBNETS": ",".join(["subnet-0a1"] * 17),
-        "SECURITY_GROUPS": "default",
-        "ASSIGN_PUBLIC_IP": "true",
-        "STARTER_COPIES": "yes",
+        "QUEUE_URL": "sync-q", "CLUSTER": "a cluster", "SUBNETS": ",".join(["subnet-0a1"] * 17), "TASK_DEFINITION": "",
+        "SECURITY_GROUPS": "default", "ASSIGN_PUBLIC_IP": "true", "STARTED_BY": "a" * 129, "MESSAGES_PER_WORKER": "ten",
         "STARTER_MAX_SIZE": "64M",
-        "STARTED_BY": "a" * 129,
-        "MAX_WORKERS": "0",
-        "MESSAGES_PER_WORKER": "ten",
-        "AUDIT_DAYS": "91",
-        "TASK_DEFINITION": "",
-    }
+    }  # fmt: skip
     starter = Starter(moment(1), **wrong)
     with pytest.raises(ValueError, match=r"wrong settings: [^\n]*$") as raised:
         starter.run()
