@@ -3,23 +3,32 @@
 test_starter_worlds.py lets it run through thousands of worlds; what is here are exact limits, and what a run costs.
 """
 
+import itertools
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
+from account import PROJECT
 from botocore.exceptions import ClientError
 from starter_worlds import (
+    AUDITS,
+    BEGIN,
     EXITED,
+    HOUR,
     MINUTES_EVENT,
     NOON,
     PULL,
     SETTINGS,
     SHORTAGE,
+    WORKERS,
     Client,
+    Fate,
     Run,
     Span,
     Starter,
@@ -33,9 +42,11 @@ from starter_worlds import (
     stopped,
 )
 
+from launch.audit import MOST_TRIES, newest_slot, plan_audit, report_audit
 from launch.calls import ON_DEMAND, SPOT, SPOT_FIRST
+from launch.copying import FEW_MESSAGES, RESERVE_SECONDS, left_over
 from launch.settings import load_settings
-from launch.tasks import GAVE_UP, ON_SPOT, PAUSED, REPLACED, SURPLUS
+from launch.tasks import GAVE_UP, ON_SPOT, PAUSED, REPLACED, SURPLUS, Task, read_task
 
 ALWAYS = Span(0)
 NONE: Mapping[str, Any] = MappingProxyType({})
@@ -61,20 +72,14 @@ def operations_of(starter: Starter) -> list[str]:
     ("visible", "in_flight", "workers", "settings", "started"),
     [
         (0, 0, 0, {}, 0),
-        (0, 9, 2, {}, 0),
-        (1, 0, 0, {}, 1),
         (10, 0, 0, {}, 1),
         (11, 0, 0, {}, 2),
         (5, 6, 0, {}, 1),
-        (10_000, 0, 0, {}, 2),
         (10_000, 0, 1, {}, 1),
-        (11, 10, 1, {}, 1),
         (1, 499, 1, {}, 0),
         (1, 500, 1, {}, 1),  # a full worker does not hold up what it has no room for
         (1, 19, 1, {"MAX_CONCURRENT_KEYS": "16"}, 0),
-        (1, 20, 1, {"MAX_CONCURRENT_KEYS": "16"}, 1),
         (1, 39, 1, {"MAX_CONCURRENT_KEYS": "16", "PROCESSES": "2"}, 0),
-        (1, 999, 1, {"PROCESSES": "2"}, 0),
         (1, 1000, 1, {"PROCESSES": "2"}, 1),
         (9_000, 1_024, 1, {"MESSAGES_PER_WORKER": "1000000"}, 0),
         (10_000, 0, 0, {"MAX_WORKERS": "23"}, 23),
@@ -109,20 +114,32 @@ def least(count: int, most: int = 2) -> dict[str, str]:
     return {"MIN_WORKERS": str(count), "MAX_WORKERS": str(most)}
 
 
+ONE_STAYS = least(1)
 OUTAGE = r"ended in an outage: .* \(exit code 3\)"
 NEXT = "the next one is starting"
 LAST = "the last task stopped before working: "
-WAITED = {"visible": 0, "plan": {"deploys": [0.0]}}
-# The one that runs has revision 1 there. Without this, a row of what stays has no message, and one deployment.
+
+
+def quiet(
+    tasks: list[Run],
+    asks: str = "",
+    stops: str = "",
+    says: str = "",
+    settings: Mapping[str, str] = ONE_STAYS,
+    **plan: Any,
+) -> Row:
+    """No message waits, one is to stay, and revision 1 is deployed."""
+    plan = {"deploys": [0.0]} | plan
+    return Row(tasks, [asks] * bool(asks), [stops] * bool(stops), says, 0, settings, plan)
+
+
 MOMENTS: dict[str, Row] = {
     # Shortages of Spot: refusals, tasks that wait, tasks that are stopped before they start.
     "Spot refuses": Row([], [f"2 {MIXED}", f"2 {DEMAND}"], visible=20, plan={"no_spot": ALWAYS}),
-    "neither has room": Row([], [f"1 {MIXED}", f"1 {DEMAND}"], plan={"no_spot": ALWAYS, "no_demand": ALWAYS}),
     "Spot was short, and on demand has no room": Row(
         [interrupted(400), interrupted(60)], [f"1 {DEMAND}", f"1 {MIXED}"], plan={"no_demand": ALWAYS}
     ),
     "one waits for Spot for five minutes": Row([starting(301)], [f"1 {DEMAND}"], [GAVE_UP]),
-    "all of them wait": Row([starting(301), starting(301)], [f"2 {DEMAND}"], [GAVE_UP] * 2, visible=10_000),
     "one may get Spot yet": Row([starting(290)], []),
     "one on demand has nothing else to turn to": Row([starting(400, spot=False)], []),
     "one that pulls its image has its capacity": Row([replace(starting(400), pulls=NOON - 100)], []),
@@ -139,8 +156,7 @@ MOMENTS: dict[str, Row] = {
         [interrupted(2000), ended(1900, 1700, 0, spot=False), interrupted(60)], [f"1 {DEMAND}"]
     ),
     "the starter runs every half an hour": Row([interrupted(1800)], [f"1 {DEMAND}"]),
-    "Spot is back": Row([interrupted(900), running(400)], [f"1 {MIXED}"], visible=11),
-    "it is not": Row([interrupted(900), running(400, spot=False)], [f"1 {DEMAND}"], visible=11),
+    "Spot is not back": Row([interrupted(900), running(400, spot=False)], [f"1 {DEMAND}"], visible=11),
     "one was given up": Row([stopped(starting(900), "UserInitiated", GAVE_UP, 590)], [f"1 {DEMAND}"]),
     "one was stopped by hand": Row([stopped(starting(900), "UserInitiated", "by hand", 590)], [f"1 {MIXED}"]),
     "one that Spot took back had run": Row([stopped(running(900), "SpotInterruption", "", 60)], [f"1 {MIXED}"]),
@@ -154,7 +170,6 @@ MOMENTS: dict[str, Row] = {
     "one failed, and the next one is starting": Row([not_pulled(200), starting(20)], [], says=NEXT, visible=10_000),
     "the next one has run for a minute": Row([not_pulled(200), running(106)], [f"1 {MIXED}"], visible=10_000),
     "the next one has ended well": Row([not_pulled(200), ended(150, 10, 0)], [f"2 {MIXED}"], visible=10_000),
-    "somebody stopped it": Row([stopped(starting(100), "UserInitiated", "cleanup.sh", 60)], [f"1 {MIXED}"]),
     "it found no capacity": Row([stopped(starting(100), "TaskFailedToStart", SHORTAGE, 60)], [f"1 {MIXED}"]),
     "a comparison of the buckets failed": Row([not_pulled(200, by="sync-reconcile")], [f"1 {MIXED}"]),
     # A worker that ended with exit status 3 could sync no key for ten minutes.
@@ -162,7 +177,6 @@ MOMENTS: dict[str, Row] = {
     "Spot took it back in an outage": Row(
         [stopped(running(700), "SpotInterruption", EXITED, 10, 3)], [], says="outage: .* in 50 s"
     ),
-    "the pause is as long as it goes wrong": Row([ended(1500, 810, 3), ended(740, 10, 3)], [], says="in 790 s"),
     "but a quarter of an hour at most": Row([ended(3000, 2300, 3), ended(720, 10, 3)], [], says="in 890 s"),
     "what went well before does not count": Row([ended(3000, 2900, 0), ended(700, 10, 3)], [], says="in 50 s"),
     "after the pause one is tried": Row(
@@ -178,96 +192,32 @@ MOMENTS: dict[str, Row] = {
         visible=10_000,
     ),
     # Workers that stay.
-    "two are to stay": Row([], [f"2 {STAY}"], settings=least(2, 3), visible=0),
     "one, and messages for three": Row([], [f"1 {STAY}", f"2 {MIXED}"], settings=least(1, 5), visible=25),
     "one stays, and takes messages": Row([staying(revision=0)], [], settings=least(1), visible=10),
-    "one does not stay": Row([running()], [f"1 {STAY}"], settings=least(1), visible=0),
-    "one drains": Row(
-        [stopped(staying(), "SpotInterruption", "Your Spot Task was interrupted.")], [f"1 {STAY}"], settings=least(1)
+    "one waits for Spot": quiet([starting(301, stays=True)], f"1 {STAY_ON_DEMAND}", GAVE_UP, deploys=[]),
+    "two stay, one has not started": quiet([staying(), starting(stays=True, revision=1)], stops=SURPLUS),
+    "none is to stay any more": quiet([staying()], stops=SURPLUS, settings={}),
+    "a deployment": quiet([staying(revision=0)], f"1 {STAY}"),
+    "the new one is starting": quiet([staying(revision=0), starting(stays=True, revision=1)]),
+    "the new one may yet fail at once": quiet([staying(revision=0), staying(100)]),
+    "the new one has got going": quiet([staying(revision=0), staying(106)], stops=REPLACED),
+    "one that does not stay ends by itself": quiet([running(), staying()]),
+    "a deployment without room": quiet([staying(revision=0)], f"1 {STAY}", settings=least(1, 1)),
+    "it goes on though another works": quiet(
+        [staying(revision=0), staying(revision=0), staying(106), running()], f"1 {STAY}", REPLACED, settings=least(3, 3)
     ),
-    "one waits for Spot": Row(
-        [starting(301, stays=True)], [f"1 {STAY_ON_DEMAND}"], [GAVE_UP], settings=least(1), visible=0
+    "after failures one is tried alone": quiet(
+        [not_pulled(1000, stays=True)] * 2, f"1 {STAY}", says=NEXT, settings=least(2)
     ),
-    "two stay, one has not started": Row(
-        [staying(revision=0), starting(stays=True)], [], [SURPLUS], settings=least(1), visible=0
+    "one is on demand for an hour": quiet([staying(3700, spot=False)], f"1 {STAY}"),
+    "not yet": quiet([staying(3500, spot=False)]),
+    "its successor on Spot has got going": quiet([staying(4000, spot=False), staying(106)], stops=ON_SPOT),
+    "Spot has no room for its successor": quiet([staying(4000, spot=False)], f"1 {STAY}", no_spot=ALWAYS),
+    "its successor is refused": quiet(
+        [staying(4000, spot=False)], f"1 {STAY}", says="AccessDenied", refusals=[Span(0, how="RunTask")]
     ),
-    "none is to stay any more": Row([staying()], [], [SURPLUS], visible=0),
-    "one too many may not be stopped": Row(
-        [staying(revision=0), staying(revision=0)],
-        [],
-        says="AccessDenied",
-        settings=least(1),
-        visible=0,
-        plan={"refusals": [Span(0, how="StopTask")]},
-    ),
-    "a deployment": Row([staying(revision=0)], [f"1 {STAY}"], settings=least(1), **WAITED),
-    "the new one is starting": Row(
-        [staying(revision=0), starting(stays=True, revision=1)], [], settings=least(1), **WAITED
-    ),
-    "the new one may yet fail at once": Row([staying(revision=0), staying(100)], [], settings=least(1), **WAITED),
-    "the new one has got going": Row([staying(revision=0), staying(106)], [], [REPLACED], settings=least(1), **WAITED),
-    "one that does not stay ends by itself": Row([running(), staying()], [], settings=least(1), **WAITED),
-    "a deployment with room for two more": Row(
-        [staying(revision=0) for _ in range(4)], [f"2 {STAY}"], settings=least(4, 6), **WAITED
-    ),
-    "a deployment without room": Row([staying(revision=0)], [f"1 {STAY}"], settings=least(1, 1), **WAITED),
-    "it goes on though another works": Row(
-        [staying(revision=0), staying(revision=0), staying(106), running()],
-        [f"1 {STAY}"],
-        [REPLACED],
-        settings=least(3, 3),
-        **WAITED,
-    ),
-    "but not with two above MAX_WORKERS": Row(
-        [staying(revision=0), staying(revision=0), staying(106), running()],
-        [],
-        [REPLACED],
-        settings=least(2, 2),
-        **WAITED,
-    ),
-    "a second deployment": Row(
-        [staying(revision=0), staying(100, revision=1)],
-        [f"1 {STAY}"],
-        [SURPLUS],
-        settings=least(1),
-        visible=0,
-        plan={"deploys": [0.0, 0.0]},
-    ),
-    "the new one does not work": Row(
-        [staying(3000, revision=0), not_pulled(200, stays=True), not_pulled(50, stays=True)],
-        [],
-        says="next one is started in",
-        settings=least(1),
-        **WAITED,
-    ),
-    "after failures one is tried alone": Row(
-        [not_pulled(1000, stays=True)] * 2, [f"1 {STAY}"], says=NEXT, settings=least(2), visible=0
-    ),
-    "one is on demand for an hour": Row([staying(3700, spot=False)], [f"1 {STAY}"], settings=least(1), **WAITED),
-    "not yet": Row([staying(3500, spot=False)], [], settings=least(1), **WAITED),
-    "its successor on Spot has got going": Row(
-        [staying(4000, spot=False), staying(106)], [], [ON_SPOT], settings=least(1), **WAITED
-    ),
-    "Spot has no room for its successor": Row(
-        [staying(4000, spot=False)],
-        [f"1 {STAY}"],
-        settings=least(1),
-        visible=0,
-        plan={"deploys": [0.0], "no_spot": ALWAYS},
-    ),
-    "its successor is refused": Row(
-        [staying(4000, spot=False)],
-        [f"1 {STAY}"],
-        says="AccessDenied",
-        settings=least(1),
-        visible=0,
-        plan={"deploys": [0.0], "refusals": [Span(0, how="RunTask")]},
-    ),
-    "Spot is short": Row(
-        [staying(4000, spot=False), stopped(starting(700, stays=True), "UserInitiated", GAVE_UP, 400)],
-        [],
-        settings=least(1),
-        **WAITED,
+    "Spot is short": quiet(
+        [staying(4000, spot=False), stopped(starting(700, stays=True), "UserInitiated", GAVE_UP, 400)]
     ),
 }
 
@@ -306,7 +256,6 @@ def test_a_worker_is_started_in_the_network_that_is_set(groups: str, ip: str, se
 
 QUOTA = "You've reached the limit on the number of vCPUs you can run concurrently"
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"no_spot": ALWAYS}, ""),
     ({"no_spot": ALWAYS, "no_demand": ALWAYS}, ""),  # left to the next run
     ({"no_spot": Span(0, how=QUOTA)}, ""),
     ({"no_spot": Span(0, how=QUOTA), "no_demand": ALWAYS}, QUOTA),  # only if workers are missing
@@ -470,3 +419,305 @@ def test_every_wrong_setting_is_named_in_one_error_and_nothing_is_asked() -> Non
     load_settings(SETTINGS | {"SUBNETS": ",".join(["subnet-0a1"] * 16)})
     with pytest.raises(ValueError, match="MIN_WORKERS=3 is more than MAX_WORKERS=2"):
         load_settings(SETTINGS | {"MIN_WORKERS": "3"})
+
+
+# Audits (AUDIT_DAYS): when, at most how often, and what is a problem.
+
+SLOT_AT = 2.0 * HOUR
+SLOT = BEGIN + SLOT_AT
+
+
+@pytest.mark.parametrize("days", [1, 7, 30, 90])
+def test_a_slot_is_at_two_every_so_many_days(days: int) -> None:
+    times = [SLOT + hour * 3600 for hour in range(2 * days * 24)]
+    slots = sorted({newest_slot(now, days) for now in times})
+    assert all(slot % 86_400 == 7200 and slot // 86_400 % days == 0 for slot in slots)
+    assert {later - earlier for earlier, later in itertools.pairwise(slots)} == {days * 86_400}
+    assert all(0 <= now - newest_slot(now, days) < days * 86_400 for now in times)
+
+
+@pytest.mark.parametrize(("seconds", "slot"), [(-1, SLOT - 86_400), (0, SLOT), (86_399, SLOT), (86_400, SLOT + 86_400)])
+def test_a_slot_begins_at_its_second(seconds: float, slot: float) -> None:
+    assert newest_slot(SLOT + seconds, 1) == slot
+
+
+# The plan: tasks as (seconds after the slot at which they were made, exit status or None, gone), then what follows.
+
+DIED = (30, None, True)
+PLANS: list[tuple[str, float, Sequence[tuple[float, int | None, bool]], str]] = [
+    ("it is not time yet", -1, [], ""),
+    ("the last minute of the window", 2699, [], "start"),
+    ("the window is over", 2700, [], ""),
+    ("one is starting", 60, [(30, None, False)], "running"),
+    ("one runs for hours", 9000, [(30, None, False)], "running"),
+    ("that of the slot before still runs", 60, [(-80_000, None, False)], "has not started for 22 hours"),
+    ("one has ended well", 600, [(30, 0, True)], ""),
+    ("one has ended in the hour before the slot", 60, [(-1800, 0, True)], "start"),
+    ("one has found what it cannot mend", 600, [(30, 1, True)], "exit status 1"),
+    ("one was stopped by an error", 600, [(30, 3, True)], "exit status 3"),
+    ("one died in the window", 600, [DIED], "start"),
+    ("one died, and the next one has ended well", 600, [DIED, (90, 0, True)], ""),
+    ("three died", 600, [DIED, (90, None, True), (150, None, True)], "was ended"),
+    ("one died after the window", 9000, [DIED], "was ended"),
+    ("one of the slot before died in this window", 60, [(-80_000, None, True)], "start"),
+]
+
+
+def made(seconds: float, code: int | None, is_gone: bool) -> Task:
+    end = {"gone": is_gone, "wanted": not is_gone, "stop_code": "EssentialContainerExited" if is_gone else ""}
+    return Task(arn=f"arn:{seconds}", created=SLOT + seconds, exit_code=code, **end)
+
+
+@pytest.mark.parametrize(("seconds", "tasks", "wanted"), [row[1:] for row in PLANS], ids=[row[0] for row in PLANS])
+def test_the_plan(seconds: float, tasks: Sequence[tuple[float, int | None, bool]], wanted: str) -> None:
+    plan = plan_audit([made(*task) for task in tasks], 1, SLOT + seconds)
+    assert (plan.start, plan.running) == (wanted == "start", any(not is_gone for _, _, is_gone in tasks))
+    assert bool(plan.problem) == (wanted not in ("", "start", "running"))
+    assert plan.problem == "" or wanted in plan.problem
+
+
+@pytest.mark.parametrize(("days", "hours", "is_told"), [(1, 23, False), (1, 24, True), (7, 23, False), (7, 25, True)])
+def test_one_that_hangs_is_told_in_the_next_slot_or_after_a_day(days: int, hours: int, is_told: bool) -> None:
+    slot = newest_slot(SLOT, days)
+    task = Task(arn="arn:it", created=slot + 60, started=slot + 90)
+    plan = plan_audit([task], days, slot + 3600 * hours)
+    told = f"has not ended for {hours} hours, and no other one is started: if its log does not go on, stop it"
+    assert (told in plan.problem, bool(plan.problem)) == (is_told, is_told)
+
+
+def test_one_whose_end_ecs_has_not_told_yet_is_not_dead() -> None:
+    """It is meant to stop, and its container may run for two minutes more; the exit status comes with its end."""
+    stopping = replace(ended(0, 0, 0, by=AUDITS), created=SLOT_AT + 30, ends=SLOT_AT + 600, gone=SLOT_AT + 720)
+    found = read_task(stopping.described(SLOT_AT + 600), SLOT + 600)
+    assert plan_audit([found], 1, SLOT + 600).running
+
+
+def test_whatever_dies_it_is_tried_three_times_and_never_twice_at_once() -> None:
+    """Every minute of a day, with each way for an audit to end."""
+    for code, tries in ((None, MOST_TRIES), (137, MOST_TRIES), (0, 1), (1, 1), (3, 1)):
+        tasks: list[Task] = []
+        for minute in range(24 * 60):
+            now = SLOT + 60 * minute
+            listed = [task for task in tasks if now - task.created < 3600]
+            if plan_audit(listed, 1, now).start:
+                assert all(task.gone for task in listed)
+                tasks.append(made(60 * minute, None, is_gone=False))
+            elif tasks and now - tasks[-1].created > 120:
+                tasks[-1] = tasks[-1]._replace(gone=True, wanted=False, exit_code=code)
+        assert len(tasks) == tries, code
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_problem"), [(60, False), (1499, False), (1500, True), (2699, True), (2700, False)]
+)
+def test_what_could_not_be_started_is_a_problem_once_no_run_may_follow(seconds: float, is_problem: bool) -> None:
+    plan = plan_audit([], 1, SLOT + seconds)
+    report = report_audit(plan, [], ["no room"], 1, SLOT + seconds)
+    assert report["failures"] == ["no room"]
+    assert ("problem" in report) == is_problem
+
+
+def test_each_allowed_rate_has_a_run_that_tells_and_one_before() -> None:
+    for rate in range(1, 16):
+        for first in range(rate * 60):
+            times = [second for second in range(first, 86_400, rate * 60) if plan_audit([], 1, SLOT + second).start]
+            assert len(times) >= 3 or (rate > 14 and len(times) >= 2)
+            assert "problem" in report_audit(plan_audit([], 1, SLOT), [], ["no"], 1, SLOT + times[-1])
+
+
+# The starter
+
+
+def starting_audits(seconds: float, *tasks: Run, **given: Any) -> Starter:
+    return Starter(moment(0, 0, *tasks, at=SLOT_AT + seconds, audit=Fate(600, 0), **given), AUDIT_DAYS="1")
+
+
+def audited(starter: Starter, begun_by: dict[str, Any] = MINUTES_EVENT) -> Any:
+    """What the line of a run says of audits; None if nothing."""
+    return starter.run(begun_by)[0].get("audit")
+
+
+def test_an_audit_is_started_on_demand_with_its_command_and_is_no_worker() -> None:
+    starter = starting_audits(60, late=(600, 600))
+    assert audited(starter) == {"started": ["FARGATE"]}
+    (request,) = (request for operation, request in starter.world.asked if operation == "RunTask")
+    assert (request["count"], request["startedBy"]) == (1, AUDITS)
+    assert request["capacityProviderStrategy"] == ON_DEMAND
+    assert request["overrides"]["containerOverrides"] == [{"name": "worker", "command": ["reconcile", "--audit"]}]
+    starter.world.now += 15  # ECS does not list it yet: it counts as an audit, and not as a worker
+    report = starter.run()[0]
+    assert (report["audit"], report["running"]) == ({"running": True}, 0)
+
+
+@pytest.mark.parametrize(("started_by", "says"), [(AUDITS, "exit status 137"), (WORKERS, None)])
+def test_hours_after_the_slot_an_audit_that_died_is_told_and_no_worker(started_by: str, says: str | None) -> None:
+    died = replace(ended(NOON - SLOT_AT, 0, 137, by=started_by), ends=SLOT_AT + 4 * HOUR, gone=SLOT_AT + 4 * HOUR)
+    found = audited(starting_audits(4 * HOUR, died))
+    assert found is None if says is None else says in found["problem"]
+
+
+def test_an_error_of_ecs_is_told_and_the_workers_are_started() -> None:
+    starter = Starter(moment(1, at=SLOT_AT + 1560, no_demand=Span(0)), AUDIT_DAYS="1")
+    report, error = starter.run()
+    assert (report["started"], report["failures"], error) == ({"FARGATE_SPOT": 1}, [], "")
+    assert report["audit"]["problem"] == f"no audit could be started: {SHORTAGE}"
+
+
+def test_a_run_of_a_burst_does_it_if_the_run_of_the_minute_is_missing() -> None:
+    starter = starting_audits(0)
+    audited(starter)
+    starter.world.tasks.clear()
+    starter.process.aws.just_started.clear()
+    for seconds, is_done in ((74, False), (76, True)):
+        starter.world.now = SLOT_AT + seconds
+        starter.process.looked_at = starter.world.now - 1 + BEGIN
+        found = audited(starter, event(30, at=starter.world.now))
+        assert found == ({"started": ["FARGATE"]} if is_done else None)
+
+
+def test_by_default_nothing_is_asked_and_nothing_said() -> None:
+    starter = Starter(moment(at=SLOT_AT + 60))
+    assert audited(starter) is None
+    assert len(starter.world.asked) == 2
+    assert audited(starting_audits(4 * HOUR)) is None
+
+
+# When the function copies by itself (STARTER_COPIES), for how long, and what it then starts workers for.
+
+
+class Copier:
+    """In the place of mirror/function.py. `seconds`: how long it was to copy; `before`: what had been asked by then."""
+
+    def __init__(self, comes_to: dict[str, int] | Exception) -> None:
+        self.comes_to, self.ends = comes_to, 0
+        self.seconds: list[float] = []
+        self.before: list[str] = []
+        self.meanwhile: list[Run] = []
+
+    def respond(self, environment: Mapping[str, str], seconds: float) -> dict[str, int]:
+        assert environment is self.starter.environment
+        self.before = operations_of(self.starter)
+        self.seconds.append(seconds)
+        self.starter.world.tasks += self.meanwhile
+        if isinstance(self.comes_to, Exception):
+            raise self.comes_to
+        return self.comes_to
+
+    def end_process_if_unanswered(self) -> None:
+        self.ends += 1
+
+    def begins(self, *given: Any, **plan: Any) -> Starter:
+        settings = {name: plan.pop(name) for name in [*plan] if name.isupper()}
+        self.starter = Starter(moment(*given, **plan), copier=self, STARTER_COPIES="true", **settings)
+        return self.starter
+
+
+def context(seconds: float = 60) -> Any:
+    return SimpleNamespace(get_remaining_time_in_millis=lambda: int(seconds * 1000))
+
+
+@pytest.mark.parametrize(("value", "has_it"), [("true", True), ("false", False), ("", False)])
+def test_its_part_of_the_worker_is_imported_with_the_starter_and_only_if_it_copies(value: str, has_it: bool) -> None:
+    command = [sys.executable, "-c", "import sys, starter; print('mirror.function' in sys.modules)"]
+    done = subprocess.run(command, env={"STARTER_COPIES": value}, cwd=PROJECT, capture_output=True, text=True)
+    assert done.stdout == f"{has_it}\n", done.stderr
+
+
+EMPTIED, HANDED_BACK = {"copied": 3, "emptied": 1}, {"copied": 4, "handed_back": 1}
+# What the copier comes to, the moment, the event; whether it copies, how many workers are started, whether before it.
+CASES: dict[str, tuple[Any, tuple[Any, ...], Any, bool, list[str], bool]] = {
+    "from idle": (EMPTIED, (0, 0), event(), True, [], False),
+    "a run of the minute": (EMPTIED, (1, 0), MINUTES_EVENT, True, [], False),
+    "nothing waits, some are in flight": (EMPTIED, (0, 5), MINUTES_EVENT, False, [], False),
+    "an event about nothing any more": (EMPTIED, (0, 0), event(40), False, [], False),
+    "what it handed back is in no count": (HANDED_BACK, (5, 0), event(), True, ["1"], False),
+    "much waits": (HANDED_BACK, (FEW_MESSAGES + 1, 0), event(), True, ["2"], True),
+    "a worker runs": (EMPTIED, (600, 600, running()), MINUTES_EVENT, False, ["1"], False),
+    "a worker is starting": (EMPTIED, (1, 0, starting()), event(), False, [], False),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_copies_while_no_worker_runs(name: str) -> None:
+    comes_to, given, begun_by, copies, workers, is_before = CASES[name]
+    copier = Copier(comes_to)
+    starter = copier.begins(*given)
+    report, error = starter.run(begun_by, context())
+    assert (report.get("copied"), error) == (comes_to if copies else None, "")
+    assert [request[0] for request in requests_of(starter)] == workers
+    assert ("RunTask" in copier.before) == is_before
+    assert (len(copier.seconds), copier.ends) == (copies, 1)
+
+
+def test_what_is_to_stay_is_started_first() -> None:
+    copier = Copier(EMPTIED)
+    copier.begins(1, MIN_WORKERS="1").run(event(), context())
+    assert "RunTask" in copier.before
+
+
+def test_no_worker_is_started_beside_those_that_have_come_meanwhile() -> None:
+    """By another run, if the account is too small to reserve concurrency."""
+    copier = Copier(HANDED_BACK)
+    copier.meanwhile = [starting()]
+    assert copier.begins(1).run(event(), context())[0]["started"] == {}
+
+
+@pytest.mark.parametrize("tasks", [[not_pulled(200), not_pulled(50)], [ended(700, 10, 3)], [not_pulled(1000)]])
+def test_it_does_not_copy_while_workers_fail(tasks: list[Run]) -> None:
+    copier = Copier(EMPTIED)
+    assert "do not get to work" in copier.begins(1, 0, *tasks).run(event(), context())[1]
+    assert copier.seconds == []
+
+
+def test_it_does_not_copy_in_a_pause() -> None:
+    copier = Copier(EMPTIED)
+    assert "copied" not in copier.begins(1, PAUSED_SINCE="2026-11-25T11:00:00Z").run(event(), context())[0]
+    assert copier.seconds == []
+
+
+@pytest.mark.parametrize(
+    ("waiting", "copied", "left"),
+    [
+        (400, {"copied": 400, "emptied": 1}, 0),
+        (400, {"copied": 500, "emptied": 0}, 1),  # more have come
+        (400, {"copied": 300, "deleted": 5, "skipped": 5, "handed_back": 3}, 90),  # its time was over
+        (1, {"handed_back": 7}, 7),  # the count was late
+        (9, {"emptied": 1}, 0),  # somebody else had them
+        (9, {"error": "a mistake"}, 9),
+        (9, None, 9),
+    ],
+)
+def test_what_is_left_for_a_worker(waiting: int, copied: dict[str, Any] | None, left: int) -> None:
+    assert left_over(waiting, copied) == left
+
+
+@pytest.mark.parametrize(("left", "given"), [(60, [45]), (70, [50]), (20, [5]), (RESERVE_SECONDS + 4, [])])
+def test_so_much_time_is_kept_for_the_rest_of_the_run(left: float, given: list[float]) -> None:
+    copier = Copier(EMPTIED)
+    starter = copier.begins(1)
+    starter.run(event(), context(left))
+    assert copier.seconds == given
+    assert len(requests_of(starter)) == (not given)
+
+
+@pytest.mark.parametrize("how", [KeyError("a mistake"), {"status": 1}])
+def test_if_it_cannot_copy_a_worker_is_started_and_the_run_fails(how: Any) -> None:
+    copier = Copier(how)
+    report, error = copier.begins(0).run(event(), context())
+    assert report["started"] == {"FARGATE_SPOT": 1}
+    assert "the function could not copy" in error
+    assert copier.ends == 1
+
+
+def test_a_worker_that_cannot_be_started_does_not_keep_it_from_copying() -> None:
+    copier = Copier(EMPTIED)
+    starter = copier.begins(FEW_MESSAGES + 1, refusals=[Span(0, how="RunTask")])
+    assert "AccessDenied" in starter.run(event(), context())[1]
+    assert len(copier.seconds) == 1
+
+
+def test_a_failure_leaves_no_call_behind() -> None:
+    copier = Copier(EMPTIED)
+    with pytest.raises(ClientError):
+        copier.begins(1, refusals=[Span(0, how="ListTasks")]).run(event(), context())
+    assert copier.ends == 1
