@@ -294,12 +294,13 @@ def test_no_rule_is_too_complex_or_too_long_for_eventbridge() -> None:
         ("é b/,a\\,b/", ["a,b/*", "é b/*"]),
     ],
 )
-def test_the_role_may_read_the_prefixes_as_far_as_a_policy_can_say_them(text: str, keys: list[str]) -> None:
-    granted = next(
-        found
-        for found in json.loads(bash("worker_statements", PREFIX_FILTER=text))
-        if found["Action"] == "s3:GetObject"
-    )
+def test_the_role_may_read_the_prefixes_as_far_as_a_policy_can_say_them(
+    scripts: Scripts, text: str, keys: list[str]
+) -> None:
+    account = scripts.account = PaperAccount()
+    scripts.step("steps_like", "role *", PREFIX_FILTER=text)
+    statements = json.loads(account.kept[f"role {APP}-task-role"]["policies"][APP])["Statement"]
+    (granted,) = [one for one in statements if one["Action"] == "s3:GetObject"]
     assert as_list(granted["Resource"]) == [f"arn:aws:s3:::their-source/{key}" for key in keys]
 
 

@@ -237,10 +237,10 @@ def test_cleaning_up_needs_no_settings_until_its_end_and_says_how_to_deploy_the_
     """What interrupts it leaves the record."""
     account = scripts.account = Stubborn()
     account.kept = copy.deepcopy(kept)
-    ran = scripts.run("ASSUME_YES=true; cleanup_all", 1, **NOTHING)
+    ran = scripts.clean_up(status=1, **NOTHING)
     assert f"task definition {APP}-task: NOT removed, because a next run needs it to remove the rest" in ran.output
     account.patience = True
-    ran = scripts.run("ASSUME_YES=true; cleanup_all", **NOTHING)
+    ran = scripts.clean_up(**NOTHING)
     assert [name for name in account.kept if APP in name and not name.startswith("image")] == []
     (command,) = re.findall(r"^To deploy the same again:\n  (.*)$", ran.output, re.MULTILINE)
     *settings, script = shlex.split(command)

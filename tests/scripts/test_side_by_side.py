@@ -2,13 +2,12 @@
 
 import copy
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from account import SOURCE
-from documents import Scripts, sourced_scripts
+from documents import Scripts, scripts_of_module, sourced_scripts
 from paper_account import PaperAccount, Refused
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +79,7 @@ def test_commands_side_by_side(name: str) -> None:
     assert said in done.stderr if said else done.stderr == ""
 
 
+scripts = scripts_of_module()
 # What AWS answers to the second of two creations, and the steps of the run that gets it.
 MADE_MEANWHILE = [
     ("CreateLogGroup", "ResourceAlreadyExistsException", "The specified log group already exists", "log_group *"),
@@ -90,12 +90,6 @@ MADE_MEANWHILE = [
     ("CreateFunction", "ResourceConflictException", "Function already exist: x", "function"),
     ("AddPermission", "ResourceConflictException", "The statement id (x) provided already exists.", "function|rule"),
 ]
-
-
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("one")) as found:
-        yield found
 
 
 @pytest.mark.parametrize(("operation", "code", "words", "steps"), MADE_MEANWHILE)
@@ -131,5 +125,5 @@ def test_two_deployments_at_once_end_well_or_with_one_clear_error(scripts: Scrip
         assert one.status == 0 or "somebody has just created it" in one.errors, one.errors
     scripts.deploy()
     assert scripts.deploy().writes == []
-    scripts.run("ASSUME_YES=true; cleanup_all")
+    scripts.clean_up()
     assert scripts.account.kept.keys() - {f"notifications {SOURCE}"} == before.keys()
