@@ -243,7 +243,7 @@ BROKEN = {
     "the rule does not start the starter": not_at_once(
         without(EVENT_RULE, "targets", "starter"),
         NO_TARGET % "event-rule does not start the starter at once",
-        "target starter",
+        "starter",
     ),
     "the event rule may not run the function": not_at_once(
         without(FUNCTION, "statements", f"{APP}-event-rule"), NOT_RUN % "event-rule", "permission"

@@ -487,11 +487,9 @@ class Done:
 
 def too_wide(text: str) -> list[str]:
     """The lines of more than 80 columns, but for what is one word after what introduces it: it is to be copied."""
-    word = r'"[^"]*"|`[^`]*`|\S+'
+    plain, word = re.sub("\x1b\\[[0-9]+m", "", text).replace(MIRROR, "dst"), r'"[^"]*"|`[^`]*`|\S+'
     one_word = re.compile(rf"(?: *| *[a-z]+ {{2,}}|  Look closer: |- [a-z]+: )(?:{word})[:;,]?")
-    return [
-        line for line in text.replace(MIRROR, "dst").splitlines() if len(line) > 80 and not one_word.fullmatch(line)
-    ]
+    return [line for line in plain.splitlines() if len(line) > 80 and not one_word.fullmatch(line)]
 
 
 def split(words: str) -> list[str]:
