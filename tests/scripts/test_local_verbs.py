@@ -210,7 +210,7 @@ def test_an_audit_finds_both_buckets_equal_and_status_says_so(operator: Operator
     assert "\nevents        eventbridge: a rule, which also starts the starter at once\noptions  " in output
 
 
-# A key that cannot be copied: redrive, wait. Then too many of them
+# A key that cannot be copied: redrive, wait
 
 PARKED = "run/denied/with space/größe € +%.txt"
 
@@ -299,8 +299,11 @@ def test_a_deployment_is_reckoned_from_what_it_did(operator: Operator) -> None:
 # The guard
 
 EVENT_RULE = f"{APP}-event-rule"
-DISABLED = f"the rule {EVENT_RULE}, which sends the events, is disabled: ./deploy.sh"
-SHUT_OUT = f"the policy of the queue does not let the rule {EVENT_RULE} send to it: ./deploy.sh"
+FAULTS = (
+    f"the rule {EVENT_RULE}, which sends the events, is disabled",
+    f"the policy of the queue does not let the rule {EVENT_RULE} send to it",
+)
+CURE = "./deploy.sh{0}, then ./sync.sh{0} reconcile (look at what it calls foreign)"
 
 
 def failed_runs(operator: Operator, fault: str = "") -> int:
@@ -321,10 +324,8 @@ def test_the_guard_names_what_is_broken_until_nothing_is(operator: Operator) -> 
     events.disable_rule(Name=EVENT_RULE)
     # A new process looks in its first run, and while something is wrong, in each run.
     operator.client("lambda").update_function_configuration(FunctionName=f"{APP}-starter", Description="new")
-    wait_for(lambda: failed_runs(operator, f"{DISABLED}; {SHUT_OUT}"))
-    assert operator.status()["reasons"] == [
-        fault.replace("./deploy.sh", "./deploy.sh --local") for fault in (DISABLED, SHUT_OUT)
-    ]
+    wait_for(lambda: failed_runs(operator, "; ".join(f"{fault}: {CURE.format('')}" for fault in FAULTS)))
+    assert operator.status()["reasons"] == [f"{fault}: {CURE.format(' --local')}" for fault in FAULTS]
     sqs.set_queue_attributes(**queue, Attributes=policy)
     events.enable_rule(Name=EVENT_RULE)
     before, failed = runs(operator), failed_runs(operator)
