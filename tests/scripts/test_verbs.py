@@ -256,8 +256,7 @@ def test_the_setting_for_a_dry_run_holds_for_verbs_as_well(verbs: Verbs, account
 @pytest.mark.parametrize(
     ("code", "status", "why"),
     [
-        *((code, code, f"the task itself ended with exit status {code}") for code in range(4)),
-        (137, 3, "without a summary: Essential container in task exited"),
+        *((code, code, f"the task itself ended with exit status {code}") for code in (0, 1, 3)),
         (None, 3, "without a summary: Essential container in task exited"),
     ],
 )
@@ -460,25 +459,23 @@ def test_what_goes_wrong_is_never_taken_for_a_timeout_and_leaves_no_task(
     assert "costs money. To stop it: aws ecs stop-task --region" in verbs.sync("wait", 3).errors
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+KEEPS_RUNNING = "task t2 keeps running; see its end with ./sync.sh logs, or stop it with aws ecs stop-task"
+
+
 @pytest.mark.parametrize(
-    ("verb", "stops", "said"),
+    ("verb", "sent", "stops", "said"),
     [
-        ("wait", True, "task t2 is being stopped"),
-        (
-            "reconcile",
-            False,
-            "task t2 keeps running; see its end with ./sync.sh logs, or stop it with aws ecs stop-task",
-        ),
-        ("cost", True, "task t2 is being stopped"),
+        ("wait", signal.SIGINT, True, "task t2 is being stopped"),
+        ("reconcile", signal.SIGINT, False, KEEPS_RUNNING),
+        ("cost", signal.SIGTERM, True, "task t2 is being stopped"),
     ],
 )
 def test_a_signal_stops_the_task_or_says_how_to(
-    verbs: Verbs, account: Operated, verb: str, stops: bool, said: str, sent: signal.Signals, status: int
+    verbs: Verbs, account: Operated, verb: str, sent: signal.Signals, stops: bool, said: str
 ) -> None:
     account.task_log = []
     account.before = {"FilterLogEvents": [lambda: verbs.interrupt(sent)]}
-    done = verbs.sync(verb, status)
+    done = verbs.sync(verb, 128 + sent)
     assert said in done.errors
     assert len(done.sent("StopTask")) == stops
 
@@ -562,7 +559,7 @@ def test_an_interrupted_pause_says_that_the_sync_stays_paused(
     assert said.format(variables(account)["PAUSED_SINCE"]) in done.errors
 
 
-@pytest.mark.parametrize("since", ["yesterday", "2026-11-27", "2026-13-45T00:00:00Z"])
+@pytest.mark.parametrize("since", ["yesterday", "2026-13-45T00:00:00Z"])
 def test_a_time_of_a_pause_that_is_none_is_a_fault_which_resume_and_pause_remove(
     verbs: Verbs, account: Operated, since: str
 ) -> None:
