@@ -33,14 +33,13 @@ OPTIONS = {
     "AUDIT_DAYS": "29",
     "RETRY_BASE_SECONDS": "3",
 }
-# In place of the first Python that local/machine.sh looks for: the venv that it makes is that of the tests, because its
-# own takes half a minute, and is tested in tests/chain/.
-PYTHON = """#!/bin/sh
-case "$*" in
-  "-m venv "*) for folder; do :; done; exec ln -s '{venv}' "$folder" ;;
-  "-m pip "*) exit ;;
-esac
-exec python3 "$@"
+# ./deploy.sh --local with the venv of the tests: its own takes half a minute, and is tested in tests/chain/.
+DEPLOY = """
+source ./deploy.sh
+source local/local.sh
+VIA=" --local"
+make_venv() { ln -s "$VENV" "$LOCAL_DIR/venv"; }
+local_deploy
 """
 
 
@@ -77,7 +76,7 @@ class Operator:
         environment = {
             **os.environ,
             "DOCKER_HOST": "unix:///nonexistent/docker.sock",
-            "PATH": f"{self.tools[cli]}:{self.project.parent}/bin:{os.environ['PATH']}",
+            "PATH": f"{self.tools[cli]}:{os.environ['PATH']}",
             "LOCAL_TICK": "3",
             "FOLLOW_PAUSE": "0.5",
             **settings,
@@ -105,11 +104,8 @@ class Operator:
 
     def deploy(self) -> None:
         venv = Path(python_with("ministack", LOCAL / "requirements.txt")).parents[1]
-        python = self.project.parent / "bin/python3.13"
-        python.parent.mkdir()
-        python.write_text(PYTHON.format(venv=venv))
-        python.chmod(0o755)
-        status, *self.deployed = self.run("./deploy.sh", "--local", LOCAL_WAIT_SECONDS="900", **OPTIONS)
+        command = ("bash", "-c", DEPLOY, "deploy")
+        status, *self.deployed = self.run(*command, VENV=str(venv), LOCAL_WAIT_SECONDS="900", **OPTIONS)
         output, log = self.deployed
         assert status == 0, output + log
         self.exports = dict(re.findall(r"^  export (\w+)=(.*)$", output, re.MULTILINE))
