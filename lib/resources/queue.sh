@@ -40,7 +40,7 @@ admits() {
   [[ $policy == *'"Sid":"'"$1"'"'* ]]
 }
 
-# Who sends with this EVENT_SOURCE, and who did before: until the end of the run both may.
+# Until the end of the run two may send: the service of this EVENT_SOURCE, and that of the last deployment.
 queue_attributes() {
   local sender senders=${EVENT_SENDERS[$EVENT_SOURCE]}
   for sender in "${EVENT_SENDERS[@]}"; do

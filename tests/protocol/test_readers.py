@@ -143,7 +143,7 @@ def test_one_sync_at_a_time_that_nothing_disturbs_keeps_all_promises_though_copi
 
 
 def at_the_beginning(steps, line):
-    """Those of the options before everything else, instead of before this line."""
+    """The steps of the options come first of all, and not where this line is."""
     loop, first = (
         f"        for step in self.{steps}:\n            await step(sync)\n",
         "        by_checksum = sync.comp",
