@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -154,6 +155,17 @@ def test_what_exclude_leaves_out_of_a_table_counts_as_gone(exclude, copied, why)
     found = world.bring_log()
     assert found[1].startswith(why) if why else found is None
     assert len(world.mirror) == copied
+
+
+def test_of_the_files_that_a_commit_waits_for_one_in_trouble_is_named():
+    world, names = World(), [f"f{number}" for number in range(9)]
+    for name in names:
+        world.put(name, size=LONG_COPY_SIZE + 1, is_mirrored=False)
+    world.put_log("+".join(["a0", *names]))
+    world.denied = "head_object", False, "data/f8"
+    key, why = world.bring_log()
+    assert key == "data/f8"
+    assert re.fullmatch("trouble: .* error=AccessDenied .*", why)
 
 
 def test_a_checkpoint_that_came_while_the_log_was_listed_waits_for_its_commits():

@@ -268,6 +268,23 @@ def test_the_bus_does_not_make_the_function_late(world, trouble):
     function.loop.close()
 
 
+def test_one_event_that_hangs_costs_the_function_the_events_of_a_moment(world):
+    once = iter([hangs])
+
+    async def trouble(entries: list[dict[str, Any]]) -> None:
+        if first := next(once, None):
+            await first(entries)
+
+    world.trouble = trouble
+    for number in range(200):
+        world.change(f"data/{number}", "put")
+    function = Function(world, environment=ALL, bus=world)
+    counts = Counter(function.invoke(20, lasts=(0.3,)))
+    assert counts["announced"] + counts["unannounced"] == counts["copied"] == 200
+    assert 0 < counts["unannounced"] < 60
+    function.loop.close()
+
+
 def test_an_event_has_the_version_and_one_of_a_failure_a_reason_of_limited_length(world):
     heard = []
     world.hear = lambda what, detail: heard.append((what, detail))
