@@ -136,6 +136,13 @@ def test_a_marker_that_the_source_has_no_longer_goes_before_a_file_that_it_annou
     assert (world.stores[MARKER].copy, world.differences()) == (None, [])
 
 
+def test_what_cannot_be_looked_at_is_named_with_its_error(stuck, caplog):
+    caplog.set_level("INFO", "worker")
+    stuck.denies = lambda operation, key: "AccessDenied" if (operation, key) == ("head_object", ICE) else ""
+    stuck.live(**LAST)
+    assert f'such as "{ICE}": trouble: operation=HeadObject error=AccessDenied' in caplog.text
+
+
 def test_markers_that_wait_take_no_slots(world):
     """Twelve of them with four slots."""
     for number in range(12):
