@@ -36,7 +36,10 @@ from mirror.model.log_lines import summary
 from mirror.model.services import MIB
 from mirror.protocol.attempt import Upload
 from mirror.protocol.objects import metadata_to_send, source_from_head
+from mirror.protocol.verdict import COPY, MISSING
 from mirror.queue.messages import Queue, handed_back_body, hint_body, read_body
+from mirror.readers.listing import Finding
+from mirror.readers.repairs import Hints
 from mirror.settings import load_settings
 
 # Settings
@@ -322,6 +325,26 @@ def test_lists_may_be_null_and_what_sqs_knows_no_longer_is_not_deleted_again_and
     codes = {"0": "ReceiptHandleIsInvalid", "1": "InternalError"}
     failed = {"Failed": [{"Id": number, "Code": code} for number, code in codes.items()]}
     assert asyncio.run(Sqs(delete_message_batch=failed).queue.delete(["gone", "refused", "deleted"])) == {"refused"}
+
+
+def test_the_keys_of_a_comparison_are_sent_side_by_side_and_each_once():
+    keys, sent, under_way = [f"data/{number}" for number in range(5 * 80 + 3)], [], []
+
+    async def answer(_operation, arguments):
+        under_way.append(len(sent))
+        await asyncio.sleep(0)
+        sent.extend(entry["MessageBody"] for entry in arguments["Entries"])
+        return {}
+
+    async def send_all():
+        hints = Hints(SETTINGS, Queue(LastingClient(answer), "url"))
+        await hints.send([Finding(key, MISSING, COPY) for key in keys])
+        assert hints.sent == 5 * 80  # the rest waits for a full batch
+        await hints.send([], last=True)
+
+    asyncio.run(send_all())
+    assert sorted(key for body in sent for key in read_body(body, SETTINGS).keys) == sorted(keys)
+    assert under_way.count(0) == 5
 
 
 # Parts side by side: this many at a time in all, and keys take turns
