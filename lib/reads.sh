@@ -23,16 +23,6 @@ stored_by() {
       old_bytes: (.[2] | tonumber), folder: (.[3:] | join("\t"))}]'
 }
 
-# need_request_metrics: ends the run if they cannot be had.
-need_request_metrics() {
-  local problem
-  [[ -z $VIA ]] || die "cost: the local cloud has no request metrics, so --reads is for AWS only"
-  problem=$(problem_with_cli_of_metrics)
-  [[ -z $problem ]] || die "cost: $problem"
-  [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] \
-    || die "cost: --reads has to run in the account of the destination, $DST_BUCKET_OWNER"
-}
-
 # turn_on_reads PRICES DAYS FOLDERS TOP YES: FOLDERS separated by commas, or nothing for the largest. It costs at most
 # what it says, because a metric costs only in hours in which it has data.
 turn_on_reads() {
@@ -73,17 +63,6 @@ turn_on_reads() {
     "them off, as ./deploy.sh and ./cleanup.sh do, and with --stop at once; until one of them runs, they are charged"
 }
 
-# read_by FILTERS: what CloudWatch has counted since they were turned on.
-read_by() {
-  jq --arg bucket "$DST_BUCKET" --arg until "$(iso "$(now)")" '{EndTime: $until, StartTime: (map(.began) | min | todate),
-    MetricDataQueries: [to_entries[] | .key as $number | .value.id as $filter
-      | ["gets", "GetRequests"], ["bytes", "BytesDownloaded"] | {Id: "\(.[0])\($number)", ReturnData: true,
-          MetricStat: {Period: 3600, Stat: "Sum", Metric: {Namespace: "AWS/S3", MetricName: .[1],
-            Dimensions: [{Name: "BucketName", Value: $bucket}, {Name: "FilterId", Value: $filter}]}}}]}' \
-    <<<"$1" >"$TEMP_DIR/queries.json"
-  aws_or_die cloudwatch get-metric-data --cli-input-json "file://$TEMP_DIR/queries.json"
-}
-
 # report_reads PRICES FILTERS JSON: prints it; leaves the report in a file of the run.
 report_reads() {
   local form='reads_table'
@@ -92,7 +71,14 @@ report_reads() {
   jq -r '.[].folder' <<<"$2" >"$TEMP_DIR/folders"
   list_stored >"$TEMP_DIR/listed"
   stored_by "$TEMP_DIR/folders" <"$TEMP_DIR/listed" >"$TEMP_DIR/stored.json"
-  read_by "$2" >"$TEMP_DIR/read.json"
+  # What CloudWatch has counted since they were turned on.
+  jq --arg bucket "$DST_BUCKET" --arg until "$(iso "$(now)")" '{EndTime: $until, StartTime: (map(.began) | min | todate),
+    MetricDataQueries: [to_entries[] | .key as $number | .value.id as $filter
+      | ["gets", "GetRequests"], ["bytes", "BytesDownloaded"] | {Id: "\(.[0])\($number)", ReturnData: true,
+          MetricStat: {Period: 3600, Stat: "Sum", Metric: {Namespace: "AWS/S3", MetricName: .[1],
+            Dimensions: [{Name: "BucketName", Value: $bucket}, {Name: "FilterId", Value: $filter}]}}}]}' \
+    "$TEMP_DIR/filters.json" >"$TEMP_DIR/queries.json"
+  aws_or_die cloudwatch get-metric-data --cli-input-json "file://$TEMP_DIR/queries.json" >"$TEMP_DIR/read.json"
   jq -n --argjson prices "$1" --argjson now "$(now)" --slurpfile filters "$TEMP_DIR/filters.json" \
     --slurpfile stored "$TEMP_DIR/stored.json" --slurpfile read "$TEMP_DIR/read.json" \
     '{$prices, filters: $filters[0], $now, stored: $stored[0], read: $read[0]}' \
@@ -148,7 +134,7 @@ check_reads() {
 
 # reads_cost OPTION...
 reads_cost() {
-  local file=${PRICES_FILE:-} json=false yes=false stop=false days="" named="" top="" prices filters
+  local file=${PRICES_FILE:-} json=false yes=false stop=false days="" named="" top="" prices filters problem
   while (($#)); do
     case "$1" in
       --reads) need_value "$1" "$#" && days=$2 && shift ;;
@@ -165,7 +151,11 @@ reads_cost() {
   check_reads "$days" "$top" "$named"
   prices=$(merged_prices "$file")
   start_verb
-  need_request_metrics
+  [[ -z $VIA ]] || die "cost: the local cloud has no request metrics, so --reads is for AWS only"
+  problem=$(problem_with_cli_of_metrics)
+  [[ -z $problem ]] || die "cost: $problem"
+  [[ $DST_BUCKET_OWNER == "$ACCOUNT" ]] \
+    || die "cost: --reads has to run in the account of the destination, $DST_BUCKET_OWNER"
   RESOURCE="request metrics of $DST_BUCKET"
   filters=$(fact request_metrics)
   if was_denied; then die "cost: $(denial)"; fi

@@ -155,14 +155,6 @@ make_buckets() {
 
 # --- the result ---------------------------------------------------------------------------------------------------
 
-# Of the rows of deploy.sh, those that were changed, and how many there are of each kind.
-say_deployed() {
-  jq -Rnr '[inputs | select(test("^\\[\\d+/\\d+\\] ")) | sub("^\\S+ "; "")]
-    | map(select(test(": (changed|removed)"))) as $changed | (map(select(test(": created"))) | length) as $created
-    | ($changed[] | "  " + .), "local: deployed \(length) resources as on AWS: \($created) created, \(
-      $changed | length) changed, \(length - $created - ($changed | length)) unchanged"' "$LOCAL_LOG" >&2
-}
-
 print_further_lines() {
   printf '\nThe cloud keeps running. Next, by hand (a file takes some seconds, up to %s until\n' "$LOCAL_TICK"
   printf 'the rule fires):\n\n'
@@ -226,7 +218,11 @@ run_chain() {
   use_cloud
   [[ $LOCAL_OWNER == false ]] || make_buckets
   quietly "deploying" deploy_all
-  say_deployed
+  # Of the rows of deploy.sh, those that were changed, and how many there are of each kind.
+  jq -Rnr '[inputs | select(test("^\\[\\d+/\\d+\\] ")) | sub("^\\S+ "; "")]
+    | map(select(test(": (changed|removed)"))) as $changed | (map(select(test(": created"))) | length) as $created
+    | ($changed[] | "  " + .), "local: deployed \(length) resources as on AWS: \($created) created, \(
+      $changed | length) changed, \(length - $created - ($changed | length)) unchanged"' "$LOCAL_LOG" >&2
   [[ $LOCAL_OWNER == true ]] || follow=${VERIFY_FOLLOW_SECONDS:-30}
   local_say "now ./sync.sh verify: the rule starts the starter, the starter starts a worker"
   quietly "waiting for the objects" env FOLLOW_PAUSE="${FOLLOW_PAUSE:-1}" VERIFY_FOLLOW_SECONDS="$follow" \

@@ -98,20 +98,6 @@ ask_to_verify() {
 
 # --- the rounds -----------------------------------------------------------------------------------------------------
 
-put_objects() {
-  local name threshold
-  threshold=$(deployed_setting MULTIPART_THRESHOLD)
-  for name in "${CASES[@]}"; do make_body "$name" "${threshold:-$VERIFY_COPY_LIMIT}"; done
-  read_queue
-  note_event
-  [[ -z $VERIFY_EVENT_AT ]] || VERIFY_WAS_BUSY=true
-  VERIFY_TOUCHED=true VERIFY_PUT_AT=$(now)
-  say_while "verify: uploading" all_at_once put_case "${CASES[@]}"
-  VERIFY_PUT_ENDED=$(now)
-  list_folder in_source
-  say "verify: ${#CASES[@]} objects uploaded"
-}
-
 # The objects that stay as they are put.
 lasting() {
   local name
@@ -143,9 +129,18 @@ note_results() {
 
 # What is read in the source for the comparison is read while the first copies are waited for.
 put_round() {
-  local lasting
+  local name threshold lasting
   mapfile -t lasting < <(lasting)
-  put_objects
+  threshold=$(deployed_setting MULTIPART_THRESHOLD)
+  for name in "${CASES[@]}"; do make_body "$name" "${threshold:-$VERIFY_COPY_LIMIT}"; done
+  read_queue
+  note_event
+  [[ -z $VERIFY_EVENT_AT ]] || VERIFY_WAS_BUSY=true
+  VERIFY_TOUCHED=true VERIFY_PUT_AT=$(now)
+  say_while "verify: uploading" all_at_once put_case "${CASES[@]}"
+  VERIFY_PUT_ENDED=$(now)
+  list_folder in_source
+  say "verify: ${#CASES[@]} objects uploaded"
   begin_jobs get_source "${lasting[@]}"
   await_all listed put "${CASES[@]}"
   VERIFY_FIRST_EVENT_AT=$VERIFY_EVENT_AT
