@@ -31,7 +31,7 @@ def main():
     given = {name.decode(errors="replace"): value for name, value in os.environb.items()}
     settings = {name: value.decode(errors="replace") for name, value in given.items()}
     if sys.argv[1:] == ["excluded"]:
-        keys = [line.decode().rstrip("\n") for line in sys.stdin.buffer]
+        keys = [line.decode(errors="replace").rstrip("\n") for line in sys.stdin.buffer]
         found = [(key, pattern_for(key, items_of(settings["EXCLUDE"]))) for key in keys]
         text = "".join(f"{key}\t{pattern}\n" for key, pattern in found if pattern is not None)
     else:
