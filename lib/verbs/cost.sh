@@ -114,20 +114,16 @@ task_figures() {
     {tasks: length, worker_seconds: (map((.last | seconds) - (.first | seconds)) | add // 0)}' <<<"$spans"
 }
 
-# The share of Spot among the workers that were started; null if none was.
-spot_figures() {
-  query starter "$COST_SECONDS" "fields @message | $(like "$STARTED_LINE") | sort @timestamp desc | limit 10000" \
-    | jq '[.[]["@message"] | fromjson.started] | (map(.FARGATE_SPOT // 0) | add) as $spot
-      | ($spot + (map(.FARGATE // 0) | add)) as $all
-      | {spot_share: (if ($all // 0) > 0 then $spot / $all else null end)}'
-}
-
 # All that was used in COST_SECONDS.
 used_figures() {
   {
     synced_figures
     task_figures
-    spot_figures
+    # The share of Spot among the workers that were started; null if none was.
+    query starter "$COST_SECONDS" "fields @message | $(like "$STARTED_LINE") | sort @timestamp desc | limit 10000" \
+      | jq '[.[]["@message"] | fromjson.started] | (map(.FARGATE_SPOT // 0) | add) as $spot
+        | ($spot + (map(.FARGATE // 0) | add)) as $all
+        | {spot_share: (if ($all // 0) > 0 then $spot / $all else null end)}'
     metric_sum AWS/Lambda Invocations "FunctionName=$STARTER_NAME" | jq '{runs: .}'
     metric_sum AWS/Lambda Duration "FunctionName=$STARTER_NAME" | jq '{run_seconds: (if . then . / 1000 else . end)}'
     {

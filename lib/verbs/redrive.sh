@@ -11,13 +11,6 @@
 #   --yes    do not ask
 #   --json   what is shown as JSON on stdout, everything else on stderr
 
-print_messages() {
-  jq -r "$JQ_TEXT"'([.[].keys[]] | group_by(.key)[]
-      | (if length > 1 then " (\(length) messages)" else "" end) as $many
-      | .[0] | "\(.key | tojson)\($many)", "  \(if .at then "failed \(.at)" else "the failure is" end) \(.reason)"),
-    (.[] | select(.body) | "no S3 event, sent \(.sent): \(.body)") | visible | folded(4)'
-}
-
 # move_back FROM_ARN TO_ARN: moves all messages; prints how many.
 move_back() {
   local move
@@ -81,7 +74,14 @@ verb_redrive() {
   start_verb
   say_while "redrive: reading messages and the log" keep_messages
   messages=$(<"$TEMP_DIR/messages")
-  if [[ $json == true ]]; then visible_lines <<<"$messages"; else print_messages <<<"$messages"; fi
+  if [[ $json == true ]]; then
+    visible_lines <<<"$messages"
+  else
+    jq -r "$JQ_TEXT"'([.[].keys[]] | group_by(.key)[]
+        | (if length > 1 then " (\(length) messages)" else "" end) as $many
+        | .[0] | "\(.key | tojson)\($many)", "  \(if .at then "failed \(.at)" else "the failure is" end) \(.reason)"),
+      (.[] | select(.body) | "no S3 event, sent \(.sent): \(.body)") | visible | folded(4)' <<<"$messages"
+  fi
   seen=$(jq length <<<"$messages") all=$(count_dead_letters)
   hint_at_more "$seen"
   say_hints "$messages"

@@ -217,13 +217,6 @@ remove_folder() {
   jq -c 'map({Key: .key})' "$VERIFY_DIR/$1.list" | delete_listed "$1"
 }
 
-# Old versions and delete markers of a versioned source; without versioning, asking would need one more right.
-remove_versions() {
-  [[ $(cat "$VERIFY_DIR"/put.* | jq -s 'any(.[]; (.VersionId // "null") != "null")') == true ]] || return 0
-  in_source list-object-versions --prefix "$VERIFY_FOLDER" \
-    | jq -c '[.Versions[]?, .DeleteMarkers[]? | {Key, VersionId}]' | delete_listed in_source
-}
-
 abort_uploads() {
   local upload
   [[ -n ${CASE_KEY[large]:-} ]] || return 0
@@ -237,7 +230,11 @@ abort_uploads() {
 clean_up_objects() {
   local deadline=$((SECONDS + VERIFY_FOLLOW_SECONDS)) left
   remove_folder in_source
-  remove_versions
+  # Old versions and delete markers of a versioned source; without versioning, asking would need one more right.
+  if [[ $(cat "$VERIFY_DIR"/put.* | jq -s 'any(.[]; (.VersionId // "null") != "null")') == true ]]; then
+    in_source list-object-versions --prefix "$VERIFY_FOLDER" \
+      | jq -c '[.Versions[]?, .DeleteMarkers[]? | {Key, VersionId}]' | delete_listed in_source
+  fi
   [[ $VERIFY_BROKEN == false ]] || deadline=0
   while :; do
     list_folder in_mirror
