@@ -1,4 +1,4 @@
-"""Who looks at the path of events in an account on paper: ./sync.sh status, and so verify, and the starter's guard."""
+"""What looks at the path of events in an account on paper: ./sync.sh status, and so verify, and the guard."""
 
 from __future__ import annotations
 
