@@ -18,7 +18,9 @@ from local_cloud import (
     as_role,
     client,
     error_of,
+    let_in,
     make_role,
+    metric,
     running_cloud,
     task_program,
     wait_for,
@@ -120,14 +122,6 @@ def stopped(ecs, task):
     return describe(ecs, task)
 
 
-def test_a_task_has_its_command_its_region_and_its_role_and_its_output_is_in_the_log_group(cloud):
-    ecs, task, role, lines = run_task(cloud, "caller", command=["reconcile", "--dry-run"])
-    stopped(ecs, task)
-    session = role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")
-    wait_for(lambda: len(lines()) == 2)
-    assert lines() == [f"region {REGION} reconcile --dry-run", f"caller {session}/{task.rpartition('/')[2]}"]
-
-
 @pytest.fixture
 def task(cloud):
     """(its definition's ARN, its role, its cluster's ARN, the folder of that cluster's tasks) of a task that failed."""
@@ -174,14 +168,6 @@ def test_a_call_is_authorized_as_the_service_says(cloud, s3, sqs, source, direct
         for grants in refused:
             code = error_of(getattr(as_role(cloud, *grants, service=service), call), **given)[1]
             assert code.startswith("AccessDenied"), (call, grants)
-
-
-def test_a_task_gets_the_tags_of_its_definition_if_it_is_asked_for_with_them(cloud, task):
-    ecs, (definition, _, cluster, _) = client(cloud, "ecs"), task
-    ecs.tag_resource(resourceArn=definition, tags=[{"key": "team", "value": "ml"}])
-    for more, tags in ({"propagateTags": "TASK_DEFINITION"}, [{"key": "team", "value": "ml"}]), ({}, []):
-        (started,) = ecs.run_task(cluster=cluster, taskDefinition=definition, **more)["tasks"]
-        assert ecs.list_tags_for_resource(resourceArn=started["taskArn"])["tags"] == tags
 
 
 @pytest.mark.parametrize(("what", "exit_code"), [("obey", 7), ("ignore", 137)])
@@ -280,29 +266,54 @@ def test_a_container_gets_what_the_task_definition_says(cloud_with_engine):
     assert stopped(ecs, task)["containers"][0]["exitCode"] == 128 + signal.SIGTERM
 
 
-# --- EventBridge, SQS and CloudWatch ---------------------------------------------------------------------------
+# --- EventBridge --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def queues(sqs):
-    """(SQS client, URL of a queue, URL of its dead-letter queue)."""
-    name = uuid.uuid4().hex[:8]
-    dead = sqs.create_queue(QueueName=f"{name}-dlq")["QueueUrl"]
-    policy = json.dumps({"deadLetterTargetArn": arn_of(sqs, dead), "maxReceiveCount": 1})
-    url = sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": policy, "VisibilityTimeout": "0"})["QueueUrl"]
-    return sqs, url, dead
+def queue(sqs):
+    return sqs.create_queue(QueueName=f"queue-{uuid.uuid4().hex[:8]}")["QueueUrl"]
 
 
-def test_a_dead_letter_queue_is_moved_back_to_its_source(queues):
-    sqs, url, dead = queues
-    assert sqs.list_dead_letter_source_queues(QueueUrl=dead)["queueUrls"] == [url]
-    sqs.send_message(QueueUrl=url, MessageBody="again", MessageGroupId="reconcile", DelaySeconds=0)
-    wait_for(lambda: "Messages" in sqs.receive_message(QueueUrl=url))
-    assert "Messages" not in sqs.receive_message(QueueUrl=url)
-    handle = sqs.start_message_move_task(SourceArn=arn_of(sqs, dead))["TaskHandle"]
-    [move] = sqs.list_message_move_tasks(SourceArn=arn_of(sqs, dead))["Results"]
-    assert (move["TaskHandle"], move["Status"], move["ApproximateNumberOfMessagesMoved"]) == (handle, "COMPLETED", 1)
-    assert sqs.list_message_move_tasks(SourceArn=arn_of(sqs, url))["Results"] == []
-    assert "Messages" not in sqs.receive_message(QueueUrl=dead)
-    [again] = sqs.receive_message(QueueUrl=url, MessageSystemAttributeNames=["MessageGroupId"])["Messages"]
-    assert (again["Body"], again["Attributes"]) == ("again", {"MessageGroupId": "reconcile"})
+def receive(sqs, queue):
+    """Return the detail and the kind of the next event in the queue."""
+    message = wait_for(lambda: sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages"))[0]
+    sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+    event = json.loads(message["Body"])
+    return event["detail"], event["detail-type"]
+
+
+def test_a_rule_sends_each_change_of_its_prefixes_to_a_queue_that_lets_it_in(cloud, s3, sqs, source, queue):
+    events, name = client(cloud, "events"), f"rule-{uuid.uuid4().hex[:8]}"
+    s3.put_bucket_notification_configuration(Bucket=source, NotificationConfiguration={"EventBridgeConfiguration": {}})
+    prefixes = [{"prefix": prefix} for prefix in ("a b+ö&%20/", "x*")]
+    kinds = ["Object Created", "Object Deleted", "Object Restore Completed"]
+    detail = {"bucket": {"name": [source]}, "object": {"key": prefixes}}
+    pattern = {"source": ["aws.s3"], "detail-type": kinds, "detail": detail}
+    arn = events.put_rule(Name=name, EventPattern=json.dumps(pattern))["RuleArn"]
+    events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn_of(sqs, queue)}])
+    for number, policy in enumerate((None, f"{arn}-other"), 1):
+        if policy:
+            let_in(sqs, queue, policy)
+        s3.put_object(Bucket=source, Key="x*0", Body=b"x")
+        wait_for(lambda number=number: metric(cloud, "AWS/Events", "FailedInvocations", RuleName=name) == number)
+    let_in(sqs, queue, arn)
+    for key in ("a b+ö&%20/1", "a+b+ö&%20/1", "a b", "x*1", "xx1"):
+        s3.put_object(Bucket=source, Key=key, Body=b"12345")
+    found = {told["object"]["key"]: told["object"]["size"] for told, _ in (receive(sqs, queue) for _ in range(2))}
+    assert found == {"a b+ö&%20/1": 5, "x*1": 5}
+    counted = ("TriggeredRules", "Invocations", "FailedInvocations")
+    assert [metric(cloud, "AWS/Events", what, RuleName=name) for what in counted] == [4, 4, 2]
+
+    place = {"Bucket": source, "Key": "x*1"}
+    s3.copy_object(Bucket=source, Key="x*copy", CopySource=place)
+    upload = {**place, "UploadId": s3.create_multipart_upload(**place)["UploadId"]}
+    part = s3.upload_part(**upload, PartNumber=1, Body=b"x")["ETag"]
+    s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part}]})
+    assert {receive(sqs, queue)[0]["reason"] for _ in range(2)} == {"CopyObject", "CompleteMultipartUpload"}
+    s3.delete_object(**place)
+    deleted, _ = receive(sqs, queue)
+    assert (deleted["deletion-type"], deleted["object"].keys()) == ("Permanently Deleted", {"key", "sequencer"})
+    s3.put_object(**place, StorageClass="GLACIER")
+    receive(sqs, queue)
+    s3.restore_object(**place, RestoreRequest={"Days": 1})
+    assert receive(sqs, queue)[1] == "Object Restore Completed"

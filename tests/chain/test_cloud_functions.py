@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import signal
 import time
 import uuid
 import zipfile
@@ -180,13 +178,6 @@ def test_a_run_that_fails_is_told_logged_and_counted(cloud, functions, name, eve
     assert measured(cloud, name, "Duration") > 0
 
 
-def test_a_module_that_cannot_be_imported_is_an_error_each_time(cloud, functions):
-    name = make_function(cloud, {"main.py": "import nothing_of_that_name"})
-    for _ in range(2):
-        assert invoke(functions, name, "")["errorType"] == "Runtime.ImportModuleError"
-    assert sum(line.startswith("[ERROR] Runtime.ImportModuleError") for line in lines(cloud, name)) == 2
-
-
 def test_all_that_is_printed_is_in_the_log_between_start_and_end(cloud, functions, name):
     invoke(functions, name, "threads")
     log = lines(cloud, name)
@@ -198,19 +189,6 @@ def test_all_that_is_printed_is_in_the_log_between_start_and_end(cloud, function
     assert "Init Duration: " in log[-1]
     memory = int(re.search(r"Max Memory Used: (\d+) MB", log[-1])[1])
     assert 5 < memory < 60  # of Python with almost nothing, not of the cloud
-
-
-def test_between_two_runs_a_process_is_frozen_and_one_that_was_killed_is_replaced(cloud, functions, name, gate):
-    process = invoke(functions, name, "late")["pid"]
-    state = Path(f"/proc/{process}/stat")
-    wait_for(lambda: state.read_text().rpartition(") ")[2][0] == "T")  # as proc(5) names it
-    send(functions, name, "stay", gate=str(gate))
-    wait_for(lambda: "late" in lines(cloud, name))
-    gate.touch()
-    wait_for(lambda: measured(cloud, name, "Invocations") == 2)
-    os.kill(process, signal.SIGKILL)
-    wait_for(lambda: state.read_text().rpartition(") ")[2][0] == "Z")
-    assert invoke(functions, name, "")["pid"] != process
 
 
 # --- events that wait ---------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from operator import methodcaller as do
 from typing import Any
 
-from faces import CLOUD, MODEL, Queues, Rule, left_out, steps
+from faces import CLOUD, MODEL, STANDIN, Queues, Rule, left_out, steps
 
 HIDDEN, DELETING = "Guide, sqs-visibility-timeout", "API, DeleteMessage"
 CHANGING, DEAD = "API, ChangeMessageVisibility", "Guide, sqs-dead-letter-queues"
@@ -52,6 +52,18 @@ def longer(q: Queues) -> list[str]:
     return q.batch("change_message_visibility_batch", *entries)
 
 
+def moved_back(q: Any) -> list[Any]:
+    """Whose dead letter it is, how its move ended, and what it is received as then."""
+    sources = q.call("list_dead_letter_source_queues", QueueUrl=q.dead_url)["queueUrls"]
+    dead = q.attributes(q.dead_url)["QueueArn"]
+    q.call("start_message_move_task", SourceArn=dead)
+    (move,) = q.call("list_message_move_tasks", SourceArn=dead)["Results"]
+    q.taken = []
+    q.receive()
+    received_as = q.told("ApproximateReceiveCount") + q.told("MessageGroupId")
+    return [sources == [q.url], move["Status"], move["ApproximateNumberOfMessagesMoved"], *received_as]
+
+
 RULES = (
     Rule("a message that was received is hidden", HIDDEN, received, Queues.receive, [], "1 hidden"),
     Rule("until its visibility timeout ends", HIDDEN, steps(one, do("receive", VisibilityTimeout=0)), Queues.receive,
@@ -77,6 +89,10 @@ RULES = (
     Rule("a message may come later", DELAYED, lambda q: q.send(DelaySeconds=900), Queues.receive, [], "1 hidden"),
     Rule("after three receives it is a dead letter", DEAD, one,
          lambda q: [q.receive(VisibilityTimeout=0) for _ in range(4)], [["a"], ["a"], ["a"], []], "1 dead"),
+    *left_out(f"{MODEL}, {STANDIN}", "moves nothing back, which only people ask for",
+        Rule("a dead letter goes back as new to the queue that it is of", "API, StartMessageMoveTask",
+             steps(do("send", MessageGroupId="g"), lambda q: [q.receive(VisibilityTimeout=0) for _ in range(4)]),
+             moved_back, [True, "COMPLETED", 1, "1", "g"], "1 hidden")),
     Rule("a message has a group", "API, SendMessage, MessageGroupId", lambda q: q.send(MessageGroupId="g"),
          lambda q: (q.receive(), q.told("MessageGroupId"))[1], ["g"], "1 hidden"),
     *left_out(MODEL, "knows what the worker sends, and no waiting",
