@@ -47,6 +47,7 @@ QUERIES = {
     "Workers": "count_distinct(@logStream) as workers",
     "Last failures": "sort @timestamp desc | limit 20",
 }
+HELP = (PROJECT / "docs/troubleshooting.md").read_text()
 FOR_STATUS = ("COPY_LAST", "TABLES", "ANNOUNCE", "EXCLUDE", "KEEP_DAYS", "PREFIX_FILTER", "METRICS")
 
 
@@ -349,7 +350,7 @@ class Asked:
 
     def watched(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Name -> metric, dimension, statistic, threshold, then the seconds of a period, periods, and how many of them
-        are too much; for the starter's see test_starter_alarm.py."""
+        are too much; see test_alarms.py."""
         queue, starter = f"QueueName={self.app}", f"FunctionName={self.app}-starter"
         failing = (300, self.rate // 5 + 2, 2) if self.rate <= 15 else (60 * self.rate, 1, 1)
         silence = 60 * ((self.rate * 3 + 4) // 5)
@@ -524,6 +525,13 @@ class Compared:
         return [one["Endpoint"] for one in found["subscriptions"] if one["Protocol"] == "email"]
 
     def alarm(self, found: Any) -> Any:
+        """Its mail has no more than the description: which deployment, why, what to do, and where more is."""
+        which = rf"{APP}: {self.app} in {REGION} copies {SOURCE} to {MIRROR}\. Why: .+ What to do: .*\./sync\.sh .+"
+        more = re.fullmatch(rf"{which} More: docs/troubleshooting\.md#(.+)", found["AlarmDescription"])
+        assert more and f"\n### {more[1]}\n" in HELP, found["AlarmDescription"]
+        if found["AlarmName"] == f"{self.app}-starter-silent":
+            minutes = f"has not run for {found['Period'] // 12} to {found['Period'] // 10} minutes"
+            assert minutes in found["AlarmDescription"]
         dimension = "".join(f"{one['Name']}={one['Value']}" for one in found.get("Dimensions", []))
         if "Metrics" in found:
             metric, statistic, seconds = self.share(found["Metrics"])

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from account import APP, REGION
+from call import READ, Call
 from meaning import as_list, fits, is_for
-from recorder import READ, Call
 
 
 class Need(NamedTuple):

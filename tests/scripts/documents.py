@@ -15,7 +15,7 @@ import socketserver
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,24 +25,24 @@ import pytest
 from account import MIRROR, PROJECT, REGION, SOURCE
 from botocore import xform_name
 from botocore.model import Shape
+from call import Call, service_model, violations, violations_of
 from paper_account import ARCHIVES, Interrupted, PaperAccount, Refused
-from recorder import Call, service_model, violations, violations_of
 
 # Named by the CLI otherwise than by the service.
 SERVICES = {"s3api": "s3"}
 DEPLOYMENTS: dict[str, dict[str, Any]] = {}  # settings -> what an account has after such a deployment
 OPTIONS = {("sns", "Subscribe"): {"notification-endpoint": "Endpoint"}}
 
-# In place of each of PROGRAMS: asks the process of the tests.
+# In place of a program: asks the process of the tests, and prints what it gets where the answer says.
 CLIENT = r"""#!/usr/bin/env bash
 if [[ ${0##*/} == python3 && $1 != */pack_function.py && "$1 $2" != "-m pip" ]]; then
   PATH=${PATH#*:} exec python3 "$@"
 fi
-exec {connection}<>"/dev/tcp/127.0.0.1/$PORT"
-printf '%s\0' "$(($# + 1))" "${0##*/}" "$@" >&"$connection"
-IFS= read -r status <&"$connection"
+exec {connection}<>"/dev/tcp/127.0.0.1/%d"
+printf '%%s\0' "$(($# + 1))" "${0##*/}" "$@" >&"$connection"
+IFS=' ' read -r status stream <&"$connection"
 IFS= read -r -d '' answer <&"$connection"
-if ((status)); then printf '%s' "$answer" >&2; else printf '%s' "$answer"; fi
+printf '%%s' "$answer" >&"$stream"
 exit "$status"
 """
 PROGRAMS = ("aws", "docker", "sleep", "python3")
@@ -123,7 +123,7 @@ def read_call(words: list[str]) -> Call:
         else:
             name = members[option]
             parameters[name] = converted(shape.members[name], values)
-    return Call(service, operation, parameters, 200)
+    return Call(service, operation, parameters)
 
 
 def without_general_options(words: list[str]) -> list[str]:
@@ -250,12 +250,13 @@ class Scripts:
         self.wrong: list[str] = []
         self.lock = threading.Lock()
 
-    def run(self, command: str, status: int | None = 0, **settings: str) -> Ran:
-        """Run a command of the scripts in a subshell with these settings, named as in its environment, to an end with
-        that status, or with any."""
-        given = {"REGION": REGION, "SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR, "RETRY_LIMIT": "3"} | settings
+    def run(self, command: str, status: int | None = 0, **settings: str | None) -> Ran:
+        """Run a command of the scripts in a subshell with these settings, named as in its environment unless they are
+        None, to an end with that status, or with any."""
+        given: dict[str, str | None] = {"REGION": REGION, "SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR}
+        given |= {"RETRY_LIMIT": "3"} | settings
         lines = [f"export {name}={shlex.quote(value)}" for name, value in given.items() if value]
-        lines += [f"NAMED+=$'\\n{name}={'set' if value else ''}'" for name, value in given.items()]
+        lines += [f"NAMED+=$'\\n{name}={'set' if value else ''}'" for name, value in given.items() if value is not None]
         self.calls, self.wrong = [], []
         assert self.bash.stdin and self.bash.stdout
         self.bash.stdin.write("\n".join([*lines, command]).encode() + b"\0")
@@ -266,15 +267,15 @@ class Scripts:
         assert status in (None, int(ended)), output + errors
         return Ran(self.calls, output, errors, int(ended))
 
-    def program(self, name: str, *arguments: str, status: int | None = 0, **settings: str) -> Ran:
+    def program(self, name: str, *arguments: str, status: int | None = 0, **settings: str | None) -> Ran:
         """A script of the project as it is, with these settings in its environment."""
-        empty = " ".join(f"{setting}=" for setting, value in settings.items() if not value)
+        empty = " ".join(f"{setting}=" for setting, value in settings.items() if value == "")
         return self.run(f'{empty} "$PROJECT/{name}" {shlex.join(arguments)}', status, **settings)
 
-    def deploy(self, *arguments: str, status: int | None = 0, **settings: str) -> Ran:
+    def deploy(self, *arguments: str, status: int | None = 0, **settings: str | None) -> Ran:
         return self.program("deploy.sh", *arguments, status=status, **settings)
 
-    def clean_up(self, *arguments: str, status: int | None = 0, **settings: str) -> Ran:
+    def clean_up(self, *arguments: str, status: int | None = 0, **settings: str | None) -> Ran:
         return self.program("cleanup.sh", *(arguments or ("--yes",)), status=status, **settings)
 
     def with_deployment(self, **settings: str) -> PaperAccount:
@@ -287,7 +288,7 @@ class Scripts:
         self.account.kept = copy.deepcopy(made)
         return self.account
 
-    def step(self, *step: str, status: int | None = 0, **settings: str) -> Ran:
+    def step(self, *step: str, status: int | None = 0, **settings: str | None) -> Ran:
         return self.run(shlex.join(["one_step", *step]), status, **settings)
 
     def packed(self, words: list[str]) -> str:
@@ -319,21 +320,21 @@ class Scripts:
         if program == "python3":
             return self.packed(words)
         if program == "sleep":
-            self.calls.append(Call("bash", "CheckClock", {"seconds": words[0]}, 200))
+            self.calls.append(Call("bash", "CheckClock", {"seconds": words[0]}))
             self.account.pass_time(words[0])
             return ""
         if program == "docker":
             looks = not {"version", "imagetools"}.isdisjoint(words)
-            self.made(Call("docker", f"Get {words[0]}" if looks else words[0], {"words": words}, 200))
+            self.made(Call("docker", f"Get {words[0]}" if looks else words[0], {"words": words}))
             return self.account.docker(words)
         if words == ["--version"]:
             return "aws-cli/2.34.21 Python/3.13.0"
         words = without_general_options(words)
         if words[:2] == ["ecr", "get-login-password"]:
-            self.account.authorize(Call("ecr", "GetAuthorizationToken", {}, 200))
+            self.account.authorize(Call("ecr", "GetAuthorizationToken", {}))
             return "password"
         if words[:2] == ["lambda", "wait"]:
-            self.made(Call("lambda", f"GetFunction until {words[2]}", {"FunctionName": words[4]}, 200))
+            self.made(Call("lambda", f"GetFunction until {words[2]}", {"FunctionName": words[4]}))
             self.account.waited_for(words[4])
             return ""
         words, file = without_file(words)
@@ -372,24 +373,36 @@ class Scripts:
         self.account.authorize(call)
 
 
-class Caller(socketserver.StreamRequestHandler):
-    """A program in the PATH that sends its words, each with a zero byte at its end, after their number."""
-
-    def words(self) -> list[str]:
-        return [self.word() for _ in range(int(self.word()))]
-
-    def word(self) -> str:
-        found = b""
-        while not found.endswith(b"\0"):
-            byte = self.rfile.read(1)
-            assert byte, "the caller is gone"
-            found += byte
-        return os.fsdecode(found[:-1])
-
-
 class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 32
+
+
+@contextlib.contextmanager
+def programs(folder: Path, names: Iterable[str], answer: Callable[[list[str]], tuple[int, int, str]]) -> Iterator[Path]:
+    """A folder for PATH with programs that do what is answered to their words: exit status, file descriptor, text."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            status, stream, text = answer([self.word() for _ in range(int(self.word()))])
+            self.wfile.write(f"{status} {stream}\n{text}\0".encode())
+
+        def word(self) -> str:
+            found = b""
+            while not found.endswith(b"\0"):
+                byte = self.rfile.read(1)
+                assert byte, "the caller is gone"
+                found += byte
+            return os.fsdecode(found[:-1])
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (folder / "programs").mkdir(parents=True)
+        for name in names:
+            (folder / "programs" / name).write_text(CLIENT % server.server_address[1])
+            (folder / "programs" / name).chmod(0o755)
+        yield folder / "programs"
+        server.shutdown()
 
 
 @contextlib.contextmanager
@@ -399,38 +412,24 @@ def sourced_scripts(
     """The Bash has read that script, and so deploy.sh; tools in that folder come before those of the machine."""
     assert not tools or (tools / "jq").exists(), f"tests/run makes {tools}"
 
-    class Handler(Caller):
-        def handle(self) -> None:
-            status, text = scripts.answer(self.words())
-            self.wfile.write(f"{status}\n{text}\0".encode())
+    def answer(words: list[str]) -> tuple[int, int, str]:
+        status, text = scripts.answer(words)
+        return status, 2 if status else 1, text
 
-    with Server(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        programs = folder / "programs"
-        programs.mkdir()
-        for name in PROGRAMS:
-            (programs / name).write_text(CLIENT)
-            (programs / name).chmod(0o755)
+    with programs(folder, PROGRAMS, answer) as path:
         environment = {
-            "PATH": f"{programs}:{tools or '/usr/local/bin'}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{path}:{tools or '/usr/local/bin'}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(folder),
             "TMPDIR": str(folder),
             "LC_ALL": "C.UTF-8",
         }
-        environment |= {"PROJECT": str(project), "FOLDER": str(folder), "PORT": str(server.server_address[1])}
-        environment |= {"SCRIPT": script}
-        bash = subprocess.Popen(
-            ["bash", "-c", BASH],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
+        environment |= {"PROJECT": str(project), "FOLDER": str(folder), "SCRIPT": script}
+        bash = subprocess.Popen(["bash", "-c", BASH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         with bash:
             scripts = Scripts(bash, folder)
             yield scripts
             assert bash.stdin
             bash.stdin.close()
-        server.shutdown()
 
 
 def scripts_of_module(script: str = "cleanup.sh", tools: Path | None = None) -> Any:

@@ -1,7 +1,9 @@
 """Deployments at random: settings, the state that an account is in, and how hostile its AWS is, all of one seed."""
 
 import copy
+import json
 import random
+import re
 from typing import Any, NamedTuple
 
 from account import APP, MIRROR, REGION, SOURCE
@@ -24,7 +26,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "AUDIT_DAYS": ("", "7"),
     "STARTER_COPIES": ("", "true"),
     "MIN_WORKERS": ("", "1"),
-    "LAMBDA_POLL_RATE": ("", "5"),
+    "LAMBDA_POLL_RATE": ("", "5", "15"),
     "CREATE_VPC_ENDPOINTS": ("", "true"),
     "SUBNETS": ("", "", "subnet-4,subnet-3"),
     "TASK_ARCH": ("", "X86_64"),
@@ -36,11 +38,13 @@ VALUES: dict[str, tuple[str, ...]] = {
     "IMAGE_URI": ("", "", "worker:1"),
     "LOG_RETENTION_DAYS": ("", "90"),
     "SRC_KMS_KEY_ARN": ("", "", f"arn:aws:kms:{HERE}:key/one"),
+    "DASHBOARD": ("", "false"),
 }
 STATES = (
     *("nothing", "deployed", "deployed by 1.2.0", "interrupted", "broken", "other settings", "other events"),
     *("cleaned", "partly cleaned"),
 )
+TURNS = STATES * 2 + ("spoiled",) * 2
 TROUBLES = Hostility._fields
 
 
@@ -72,7 +76,7 @@ def deployment(number: int) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-FEW, CASES = 4, 2 * len(STATES)
+FEW, CASES = 4, len(TURNS)
 # What an account does just then.
 FITTING = {"nothing": ("settling", "new_roles"), "cleaned": ("settling", "recent")}
 
@@ -80,7 +84,7 @@ FITTING = {"nothing": ("settling", "new_roles"), "cleaned": ("settling", "recent
 def drawn_case(seed: int) -> Case:
     """Every state comes up in turn, and every trouble in turn with it, so that a few seeds have all of them."""
     draw = random.Random(seed)
-    state = STATES[seed % len(STATES)]
+    state = TURNS[seed % len(TURNS)]
     number = seed * 7 // 5 + 1  # which gives each state other deployments
     number = number % FEW if seed < CASES else draw.randrange(1000)
     settings, broken = deployment(number), ""
@@ -101,6 +105,65 @@ def drawn_case(seed: int) -> Case:
     return Case(seed, settings, before, state, draw.randrange(1, 45), broken, hostility)
 
 
+# --- what somebody changed by hand ----------------------------------------------------------------------------------
+
+# What else a value may be, if not more of the same.
+OTHERWISE = {"Sum": "Average", "Maximum": "Average", "GreaterThanThreshold": "LessThanThreshold", "ENABLED": "DISABLED"}
+OTHERWISE |= {"LessThanThreshold": "GreaterThanThreshold", "missing": "ignore", "notBreaching": "ignore", "p50": "p99"}
+OTHERWISE |= {
+    "python3.13": "python3.12",
+    "arm64": "x86_64",
+    "ARM64": "X86_64",
+    "X86_64": "ARM64",
+    "FARGATE": "EC2",
+    "awsvpc": "host",
+}
+OTHERWISE |= {"LINUX": "WINDOWS_SERVER_2022_CORE", "awslogs": "json-file", "Enabled": "Disabled", "non-blocking": "no"}
+# What names a thing, what AWS says of it, what a run does not change or first asks for: the bucket, and KEEP_DAYS.
+NOT_CHANGED = {"AlarmName", "AlarmArn", "FunctionName", "FunctionArn", "Name", "Id", "ID", "Sid", "name", "filterName"}
+NOT_CHANGED |= {"family", "taskDefinitionArn", "status", "tags", "Tags", "Version", "LastModified", "logGroupName"}
+NOT_CHANGED |= {"Protocol", "SubscriptionArn", "TopicArn", "bucket", "dockerLabels", "path", "boundary", "made"}
+NOT_CHANGED |= {"repositoryName", "imageTagMutability", "settings", "clusterName", "DST_BUCKET", "KEEP_DAYS"}
+NOT_CHANGED |= {"ReturnData"}
+SPOILED = ("log-group", "queue", "role", "repository", "task", "function", "rule", "topic", "alarm", "filter")
+SPOILED += ("dashboard",)
+PHONE = {"Protocol": "sms", "Endpoint": "+15550100", "SubscriptionArn": f"arn:aws:sns:{HERE}:{APP}-alarms:phone"}
+
+
+def changed(value: Any) -> Any:
+    """Each value in it is another one."""
+    if isinstance(value, dict):
+        is_kept = NOT_CHANGED | ({"value"} if value.get("name") in NOT_CHANGED else set())
+        return {name: one if name in is_kept else changed(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [changed(one) for one in value]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if re.match(r'\{\s*"', value):
+        return json.dumps(changed(json.loads(value)))
+    if SOURCE in value:  # a queue that gets the events of another bucket is refused
+        return value
+    return OTHERWISE.get(value) or (str(int(value) + 1) if value.isdigit() else f"{value}2")
+
+
+def spoil(kept: Kept) -> None:
+    """Each value of a deployment is another one, and what has none is taken away."""
+    for name in kept:
+        if name.startswith(SPOILED):
+            kept[name] = changed(kept[name])
+    kept[f"cluster {APP}-cluster"]["capacityProviders"].pop()
+    for endpoint in (one for name, one in kept.items() if name.startswith("endpoint ")):
+        endpoint["RouteTableIds"].pop()
+    kept["security-group sg-ours"]["IpPermissionsEgress"].clear()
+    kept[f"role {APP}-exec-role"]["policies"].clear()
+    del kept[f"bucket-policy {MIRROR}"], kept[f"function {APP}-starter"]["concurrency"]
+    kept[f"lifecycle {MIRROR}"][1:] = changed(kept[f"lifecycle {MIRROR}"][1:])
+    if f"topic {APP}-alarms" in kept:
+        kept[f"topic {APP}-alarms"]["subscriptions"].append(dict(PHONE))
+
+
 # --- what others have -----------------------------------------------------------------------------------------------
 
 CROWD = 17
@@ -112,22 +175,16 @@ def theirs(number: int) -> Kept:
     alarm = f"{APP}-behind-{number}"
     pattern = f'{{"source": ["aws.s3"], "detail": {{"bucket": {{"name": ["other-{number}"]}}}}}}'
     endpoint = {
-        "VpcEndpointId": f"vpce-{number}",
-        "VpcId": "vpc-other",
-        "ServiceName": f"com.amazonaws.{REGION}.s3{'express' * (number % 2)}",
-        "VpcEndpointType": "Gateway",
-        "State": "available",
-        "RouteTableIds": [f"rtb-other-{number}"],
+        "VpcEndpointId": f"vpce-{number}", "VpcId": "vpc-other", "VpcEndpointType": "Gateway", "State": "available",
+        "ServiceName": f"com.amazonaws.{REGION}.s3{'express' * (number % 2)}", "RouteTableIds": [f"rtb-other-{number}"],
         "Tags": [{"Key": "app", "Value": f"{APP}-{number}"}],
-    }
+    }  # fmt: skip
     revision = {
-        "family": f"{APP}-task-{number}",
-        "status": "ACTIVE",
+        "family": f"{APP}-task-{number}", "status": "ACTIVE", "containerDefinitions": [], "tags": {},
         "taskDefinitionArn": f"arn:aws:ecs:{HERE}:task-definition/{APP}-task-{number}:9",
-        "containerDefinitions": [],
-        "tags": {},
-    }
-    target = {"Id": "starter", "Arn": f"arn:aws:lambda:{HERE}:function:other"}
+    }  # fmt: skip
+    network = {"GroupId": f"sg-{number}", "GroupName": f"{APP}-sg-{number}", "VpcId": VPC, "Tags": []}
+    targets = {"t": {"Id": "starter", "Arn": f"arn:aws:lambda:{HERE}:function:other"}}
     return {
         f"log-group {group}": {"logGroupName": group, "tags": {}, "retentionInDays": 1},
         f"log-group {WORKER_LOG}{number}": {"logGroupName": f"{WORKER_LOG}{number}", "tags": {}},
@@ -135,20 +192,9 @@ def theirs(number: int) -> Kept:
         f"queue {queue}": {"Attributes": {"VisibilityTimeout": "30"}, "tags": {}},
         f"role {APP}-task-role-{number}": {"trust": "{}", "policies": {APP: "{}"}, "path": "/", "boundary": ""},
         f"task {APP}-task-{number}:9": revision,
-        f"security-group sg-{number}": {
-            "GroupId": f"sg-{number}",
-            "GroupName": f"{APP}-sg-{number}",
-            "VpcId": VPC,
-            "Tags": [],
-        },
+        f"security-group sg-{number}": network,
         f"endpoint vpce-{number}": endpoint,
-        f"rule {rule}": {
-            "Name": rule,
-            "EventPattern": pattern,
-            "State": "ENABLED",
-            "targets": {"t": target},
-            "tags": {},
-        },
+        f"rule {rule}": {"Name": rule, "EventPattern": pattern, "State": "ENABLED", "targets": targets, "tags": {}},
         f"cluster {APP}-cluster-{number}": {"status": "ACTIVE", "tags": {}},
         f"topic {APP}-alarms-{number}": {"tags": {}, "subscriptions": []},
         f"alarm {alarm}": {"AlarmName": alarm, "AlarmArn": f"arn:aws:cloudwatch:{HERE}:alarm:{alarm}", "tags": {}},
@@ -170,7 +216,12 @@ def crowd() -> Kept:
         for number in range(CROWD)
     ]
     reads = {f"s3-to-s3express-sync-reads-1-1-{number}-99": "x/" for number in range(CROWD)}
-    found[f"notifications {SOURCE}"] = {"QueueConfigurations": notifications}
+    topic, function = f"arn:aws:sns:{HERE}:{APP}-alarms2", f"arn:aws:lambda:{HERE}:function:{APP}-starter2"
+    found[f"notifications {SOURCE}"] = {
+        "QueueConfigurations": notifications,
+        "TopicConfigurations": [{"Id": "t", "TopicArn": topic, "Events": ["s3:ObjectTagging:*"]}],
+        "LambdaFunctionConfigurations": [{"Id": "f", "LambdaFunctionArn": function, "Events": ["s3:ObjectAcl:Put"]}],
+    }
     found[f"request-metrics {MIRROR}"] = reads
     return found
 

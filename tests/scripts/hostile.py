@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from call import READ, Call, service_model
 from operated import Operated
 from paper_account import HERE, NO_QUEUE, NO_ROLE, Given, Interrupted, Refused, queue_url, without
-from recorder import READ, Call, service_model
 
 
 class Hostility(NamedTuple):

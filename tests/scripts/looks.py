@@ -8,9 +8,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 from broken_links import FUNCTION
+from call import Call
 from operated import Operated, Verbs
 from paper_account import PaperAccount, Refused
-from recorder import Call
 
 from launch.guard import Guard
 
@@ -64,7 +64,7 @@ class Client:
 
     def ask(self, operation: str, given: dict[str, Any]) -> Any:
         try:
-            return self.account.answer(Call(self.service, operation, given, 200)) or {}
+            return self.account.answer(Call(self.service, operation, given)) or {}
         except Refused as refused:
             raise ClientError({"Error": {"Code": refused.code, "Message": str(refused)}}, operation) from refused
 

@@ -16,7 +16,6 @@ import re
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,11 +23,11 @@ from typing import Any
 
 import pytest
 from account import APP, MIRROR, PROJECT, REGION, SOURCE
+from call import Call
 from cost import STORED
-from documents import Caller, Scripts, Server, sourced_scripts
+from documents import Scripts, programs, sourced_scripts
 from insights import answer as rows_of
 from paper_account import HERE, MADE_AT, Given, Interrupted, PaperAccount, Refused
-from recorder import Call
 
 from mirror.model import log_lines
 
@@ -354,14 +353,6 @@ def refuse_another(given: Given) -> None:
 
 # --- the process ----------------------------------------------------------------------------------------------------
 
-# Sends its words, and prints what it gets where the first line says.
-CLIENT = """#!/bin/bash
-exec {connection}<>/dev/tcp/127.0.0.1/%d
-printf '%%s\\0' "$#" "$@" >&"$connection"
-IFS=' ' read -r status stream <&"$connection"
-cat <&"$connection" >&"$stream"
-exit "$status"
-"""
 SLEEP = '() { command aws sleep "$1"; SECONDS=$((SECONDS + ${1%%.*})); }'
 # As both generations of the CLI write it, without the rest of the lines: a session, and two pages of a listing.
 DEBUG = "\n".join(
@@ -391,6 +382,7 @@ class Verbs(Scripts):
 
     def answer_in(self, words: list[str]) -> tuple[int, int, str]:
         """(exit status, file descriptor, text) of a call of aws."""
+        program, *words = words
         if words == ["--version"]:
             return 0, 1, f"aws-cli/{self.version} Python/3.13\n"
         if "--debug" in words:
@@ -400,7 +392,7 @@ class Verbs(Scripts):
                 key = words[-1].removeprefix(f"s3://{SOURCE}/") + file.name
                 self.account.s3_put_object({"Key": key, "Body": str(file)})
             return 0, 1, ""
-        status, text = self.answer(words if words[0] == "sleep" else ["aws", *words])
+        status, text = self.answer(words if words[0] == "sleep" else [program, *words])
         return status, 2 if status else 1, text
 
     def launch(self, *words: str, **files: Any) -> subprocess.Popen[bytes]:
@@ -408,7 +400,7 @@ class Verbs(Scripts):
         self.calls, self.wrong = [], []
         settings = files.pop("settings", {})
         environment = {
-            "PATH": self.path or f"{self.folder}/bin:/usr/local/bin:/usr/bin:/bin",
+            "PATH": self.path or f"{self.folder}/programs:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.folder),
             "TMPDIR": str(self.folder),
             "LC_ALL": "C.UTF-8",
@@ -501,20 +493,8 @@ def split(words: str) -> list[str]:
 @contextlib.contextmanager
 def operating(folder: Path) -> Iterator[Verbs]:
     verbs = Verbs(folder)
-
-    class Handler(Caller):
-        def handle(self) -> None:
-            status, stream, text = verbs.answer_in(self.words())
-            self.wfile.write(f"{status} {stream}\n{text}".encode())
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        (folder / "bin").mkdir()
-        client = folder / "bin/aws"
-        client.write_text(CLIENT % server.server_address[1])
-        client.chmod(0o755)
+    with programs(folder, ["aws"], verbs.answer_in):
         yield verbs
-        server.shutdown()
 
 
 @functools.cache

@@ -8,9 +8,9 @@ from typing import Any
 
 from account import APP, MIRROR, REGION, SOURCE
 from asked_for import Asked, Compared
+from call import Call
 from documents import Ran
 from paper_account import PaperAccount, pairs
-from recorder import Call
 
 from mirror.version import VERSION
 
@@ -69,9 +69,11 @@ OF_KIND = {  # operation -> kinds of rows, of which there is one of a kind
     **dict.fromkeys(("CreateTopic", "DeleteTopic", "Subscribe", "Unsubscribe"), ("topic",)),
     "CreateServiceLinkedRole": ("service-linked role",),
     "ModifyVpcEndpoint": ("gateway endpoint",),
+    "AuthorizeSecurityGroupEgress": ("security group",),
     "PutBucketNotificationConfiguration": ("notification", "event switch", "event rule"),
     "DeleteMetricFilter": ("alarm",),
     "DeleteAlarms": ("alarm",),
+    "DeleteDashboards": ("dashboard",),
     **dict.fromkeys(("TagResource", "TagRole", "TagLogGroup", "TagQueue", "CreateTags"), ("tag", "event switch")),
 }
 
@@ -178,7 +180,7 @@ def comparable(kept: Kept) -> Kept:
             rule["Name"] = rule["Name"].lower()
     for name in (f"notifications {SOURCE}", f"request-metrics {MIRROR}"):
         document = found.pop(name, {})
-        document = {part: value for part, value in document.items() if value}
+        document = {part: value for part, value in document.items() if value or part == "EventBridgeConfiguration"}
         if "QueueConfigurations" in document:
             document["QueueConfigurations"].sort(key=lambda queue: queue["Id"])
         if document:

@@ -14,7 +14,7 @@ from typing import Any
 
 from account import MIRROR, REGION
 from botocore import xform_name
-from recorder import Call
+from call import Call
 
 NUMBER = "123456789012"
 HERE = f"{REGION}:{NUMBER}"
@@ -798,8 +798,10 @@ class PaperAccount:
         return {"MetricAlarms": [without(alarm, "tags") for alarm in found if alarm], "CompositeAlarms": []}
 
     def cloudwatch_put_metric_alarm(self, given: Given) -> Any:
-        """Tags are taken only for a new alarm."""
-        name = given["AlarmName"]
+        """Tags are taken only for a new alarm (for the periods see the CloudWatch API reference, PutMetricAlarm)."""
+        name, period = given["AlarmName"], given.get("Period", 60)
+        if period % 60 or period * given["EvaluationPeriods"] > (86_400 if period < 3600 else 604_800):
+            raise Refused("ValidationError", f"{given['EvaluationPeriods']} periods of {period} s")
         before = self.kept.get(f"alarm {name}", {"tags": pairs(given.get("Tags"))})
         arn = f"arn:aws:cloudwatch:{HERE}:alarm:{name}"
         self.kept[f"alarm {name}"] = without(given, "Tags") | {"AlarmArn": arn, "tags": before["tags"]}

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError, ReadTimeoutError
-from recorder import Call, violations_of
+from call import Call, violations_of
 
 import starter
 from launch.calls import Aws
@@ -357,7 +357,7 @@ class World:
 @functools.cache
 def violations_in(operation: str, request: str) -> list[str]:
     service = "sqs" if operation == "GetQueueAttributes" else "ecs"
-    return violations_of(Call(service, operation, json.loads(request), 200))
+    return violations_of(Call(service, operation, json.loads(request)))
 
 
 class Client:

@@ -1,4 +1,4 @@
-"""BASE_IMAGE: the worker's image is built again when its base has a new digest, and stays if nobody can say so."""
+"""The worker's image: how it is built, and when it is built again (BASE_IMAGE)."""
 
 import copy
 import re
@@ -8,13 +8,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from account import APP, copy_project
+from account import APP, PROJECT, REGION, copy_checkout
 from documents import Scripts, scripts_of_module
-from paper_account import PaperAccount, Refused
+from paper_account import NUMBER, PaperAccount, Refused
 
 BASE = "python:3.13-slim"
 OLD, NEW = (f"sha256:{letters * 32}" for letters in ("bb", "cd"))
 DOWN, NO_HOST, HANGS = "no engine", "ERROR: no such host", "hangs"
+
+OURS = f"{NUMBER}.dkr.ecr.{REGION}.amazonaws.com"
 
 scripts = scripts_of_module()
 
@@ -33,6 +35,31 @@ class Answering(PaperAccount):
         if words[0] == "version" and self.said == DOWN:
             raise Refused("docker", "Cannot connect to the Docker daemon")
         return super().docker(words)
+
+
+def test_an_image_is_built_for_the_task_of_its_flags_and_base_and_pushed_once(scripts: Scripts) -> None:
+    """An attestation would be a manifest more, which a repository's lifecycle policy cannot expire."""
+    scripts.account, names = PaperAccount(), set()
+    scripts.step("ensure_repository")
+    for settings, registry, given in (
+        ({}, OURS, "--platform linux/arm64 "),
+        ({"DOCKER_BUILD_FLAGS": "--build-arg BASE=other"}, OURS, "--build-arg BASE=other "),
+        ({"TASK_ARCH": "X86_64", "ECR_REGISTRY": "localhost:5000"}, "localhost:5000", "--platform linux/amd64 "),
+    ):
+        build, login, push = [call.parameters["words"] for call in scripts.step("ensure_image", **settings).writes]
+        assert (build[:2], build[-1], push[:1]) == (["buildx", "build"], str(PROJECT), ["push"])
+        for words in (
+            "--load --provenance=false --sbom=false ",
+            f"BASE_IMAGE={BASE}@{OLD} ",
+            f"--tag {push[1]} ",
+            given,
+        ):
+            assert words in " ".join(build)
+        assert login == ["login", "--username", "AWS", "--password-stdin", registry]
+        assert re.fullmatch(rf"{registry}/{APP}:[0-9a-f]{{16}}-b{{12}}", push[1])
+        names.add(push[1].partition(":")[2])
+        assert scripts.step("ensure_image", **settings).writes == []
+    assert len(names) == 3
 
 
 def deployed(scripts: Scripts, said: str) -> Answering:
@@ -98,7 +125,7 @@ def test_an_old_image_is_said_to_be_old(scripts: Scripts, days: int, is_said: bo
 
 def test_the_tag_of_the_image_depends_on_what_stands_in_which_file(tmp_path: Path) -> None:
     """Of each folder of the image one file is changed in turn, then a text moves from one to another, or is renamed."""
-    project = copy_project(tmp_path)
+    project = copy_checkout(tmp_path / "project")
 
     def inputs() -> str:
         command = ["bash", "-c", 'source "$1"; start_run; fact image_inputs', "bash", project / "deploy.sh"]

@@ -12,7 +12,8 @@ import pytest
 from account import APP, MIRROR, SOURCE
 from documents import Ran, Scripts, scripts_of_module
 from paper_account import PaperAccount, Refused
-from test_documents import EVENT_RULE, QUEUE, THEIR_RULE
+from test_documents import EVENT_RULE
+from test_lifecycle import THEIR_RULE
 from test_policy_files import TASK
 
 scripts = scripts_of_module()
@@ -71,7 +72,7 @@ def test_what_others_have_in_the_place_of_ours_stays(scripts: Scripts, account: 
     (ours,) = account.kept[f"notifications {SOURCE}"]["QueueConfigurations"]
     theirs = {
         f"bucket-policy {MIRROR}": json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
-        f"notifications {SOURCE}": {"QueueConfigurations": [ours | {"QueueArn": f"{QUEUE}2"}]},
+        f"notifications {SOURCE}": {"QueueConfigurations": [ours | {"QueueArn": f"{ours['QueueArn']}2"}]},
         f"dashboard {APP}": json.dumps({"widgets": [widget]}),
         f"lifecycle {MIRROR}": [THEIR_RULE],
     }

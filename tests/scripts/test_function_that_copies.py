@@ -147,7 +147,6 @@ def test_a_wheel_that_is_not_the_one_of_the_hash_is_refused(tmp_path: Path, monk
     )
     with pytest.raises(subprocess.CalledProcessError):
         pack_function.download(requirements, tmp_path / "wheels")
-    pack_function.download(PROJECT / "requirements.txt", tmp_path / "wheels")
 
 
 def test_pip_is_needed_only_for_copying(tmp_path: Path) -> None:
@@ -161,7 +160,7 @@ def test_pip_is_needed_only_for_copying(tmp_path: Path) -> None:
     assert bash(script) == "none\n"
 
 
-# --- variables and rights within the limits -----------------------------------------------------------------------
+# --- variables and rights within the limits, for test_prefixes.py ----------------------------------------------------
 
 LARGEST = {name: str(row.limits[1]) for name, row in TABLE.items() if row.limits and name != "TASK_MEMORY"} | {
     "APP_NAME": "a" * 50,
@@ -194,7 +193,8 @@ def largest(scripts: Scripts, **settings: str) -> tuple[int, int]:
     """Bytes of the function's variables and of its role's policy, with the largest of every other setting."""
     account = scripts.account = PaperAccount()
     keys = {name: LARGEST[name].replace(LARGEST["REGION"], REGION) for name in ("SRC_KMS_KEY_ARN", "DST_KMS_KEY_ARN")}
-    scripts.deploy(**TEXTS, **keys, **{"STARTER_COPIES": "true"} | settings)
+    steps = "role *-starter-role|function"
+    scripts.step("steps_like", steps, **TEXTS, **keys, **{"STARTER_COPIES": "true"} | settings)
     (function,) = (value for name, value in account.kept.items() if name.startswith("function "))
     (policy,) = account.kept[f"role {TEXTS['APP_NAME']}-starter-role"]["policies"].values()
     is_given = settings.get("STARTER_COPIES") != "false"
@@ -209,9 +209,3 @@ def largest(scripts: Scripts, **settings: str) -> tuple[int, int]:
     for name, longer in LONGER.items():
         texts = [text.replace(name, longer) for text in texts]
     return len(texts[0].encode()), len(texts[1])
-
-
-def test_the_largest_settings_fit_into_the_functions_variables_and_its_role(scripts: Scripts) -> None:
-    variables, policy = largest(scripts, PREFIX_FILTER=LARGEST["PREFIX_FILTER"])
-    assert variables < MOST_VARIABLES
-    assert policy < MOST_OF_A_POLICY

@@ -14,7 +14,7 @@ import pytest
 from account import APP, MIRROR, SOURCE
 from broken_links import BROKEN
 from documents import Ran, Scripts, sourced_scripts
-from generated import CASES, Case, crowd, drawn_case, more_subnets
+from generated import CASES, PHONE, Case, crowd, drawn_case, more_subnets, spoil
 from hostile import Hostile, Hostility
 from looks import Guarded, Seen
 from operated import Verbs, verbs
@@ -95,6 +95,8 @@ class World:
                 self.account.kept["running t1"] = dict(TASK)
         if state == "broken":
             BROKEN[self.case.broken].breaks(self.account.kept)
+        elif state == "spoiled":
+            spoil(self.account.kept)
         elif state == "cleaned":
             self.account.hostility = Hostility(settling=self.case.hostility.settling)
             self.checked(self.scripts.clean_up(**before))
@@ -159,6 +161,8 @@ def test_a_deployment_at_random(seed: int, scripts: Scripts, verbs: Verbs, older
     world = World(case, scripts, verbs, older)
     world.deploy()
     assert list(faults(world.account, case.settings)) == []
+    topic = world.account.kept.get(f"topic {APP}-alarms")
+    assert case.state != "spoiled" or not topic or PHONE in topic["subscriptions"]
     world.second_plan()
     assert world.paths() == [set(), set()]
     world.clean_up()

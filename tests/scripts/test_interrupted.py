@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from account import APP, REMOVE
+from account import APP
 from documents import Ran, Scripts, scripts_of_module
 from hostile import Hostile, Hostility
 from test_documents import CHANGED_EVENTS
@@ -62,7 +62,17 @@ PARTS = {
     "events of the bucket again": Part((), CHANGED_EVENTS, {"EVENT_SOURCE": "sqs"}, BRIDGE),
 }
 REMOVED_IN_PARTS = ("rule", "queue", "role", "event_switch event_rule", "task_definition")
-REMOVAL = f"start_verb\nset -- {{}}\n{REMOVE}"
+# The kinds that it is given, as cleanup.sh removes them.
+REMOVAL = """
+start_verb
+for kind in {}; do
+  "list_$kind" >"$TEMP_DIR/listing"
+  while read -r name _ <&3; do
+    RESOURCE="$kind $name"
+    "remove_$kind" "$name"
+  done 3<"$TEMP_DIR/listing"
+done
+"""
 
 
 scripts = scripts_of_module()

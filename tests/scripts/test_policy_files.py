@@ -1,27 +1,26 @@
 """docs/policies/: a principal with exactly one of them can do what its role does, and its policy allows nothing more.
 
 The scripts run against an account on paper that authorizes each call as AWS does (authorized.py). As this is one pass
-of everything that they do, they do it with the oldest jq.
+of everything that they do, they do it with the oldest jq; the end has what went wrong with that one beside it.
 """
 
 import copy
 import json
 import re
+import shlex
 import subprocess
 from typing import Any, NamedTuple
 
 import pytest
 from account import APP, MIRROR, PROJECT, SOURCE
 from authorized import Authorizing, Grant, Need, allowing, grants
-from documents import Scripts, scripts_of_module, sourced_scripts
+from call import Call
+from documents import Scripts, scripts_of_module
 from meaning import as_list
 from operated import Operated
 from paper_account import HERE, NUMBER, PaperAccount, Refused
-from recorder import Call
 from sourced import OLDEST_JQ
-from test_account_rules import RULES
-from test_documents import FULL, KEYS
-from test_upgrade import unpack_release
+from test_documents import FULL, KEYS, RULES
 
 ROLES = ("deployer", "operator", "reader")
 MANAGED, INLINE = 6144, 10240  # characters without white space (IAM User Guide, "IAM and AWS STS quotas")
@@ -78,19 +77,9 @@ def policy_of(scripts: Scripts, role: str, **settings: str) -> dict[str, Any]:
     return json.loads(scripts.run(f"print_policy_of --policy {role} --account {NUMBER}", **settings).output)
 
 
-@pytest.fixture(scope="module")
-def old(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What 1.1.0 leaves in an account, with some of its options."""
-    project = unpack_release("1.1.0", tmp_path_factory.mktemp("release"))
-    with sourced_scripts(tmp_path_factory.mktemp("old"), project=project) as found:
-        found.deploy(**OLD)
-        return found.account.kept
-
-
 # Of another deployment, which may have turned on the bucket's switch.
 PATTERN = json.dumps({"source": ["aws.s3"], "detail": {"bucket": {"name": [SOURCE]}}})
 OTHER_RULE = {"Name": "other-event-rule", "EventPattern": PATTERN, "State": "ENABLED", "targets": {}, "tags": {}}
-OLD = {"ALARM_EMAIL": "ops@example.com", "CREATE_VPC_ENDPOINTS": "true", "PREFIX_FILTER": "models/"}
 
 
 TASK = {"taskArn": f"arn:aws:ecs:{HERE}:task/{APP}-cluster/t1", "lastStatus": "RUNNING", "desiredStatus": "RUNNING"}
@@ -114,31 +103,22 @@ def leave_behind(kept: dict[str, Any]) -> None:
     kept[f"role {APP}-task-role"]["attached"] = ["arn:aws:iam::aws:policy/ReadOnlyAccess"]
 
 
-def test_a_deployer_deploys_changes_upgrades_and_cleans_up_and_may_do_nothing_else(
-    scripts: Scripts, old: dict[str, Any]
-) -> None:
+def test_a_deployer_deploys_changes_and_cleans_up_and_may_do_nothing_else(scripts: Scripts) -> None:
+    """For an upgrade see test_upgrade.py."""
     held = Held(policy_of(scripts, "deployer", **ALL))
     account = scripts.account = Principal(held)
     del account.kept["role-of-ecs AWSServiceRoleForECS"]
     account.kept["rule other-event-rule"] = OTHER_RULE
     scripts.deploy(**ALL)
     differ(account.kept)
-    scripts.deploy(**ALL | {"TAGS": "team=ai"})
     rest = dict.fromkeys(ALL, "") | RULES  # what is not named would be kept
-    for source in ("sqs", "eventbridge"):
-        scripts.deploy(**rest | {"EVENT_SOURCE": source, "ALARM_EMAIL": "dev@example.com", "PREFIX_FILTER": "a/"})
-    scripts.deploy(**rest)
+    others = {"TAGS": "team=ai", "ALARM_EMAIL": "dev@example.com", "CREATE_VPC_ENDPOINTS": "true"}
+    scripts.deploy(**rest | others | {"PREFIX_FILTER": "a/"})
+    scripts.deploy(**rest | {"EVENT_SOURCE": "eventbridge"})
     leave_behind(account.kept)
     scripts.clean_up(**RULES)
     assert [name for name in account.kept if APP in name and not name.startswith("image")] == []
-
-    plain = Held(policy_of(scripts, "deployer", **OLD))
-    upgraded = scripts.account = Principal(plain, old)
-    scripts.deploy(**OLD)
-    assert scripts.deploy(**OLD).writes == []
-    scripts.clean_up(**OLD)
-    assert [name for name in upgraded.kept if APP in name and not name.startswith("image")] == []
-    assert held.denied + plain.denied == []
+    assert held.denied == []
     assert held.unused() == set()
 
 
@@ -224,15 +204,10 @@ class Removed(NamedTuple):
 
 REMOVED = (
     Removed("deployer", "sqs:CreateQueue", f"ensure_queue {APP}-dlq"),
-    Removed("deployer", "sqs:TagQueue", f"ensure_queue {APP}-dlq"),
     Removed("deployer", "iam:PassRole", "ensure_task_definition"),
-    Removed("deployer", "iam:PutRolePolicy", f"ensure_role {APP}-exec-role"),
-    Removed("deployer", "events:PutRule", "ensure_rule"),
     Removed("deployer", "ecr:UploadLayerPart", "several ensure_repository ensure_image"),
-    Removed("deployer", "s3:PutBucketNotification", "ensure_notification"),
     Removed("deployer", "s3express:PutLifecycleConfiguration", "ensure_lifecycle", 0),
     Removed("operator", "sqs:SendMessage", "redrive"),
-    Removed("operator", "lambda:UpdateFunctionConfiguration", "pause"),
     Removed("operator", "s3:PutObjectTagging", "verify --yes"),
     Removed("reader", "logs:StartQuery", "status"),  # which also finds the dead letter
 )
@@ -262,6 +237,7 @@ EC2 = f"arn:aws:ec2:{HERE}"
 ROLE = f"arn:aws:iam::{NUMBER}:role{RULES['ROLE_PATH']}{APP}"
 CLUSTER, TASKS = f"arn:aws:ecs:{HERE}:cluster/{APP}-cluster", f"arn:aws:ecs:{HERE}:task/{APP}-cluster/t1"
 IN_SESSION = (f"arn:aws:s3express:{HERE}:bucket/{MIRROR}", "s3express:SessionMode", "ReadOnly", "ReadWrite")
+BY_CREATION = ("ec2:CreateAction", "CreateSecurityGroup", "RunInstances")
 IN_CLUSTER = ("ecs:cluster", CLUSTER, f"{CLUSTER}2")
 OURS = ("aws:ResourceTag/app", APP, f"{APP}2")
 WITHIN = (f"{ROLE}-task-role", "iam:PermissionsBoundary", RULES["ROLE_BOUNDARY_ARN"], f"arn:aws:iam::{NUMBER}:policy/p")
@@ -274,14 +250,7 @@ LAYERS = (f"arn:aws:lambda:{HERE}:function:{APP}-starter", "lambda:Layer", None,
 CONDITIONS: tuple[tuple[str, str, str, str, str | None, str | None], ...] = (
     ("deployer", "s3express:CreateSession", *IN_SESSION),
     ("deployer", "ecs:ListTasks", "*", *IN_CLUSTER),
-    (
-        "deployer",
-        "ec2:CreateTags",
-        f"{EC2}:security-group/new",
-        "ec2:CreateAction",
-        "CreateSecurityGroup",
-        "RunInstances",
-    ),
+    ("deployer", "ec2:CreateTags", f"{EC2}:security-group/new", *BY_CREATION),
     ("deployer", "ec2:CreateTags", f"{EC2}:vpc-endpoint/new", "ec2:CreateAction", "CreateVpcEndpoint", None),
     ("deployer", "ec2:CreateTags", f"{EC2}:security-group/sg-1", *OURS),
     ("deployer", "ec2:DeleteSecurityGroup", f"{EC2}:security-group/sg-1", *OURS),
@@ -355,7 +324,6 @@ def test_an_administrator_gets_a_policy_without_a_cli_or_credentials() -> None:
         ("--account 111122223333", "--policy needs a role"),
         ("--policy reader --account 1", "--account 1 is not the 12 digits"),
         ("--policy reader --local", "--local does not go with --policy"),
-        ("--local --policy reader", "--local does not go with --policy"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_deploys_nothing(words: str, said: str) -> None:
@@ -382,11 +350,53 @@ def test_a_policy_has_room_where_it_is_said_to_have_it(scripts: Scripts) -> None
     assert "IAM takes at most 10240" in far.errors
 
 
-def test_what_an_empty_setting_is_for_is_left_out(scripts: Scripts) -> None:
-    plain, full = policy_of(scripts, "deployer"), policy_of(scripts, "deployer", **ALL)
-    more = {one["Sid"] for one in full["Statement"]} - {one["Sid"] for one in plain["Statement"]}
-    assert more == {"Boundary"}
-    (rights,) = [one for one in full["Statement"] if "iam:CreateRole" in one["Action"]]
-    assert rights["Condition"] == {"StringEquals": {"iam:PermissionsBoundary": RULES["ROLE_BOUNDARY_ARN"]}}
-    keys = policy_of(scripts, "reader", **ALL)["Statement"][-2:]
-    assert [one["Resource"] for one in keys] == [KEYS, KEYS[2]]
+# --- the oldest jq --------------------------------------------------------------------------------------------------
+
+# In 1.6, "end" cannot be the name of a variable, and @uri leaves what is special in a prefix as it is.
+TABLE = {"TABLES": "delta", "COPY_LAST": "*.done", "PREFIX_FILTER": "it's (new)! ~/"}
+FILTER = "it%27s+%28new%29%21+~/"
+# Of London, without a file of its zone.
+SUMMER_TIME = "GMT0BST,M3.5.0/1,M10.5.0"
+
+
+@pytest.fixture(scope="module")
+def with_table(verbs: Scripts) -> dict[str, Any]:
+    verbs.account = Operated()
+    verbs.deploy(**TABLE)
+    return copy.deepcopy(verbs.account.kept)
+
+
+def test_a_table_is_deployed_and_its_prefix_is_encoded_as_s3_does(verbs: Scripts, with_table: dict[str, Any]) -> None:
+    (ours,) = with_table[f"notifications {SOURCE}"]["QueueConfigurations"]
+    assert ours["Filter"]["Key"]["FilterRules"] == [{"Name": "prefix", "Value": FILTER}]
+    assert verbs.deploy(**TABLE).writes == []
+    refused = verbs.run("check_wanted; stop_on_problems", 2, **TABLE | {"COPY_LAST": "_delta_log/*"})
+    assert "remove _delta_log/*" in refused.errors
+
+
+@pytest.mark.parametrize(
+    ("verb", "command"),
+    [
+        ("reconcile", ["reconcile"]),
+        ("reconcile --dry-run", ["reconcile", "--dry-run"]),
+        ("wait --timeout 60s", ["wait", "--timeout", "60s"]),
+        ("cost --days 1", ["measure"]),
+    ],
+)
+def test_a_task_gets_every_word_of_its_command(
+    verbs: Scripts, with_table: dict[str, Any], verb: str, command: list[str]
+) -> None:
+    verbs.account = Operated()
+    verbs.account.kept = copy.deepcopy(with_table)
+    ran = verbs.run(f"main {verb}", **TABLE)
+    (given,) = ran.sent("RunTask")
+    assert given["overrides"] == {"containerOverrides": [{"name": "worker", "command": command}]}
+    assert given["cluster"] == f"{APP}-cluster"
+
+
+def test_a_time_is_right_while_the_machine_has_summer_time(verbs: Scripts) -> None:
+    script = """source "$PROJECT/sync.sh"; epoch_of 2026-07-01T00:00:00Z; iso 1782864000
+        jq -c "$(jq_epoch) map(epoch)" <<<"$0" """
+    times = json.dumps(["2026-07-01T00:00:00Z", "2026-07-01T01:00:00.000+01:00"])
+    shown = verbs.run(f"TZ={SUMMER_TIME} bash -c {shlex.quote(script)} '{times}'").output.split()
+    assert shown == ["1782864000", "2026-07-01T00:00:00Z", "[1782864000,1782864000]"]

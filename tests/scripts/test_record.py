@@ -14,13 +14,12 @@ from typing import Any
 import pytest
 from account import APP, MIRROR, REGION, SOURCE
 from authorized import grants
+from call import Call
 from documents import Ran, Scripts, scripts_of_module
 from operated import Operated, Verbs, verbs
 from paper_account import NUMBER, PaperAccount, Refused
-from recorder import Call
 from sourced import OLDEST_JQ
-from test_account_rules import RULES
-from test_documents import ELSEWHERE, FULL
+from test_documents import ELSEWHERE, FULL, RULES
 
 from mirror.version import VERSION
 

@@ -2,14 +2,18 @@
 
 import io
 import json
+import re
 import subprocess
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
-from account import APP, CHANGED, MIRROR, PROJECT, SOURCE, Account, one_cli, one_cloud, states
-from recorder import Call
+from account import APP, MIRROR, PROJECT, SOURCE
+from asked_for import Compared
+from documents import Scripts, scripts_of_module, sourced_scripts
+from oracles import changed_things
+from paper_account import PaperAccount
+from test_policy_files import Held, Principal, policy_of
 
 COMMITS = {"1.0.0": "edc5bab", "1.1.0": "5d48ab7", "1.2.0": "12245a1"}
 # What the release did not have, beside the image of the code as it is now.
@@ -50,73 +54,39 @@ def test_a_clone_without_history_is_told_so(tmp_path: Path) -> None:
         unpack_release("1.0.0", tmp_path / "release", tmp_path)
 
 
-def our_notifications(call: Call) -> list[dict[str, Any]]:
-    configuration = call.parameters["NotificationConfiguration"]
-    return [found for found in configuration.get("QueueConfigurations", []) if found["Id"] == APP]
+scripts = scripts_of_module()
 
 
-@one_cloud
-@one_cli
 @pytest.mark.parametrize("release", COMMITS)
 def test_an_older_deployment_is_brought_up_to_date_in_one_run_that_loses_nothing(
-    account: Account, tmp_path: Path, release: str
+    scripts: Scripts, tmp_path: Path, release: str
 ) -> None:
     """Nor a setting: the runs of the newer release are in a shell that has only the Region."""
-    before, now = account.inventory(), account.project
-    account.project = unpack_release(release, tmp_path / "release")
-    account.run("deploy.sh", **SHOWN | SHOWN_SINCE_1_1 | NOT_SHOWN)
-    queue = account.starter_environment()["QUEUE_URL"]
-    bodies = {f"event {number}" for number in range(12)}
-    for body in bodies:
-        account.client("sqs").send_message(QueueUrl=queue, MessageBody=body)
+    with sourced_scripts(tmp_path, project=unpack_release(release, tmp_path / "release")) as older:
+        older.deploy(**SHOWN | SHOWN_SINCE_1_1 | NOT_SHOWN)
+    held = Held(policy_of(scripts, "deployer"))
+    account = scripts.account = Principal(held, older.account.kept)
 
-    account.project = now
-    output, errors = account.run("deploy.sh", ROLLBACKS="false", **NEW_SHELL)
-    assert account.worker_environment()["ROLLBACKS"] == "false"
-    made = [line for line in output.splitlines() if line.endswith(": created")]
-    assert [line.split()[1] for line in made] == MADE[release], output
-    if release == "1.0.0":
-        assert dict(CHANGED.findall(output))[f"notification {SOURCE} {APP}"] == "events or filter"
-    for call in account.recorder.writes:
-        assert "Delete" not in call.operation, call
-        if call.operation == "PutBucketNotificationConfiguration":
-            assert len(our_notifications(call)) == 1
-    assert set(received(account, queue)) == bodies
+    ran = scripts.deploy(ROLLBACKS="false", **NEW_SHELL)
+    assert re.findall(r"^\[\d+/\d+\] (\w+).*: created$", ran.output, re.MULTILINE) == MADE[release], ran.output
+    assert [call for call in ran.writes if "Delete" in call.operation] == []  # so that no message is lost, either
+    for put in ran.sent("PutBucketNotificationConfiguration"):
+        assert [one["Id"] for one in put["NotificationConfiguration"]["QueueConfigurations"]] == [APP]
     taken = SHOWN if release == "1.0.0" else SHOWN | SHOWN_SINCE_1_1
-    assert (
-        recorded(account).items()
-        == (taken | {"ROLLBACKS": "false", "SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR}).items()
-    )
-    assert all(f" {name}={value}" in errors for name, value in taken.items())
-    assert "nothing shows BASE_IMAGE, IMAGE_URI, " in errors
+    assert kept_settings(account) == taken | {"ROLLBACKS": "false", "SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR}
+    assert [name for name, value in taken.items() if f" {name}={value}" not in ran.errors] == []
+    assert "nothing shows BASE_IMAGE, IMAGE_URI, " in ran.errors
 
-    output, _ = account.run("deploy.sh", "--dry-run", "--detailed-exitcode", **NEW_SHELL)
-    assert set(states(output)) == {"exists"}
-    account.client("events").disable_rule(Name=f"{APP}-starter-rule")
-    output, _ = account.run("deploy.sh", **NEW_SHELL)
-    assert CHANGED.findall(output) == [(f"rule {APP}-starter-rule", "State")]
-    assert [call.operation for call in account.recorder.writes] == ["PutRule"]
-
-    account.run("cleanup.sh", "--yes", **NEW_SHELL)
-    assert account.inventory() == before
+    scripts.deploy("--dry-run", "--detailed-exitcode", **NEW_SHELL)  # ends with 0, so there is nothing to do
+    account.kept[f"rule {APP}-starter-rule"]["State"] = "DISABLED"
+    assert [call.operation for call in scripts.deploy(**NEW_SHELL).writes if call.service != "docker"] == ["PutRule"]
+    scripts.clean_up("--yes", **NEW_SHELL)
+    assert changed_things(PaperAccount().kept, account.kept) == []
+    assert held.denied == []
 
 
-def recorded(account: Account) -> dict[str, str]:
-    """The settings that the deployment keeps."""
-    ecs = account.client("ecs")
-    (container,) = ecs.describe_task_definition(taskDefinition=f"{APP}-task")["taskDefinition"]["containerDefinitions"]
+def kept_settings(account: PaperAccount) -> dict[str, str]:
+    """What the newest revision says of the settings that it was made with."""
+    (container,) = Compared(account.kept, APP).newest_task()["containerDefinitions"]
     found = json.loads(container["dockerLabels"]["s3-to-s3express-sync.settings"])
     return {name: value for name, value in found.items() if name != "VERSION"}
-
-
-def received(account: Account, queue: str) -> list[str]:
-    """The bodies of all messages of a queue but S3's own test event."""
-    found: list[str] = []
-    sqs = account.client("sqs")
-    while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
-        found += [message["Body"] for message in messages]
-    return [body for body in found if not is_test_event(body)]
-
-
-def is_test_event(body: str) -> bool:
-    return body.startswith("{") and json.loads(body).get("Event") == "s3:TestEvent"
