@@ -77,7 +77,7 @@ ensure_security_group() {
   group=$(fact group_of_tasks)
   if [[ -z $id ]]; then
     create create_security_group
-  elif [[ $(jq '.IpPermissionsEgress == []' <<<"$group") == true ]]; then
+  elif [[ $(jq '(.IpPermissionsEgress // []) == []' <<<"$group") == true ]]; then
     change "way out" aws_or_die ec2 authorize-security-group-egress --group-id "$id" \
       --ip-permissions '[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]'
   fi
