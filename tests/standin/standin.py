@@ -53,7 +53,7 @@ from standin_fair import Queue
 from standin_faults import Disconnect, Fault, fail
 from standin_lags import Lags
 from standin_sqs import SQS, SQSError
-from standin_store import EXPIRED, GIB, S3, Answer, Bucket, Notification, Object, Request, S3Error, iso
+from standin_store import EXPIRED, GIB, S3, Answer, Bucket, Notification, Object, Request, S3Error
 
 CONTROL = "/_standin/"
 
@@ -344,21 +344,6 @@ def playing(server: Server) -> int:
 def put_many(server: Server, bucket: str, keys: list[str], size: int = 1024, **fields: Any) -> None:
     for key in keys:
         put(server, bucket, key, size, **fields)
-
-
-def mirror_many(
-    server: Server, source: str, mirror: str, seconds: int = 0, keys: list[str] | None = None, **metadata: str
-) -> None:
-    """All or those objects of the source also in the mirror, this many seconds younger. A value of the user metadata is
-    a pattern for facts of the source: {etag}, {time}, {size}."""
-    for key in keys if keys is not None else list(server.s3.buckets[source].objects):
-        found = find(server.s3.buckets[source], key)
-        time_of_it = iso(found.modified).replace(".000Z", "Z")
-        told = {
-            name: pattern.format(etag=found.etag, time=time_of_it, size=found.size)
-            for name, pattern in metadata.items()
-        }
-        put(server, mirror, key, found.size, told, modified=found.modified + seconds, content=found.content)
 
 
 def change(server: Server, bucket: str, key: str, **fields: Any) -> None:

@@ -4,8 +4,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Callable
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 
 from standin_sqs import SQSError
 from standin_store import S3Error
@@ -19,9 +18,8 @@ class Disconnect(Exception):
 class Fault:
     """A rule that makes requests fail. It applies to requests of one operation, of several (separated by commas)
     or of all of "S3", "SQS" or "Events"; and of one bucket (or queue) and of keys that a regular expression finds, if
-    given; from `after` seconds on until `until` (0: forever), counted from now; after the first `skip` of them;
-    `times` times (0: always), each time with `probability`. With `rate` it applies only to requests beyond that many a
-    second.
+    given; for `until` seconds from now (0: forever); after the first `skip` of them; `times` times (0: always), each
+    time with `probability`. With `rate` it applies only to requests beyond that many a second.
 
     kind: error          answer `status` and `code`, do nothing
           error_in_200   answer 200 with `code` in the body, do nothing
@@ -40,7 +38,6 @@ class Fault:
     times: int = 1
     probability: float = 1.0
     rate: float = 0.0
-    after: float = 0.0
     until: float = 0.0
     status: int = 500
     code: str = "InternalError"
@@ -48,13 +45,11 @@ class Fault:
     seconds: float = 3600.0
     seed: int = 0
     used: int = 0
-    clock: InitVar[Callable[[], float]] = time.monotonic  # seconds
 
-    def __post_init__(self, clock: Callable[[], float]) -> None:
-        self.clock = clock
+    def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.operations = set(self.operation.split(","))
-        self.planted = self.refilled = self.clock()
+        self.planted = self.refilled = time.monotonic()
         self.allowed = 0.0
 
     def applies(self, operation: str, service: str, bucket: str, key: str) -> bool:
@@ -62,7 +57,7 @@ class Fault:
             return False
         if (self.key and not re.search(self.key, key)) or (self.times and self.used >= self.times):
             return False
-        if (self.after or self.until) and not self.is_its_time():
+        if self.until and time.monotonic() - self.planted >= self.until:
             return False
         if self.skip:
             self.skip -= 1
@@ -72,13 +67,9 @@ class Fault:
         self.used += 1
         return True
 
-    def is_its_time(self) -> bool:
-        passed = self.clock() - self.planted
-        return self.after <= passed and (not self.until or passed < self.until)
-
     def has_allowance(self) -> bool:
         """A bucket of tokens for a tenth of a second, so that the limit holds at all times."""
-        now = self.clock()
+        now = time.monotonic()
         self.allowed = min(self.allowed + self.rate * (now - self.refilled), max(self.rate / 10, 1.0))
         self.refilled = now
         if self.allowed < 1:
