@@ -38,7 +38,7 @@ LOOK_SECONDS = 0.25
 QUIET_SECONDS = 1  # after that, for calls without an answer to end
 # Events have to fit into the end as well; a call without an answer then ends in QUIET_SECONDS. The pause after one that
 # was slow is short, because the events of a pause are lost, and an invocation has few seconds.
-EVENTS_SECONDS, EVENTS_PAUSE = 1.5, 0.1
+EVENT_SECONDS, EVENT_PAUSE = 1.5, 0.1
 TIMEOUTS = Timeouts(event_connect=1, event=1, event_attempts=1)
 IDLE_SECONDS = 5  # a connection that was idle for longer may be dead without a sign of it
 PATIENCE = 5  # seconds that a key waits for others without progress
@@ -126,6 +126,8 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         in_function=True,
         largest=min(int(environment.get("STARTER_MAX_SIZE") or MAX_SIZE), settings.multipart_threshold),
         patience=min(PATIENCE, settings.patience),
+        event_seconds=EVENT_SECONDS,
+        event_pause=EVENT_PAUSE,
     )
 
 
@@ -154,7 +156,7 @@ def configure_logging(level: str) -> None:
 async def work(process: Process, deadline: float) -> dict[str, int]:
     """Works until the queue is empty or the deadline has come. Every task has ended when it returns."""
     process.wake()
-    worker = make_worker(process.parts, OF_FUNCTION, (EVENTS_SECONDS, EVENTS_PAUSE), print)
+    worker = make_worker(process.parts, OF_FUNCTION, print)
     timer = process.loop.call_later(deadline - time.monotonic(), worker.stop, "the function's time is over")
     ending = asyncio.create_task(end_when_a_worker_is_needed(worker))
     try:

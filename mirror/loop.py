@@ -17,7 +17,7 @@ from mirror.concurrency import wait_at_most, wait_unless
 from mirror.log_writer import writer
 from mirror.model.errors import AWS_ERRORS, Kind, describe, meaning_of
 from mirror.model.log_lines import log
-from mirror.options import EVENT_SECONDS, options_for
+from mirror.options import options_for
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.sync import Syncer
 from mirror.queue.leases import SETTLERS, SETTLERS_THAT_WAIT, Leases
@@ -205,11 +205,6 @@ def make_parts(settings: Settings, clients: Clients) -> Parts:
     return Parts(Buckets(settings, clients.s3()), queue, clients.events() if settings.announces else None)
 
 
-def make_worker(
-    parts: Parts,
-    bounds: Bounds = OF_TASK,
-    events: tuple[float, float] = EVENT_SECONDS,
-    show: Callable[[str], None] = writer.put,
-) -> Worker:
-    """`bounds`: of its end. `events` and `show`: see options_for()."""
-    return Worker(parts.buckets, parts.queue, bounds, options_for(parts.buckets, parts.events, events, show))
+def make_worker(parts: Parts, bounds: Bounds = OF_TASK, show: Callable[[str], None] = writer.put) -> Worker:
+    """`bounds`: of its end. `show`: see options_for()."""
+    return Worker(parts.buckets, parts.queue, bounds, options_for(parts.buckets, parts.events, show))

@@ -15,8 +15,8 @@ HELD_PER_SLOT = 4  # a worker that holds this many messages, or keys, for each o
 
 @dataclass(frozen=True)
 class Settings:
-    """The worker's settings, one field for each environment variable of the same name in upper case, and two that
-    mirror/function.py sets."""
+    """The worker's settings, one field for each environment variable of the same name in upper case, and those that
+    only mirror/function.py sets."""
 
     region: str
     src_bucket: str
@@ -52,6 +52,8 @@ class Settings:
     in_function: bool = False  # and not in a task
     largest: int = 0  # bytes; larger objects are handed back, with 0 none are
     patience: int = 20  # seconds that a key waits here while nothing of what it needs arrives
+    event_seconds: float = 6  # for all events of a batch of messages
+    event_pause: float = 30  # after a failure to send events, in which none is sent
 
     @property
     def calls_at_once(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from mirror.aws.boto3_clients import Boto3Events
 from mirror.log_writer import writer
-from mirror.options.announcer import PAUSE_SECONDS, SEND_SECONDS, Announcer
+from mirror.options.announcer import Announcer
 from mirror.options.markers import Markers
 from mirror.options.metrics import Metrics
 from mirror.options.tables import Tables
@@ -15,26 +15,22 @@ from mirror.protocol.buckets import Buckets
 from mirror.protocol.sync import Syncer
 from mirror.queue.option import Option, methods
 
-EVENT_SECONDS = SEND_SECONDS, PAUSE_SECONDS
-
 
 def options_for(
     buckets: Buckets,
     events: Boto3Events | None = None,
-    event_seconds: tuple[float, float] = EVENT_SECONDS,
     show: Callable[[str], None] = writer.put,
     waits: Waits | None = None,
 ) -> list[Option]:
-    """Those that are set, for one process. `events`: the client that ANNOUNCE needs. `event_seconds`: how long a batch
-    of messages may take to be announced, and for how long nothing is announced after a failure. `show`: writes a bare
-    line into the log."""
+    """Those that are set, for one process. `events`: the client that ANNOUNCE needs. `show`: writes a bare line into
+    the log."""
     settings, waits, options = buckets.settings, waits or Waits(buckets), list[Option]()
     if settings.copy_last:
         options.append(Markers(waits))
     if settings.tables:
         options.append(Tables(waits, Syncer(buckets, before_write=methods(options, Option.before_write))))
     if events and settings.announces:
-        options.append(Announcer(settings, events, *event_seconds, buckets.now))
+        options.append(Announcer(settings, events, buckets.now))
     if settings.metrics == "true":
         options.append(Metrics(settings, show, buckets.wall))
     return options

@@ -29,9 +29,7 @@ from mirror.queue.scheduler import Scheduler
 from mirror.settings import Settings
 
 SOURCE, SYNCED, NOT_SYNCED = "s3-to-s3express-sync", "Object Synced", "Object Not Synced"  # users' rules match these
-SEND_SECONDS = 6  # for all events of a batch of messages
 AGAIN_AFTER = (0.2, 0.6)  # seconds: events that EventBridge has not taken are sent again after these pauses
-PAUSE_SECONDS = 30  # after a failure, in which nothing is sent
 REASON_CHARACTERS = 2000  # AWS may answer with 250,000, and one call takes 256 KB for its ten events
 LED_TO = {EQUAL: "copied", ABSENT: "deleted"}
 NO_WAY = "a VPC without a route to events.%s.amazonaws.com needs an interface endpoint for it, or a NAT gateway"
@@ -51,8 +49,6 @@ class Announcer(Option):
 
     settings: Settings
     client: Boto3Events
-    seconds: float = SEND_SECONDS
-    pause: float = PAUSE_SECONDS
     now: Callable[[], float] = time.monotonic
     events: WeakKeyDictionary[Lease, list[Announcement]] = field(default_factory=WeakKeyDictionary)  # to be sent
     sent: Counter[str] = field(default_factory=Counter)  # announced, unannounced, since the latest beat
@@ -87,10 +83,10 @@ class Announcer(Option):
         left = list(events)
         if self.may_try():
             try:
-                await asyncio.wait_for(self.send(left), self.seconds)
+                await asyncio.wait_for(self.send(left), self.settings.event_seconds)
                 self.next_try = -math.inf
             except (*AWS_ERRORS, TimeoutError) as error:
-                self.next_try, self.why = self.now() + self.pause, self.explain(error)
+                self.next_try, self.why = self.now() + self.settings.event_pause, self.explain(error)
         self.sent["announced"] += len(events) - len(left)
         self.sent["unannounced"] += len(left)
         self.unsaid += len(left)
@@ -103,7 +99,7 @@ class Announcer(Option):
             return False
         if self.next_try > -math.inf:
             self.say()
-            self.next_try = now + self.pause
+            self.next_try = now + self.settings.event_pause
         return True
 
     async def send(self, left: list[Announcement]) -> None:
@@ -142,7 +138,11 @@ class Announcer(Option):
     # What the log says
 
     def explain(self, error: Exception) -> str:
-        text = describe(error) if str(error) else f'error=TimeoutError message="no answer within {self.seconds:g} s"'
+        text = (
+            describe(error)
+            if str(error)
+            else f'error=TimeoutError message="no answer within {self.settings.event_seconds:g} s"'
+        )
         is_far = isinstance(error, (NotConnected, TimeoutError))
         return f'{text} advice="{NO_WAY % self.settings.region}"' if is_far else text
 

@@ -18,9 +18,9 @@ from tasks import Task, settle
 from told import ALL, BAD, LAST, MARKERS, Told, Trouble
 
 from mirror.function import OF_FUNCTION, QUIET_SECONDS
-from mirror.options.announcer import PAUSE_SECONDS
 from mirror.protocol.attempt import LONGEST_WAIT
 from mirror.queue.leases import SETTLERS_THAT_WAIT
+from mirror.settings import Settings
 
 pytestmark = pytest.mark.fast
 
@@ -238,10 +238,10 @@ def test_after_a_failure_nothing_is_tried_for_a_while_and_then_by_one_alone(worl
     world.trouble = trouble
     meanwhile = [(tenth / 10, functools.partial(world.change, f"data/{tenth}", "put")) for tenth in range(700)]
     Task(world, ALL, bus=world).live(80, meanwhile)
-    first = [moment for moment in calls if moment - calls[0] < PAUSE_SECONDS]
+    first = [moment for moment in calls if moment - calls[0] < Settings.event_pause]
     later = [moment for moment in calls if moment not in first]
     assert max(first) - calls[0] < 2
-    assert [round((moment - calls[0]) / PAUSE_SECONDS) for moment in later] == [1, 2]
+    assert [round((moment - calls[0]) / Settings.event_pause) for moment in later] == [1, 2]
 
 
 @pytest.mark.parametrize(("key", "delays_of"), [(MARKERS[0], [30, 120]), ("data/a", [])])
