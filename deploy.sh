@@ -138,7 +138,7 @@ look_at_what_exists() {
   )
   [[ -n $IMAGE_URI ]] || questions+=(image repository_lifecycle)
   [[ $EVENT_SOURCE == sqs ]] || questions+=("targets $EVENT_RULE_NAME")
-  [[ $CREATE_VPC_ENDPOINTS == false ]] || questions+=(vpc_endpoints route_tables)
+  [[ $CREATE_VPC_ENDPOINTS == false ]] || questions+=("of_vpc describe-vpc-endpoints" "of_vpc describe-route-tables")
   [[ -z $AUDIT_DAYS ]] \
     || questions+=("metric_filter $WORKER_LOG_GROUP $AUDIT_ALARM" "metric_filter $STARTER_LOG_GROUP $AUDIT_ALARM")
   if [[ -n $ALARM_EMAIL ]]; then questions+=(subscriptions); else questions+=(own_topic); fi
@@ -197,14 +197,13 @@ print_next_commands() {
     "$REGION" "$REGION" "$DASHBOARD_NAME"
 }
 
-PLAN_FORMAT=text    # or json: what a dry run prints on standard output
-CHANGES_FOUND=false # by a run with --detailed-exitcode
+PLAN_FORMAT=text # or json: what a dry run prints on standard output
 
-# EXIT trap of such a run: 2 is not the status of a tool that failed, such as jq on a full disk.
+# EXIT trap of a run with --detailed-exitcode: 2 is not the status of a tool that failed, such as jq on a full disk.
 end_in_detail() {
   local status=$?
   end_run
-  ((status == 0 || status > 128)) || [[ $CHANGES_FOUND == true ]] || status=1
+  ((status == 0 || status > 128)) || status=1
   exit "$status"
 }
 
@@ -224,8 +223,8 @@ deploy_all() (
   tell_of_change
   print_left
   [[ $PLAN_FORMAT == text ]] || print_plan >&"$plan"
-  changes=$(count_changes)
-  [[ $DETAILED_EXITCODE == false || $changes == 0 ]] || { CHANGES_FOUND=true && exit 2; }
+  changes=$(plan_rows | jq 'any(.[]; .action != "none")')
+  [[ $DETAILED_EXITCODE == false || $changes == false ]] || { trap end_run EXIT && exit 2; }
 )
 
 main() {

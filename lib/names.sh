@@ -62,9 +62,6 @@ set_account() {
 # Keys that mean something to deploy.sh. Keys of roles differ by more than case (IAM API reference, Tag).
 readonly OWN_TAG_KEYS=(app version region turned-on-events-of)
 
-# A resource takes 50 tags, and three of ours are on some.
-readonly MOST_TAGS=47
-
 # Prints TAGS as a JSON list of {key, value}. Blanks around a key or a value do not count; without a "=" there is no value.
 given_tags() {
   jq -nc --arg tags "$TAGS" 'def trimmed: gsub("\\A\\s+|\\s+\\z"; "");

@@ -292,11 +292,8 @@ carry_out() {
   done
 }
 
-# Prints how many resources a run would create, change or remove.
-count_changes() { plan_rows | jq 'map(select(.action != "none")) | length'; }
-
-# Prints the plan as JSON.
+# Prints the plan as JSON, with how many resources a run would create, change or remove.
 print_plan() {
-  plan_rows | jq --argjson changes "$(count_changes)" '{$changes, resources: map({kind, name, action}
+  plan_rows | jq '{changes: (map(select(.action != "none")) | length), resources: map({kind, name, action}
     + if .action == "change" then {differs, values} else {} end)}'
 }

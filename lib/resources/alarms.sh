@@ -67,7 +67,7 @@ ask_alarms() {
     "$SILENT_ALARM" "$OUTAGE_ALARM" "$EVENTS_ALARM" "$AUDIT_ALARM" "$LATE_ALARM" | jq -c .MetricAlarms
 }
 
-# alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS WHY-AND-CURE [MORE]: prints a row for ask_wanted_alarms: METRIC
+# alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS WHY-AND-CURE [MORE]: prints a row for ask_both_alarms: METRIC
 # with its namespace before the last slash, DIMENSION as NAME=VALUE or nothing, periods of five minutes; MORE, an object,
 # says what else it is to have.
 alarm() {
@@ -140,10 +140,10 @@ list_alarms_of_starter() {
   alarm "$SILENT_ALARM" AWS/Lambda/Invocations "FunctionName=$STARTER_NAME" Sum 1 3 "$why $cure" "$form"
 }
 
-# Prints these rows as CloudWatch takes them. No data is no alarm: an idle queue reports nothing. The description is what
-# a mail has beside the name: which deployment it is, and the page, whose headings are the names of a deployment with the
-# usual APP_NAME. An alarm with "of" is on a share in percent.
-ask_wanted_alarms() {
+# Prints two JSON lists: these rows as CloudWatch takes them, and the alarms that are there. No data is no alarm: an idle
+# queue reports nothing. The description is what a mail has beside the name: which deployment it is, and the page, whose
+# headings are the names of a deployment with the usual APP_NAME. An alarm with "of" is on a share in percent.
+ask_both_alarms() {
   list_alarm_rows | jq -Rnc --arg which "$APP_NAME in $REGION copies $SRC_BUCKET to $DST_BUCKET." \
     --arg page "${REPOSITORY:+$REPOSITORY/blob/main/}docs/troubleshooting.md" --arg topic "${ALARM_EMAIL:+$TOPIC_ARN}" \
     --arg app "$APP_NAME" '
@@ -161,14 +161,14 @@ ask_wanted_alarms() {
         Threshold: (.[4] | tonumber), ComparisonOperator: "GreaterThanThreshold", TreatMissingData: "notBreaching"}
         + (.[7] // "{}" | fromjson)
       | if .TreatMissingData == "missing" then . + {InsufficientDataActions: $topics} else . end
-      | if .of then as_share else . end]'
+      | if .of then as_share else . end]' && fact alarms
 }
 
 # ensure_alarm NAME: CloudWatch may answer Metrics in any order. What is not wanted any more is removed, if deploy.sh made
 # it; the filters of the one on audits go first, because it shows that there is something to remove.
 ensure_alarm() {
   local both want have ours why
-  both=$({ fact wanted_alarms && fact alarms; } | jq -c --arg name "$1" 'map(select(.AlarmName == $name))[0]
+  both=$(fact both_alarms | jq -c --arg name "$1" 'map(select(.AlarmName == $name))[0]
     | if .Metrics? then .Metrics |= sort_by(.Id) else . end')
   want=${both%$'\n'*} have=${both#*$'\n'}
   [[ $want$have != nullnull ]] || return 0

@@ -86,10 +86,8 @@ dashboard() {
 }
 
 put_dashboard() {
-  local answer
-  answer=$(aws_or_die cloudwatch put-dashboard --dashboard-name "$DASHBOARD_NAME" --dashboard-body "$1")
-  [[ $(jq '.DashboardValidationMessages // [] | length' <<<"${answer:-null}") == 0 ]] \
-    || die "$RESOURCE: refused: $answer"
+  aws_or_die cloudwatch put-dashboard --dashboard-name "$DASHBOARD_NAME" --dashboard-body "$1" \
+    | must_be_zero '.DashboardValidationMessages | length'
 }
 
 ask_dashboard() { aws_or_nothing cloudwatch get-dashboard --dashboard-name "$DASHBOARD_NAME" | jq -r .DashboardBody; }

@@ -110,17 +110,18 @@ remove_security_group() { aws_unless_gone ec2 delete-security-group --group-id "
 #
 # CREATE_VPC_ENDPOINTS asks for them, for S3 and for S3 Express.
 
-ask_route_tables() {
+# ask_of_vpc CALL: what AWS says of the VPC for tasks.
+ask_of_vpc() {
   local vpc
   vpc=$(task_vpc)
-  aws_or_die ec2 describe-route-tables --filters "Name=vpc-id,Values=$vpc"
+  aws_or_die ec2 "$1" --filters "Name=vpc-id,Values=$vpc"
 }
 
 # Prints the route tables of the subnets for tasks as a JSON list of ids: their own, else the main one of the VPC.
 task_route_tables() {
   local subnets tables
   subnets=$(task_subnets)
-  tables=$(fact route_tables)
+  tables=$(fact of_vpc describe-route-tables)
   jq -c --arg subnets "$subnets" '.RouteTables as $tables
     | [$subnets | split(",")[] as $subnet
       | [$tables[] | select(any(.Associations[]; .SubnetId == $subnet))] as $own
@@ -128,18 +129,12 @@ task_route_tables() {
     | unique' <<<"$tables"
 }
 
-ask_vpc_endpoints() {
-  local vpc
-  vpc=$(task_vpc)
-  aws_or_die ec2 describe-vpc-endpoints --filters "Name=vpc-id,Values=$vpc"
-}
-
 # ensure_vpc_endpoint SERVICE: a route table takes one endpoint per service, so tables that have one already, no matter
 # whose, are left as they are.
 ensure_vpc_endpoint() {
   local service=com.amazonaws.$REGION.$1 endpoints tables missing ours vpc
   begin "gateway endpoint" "$service"
-  endpoints=$(fact vpc_endpoints | jq -c --arg service "$service" '[.VpcEndpoints[]
+  endpoints=$(fact of_vpc describe-vpc-endpoints | jq -c --arg service "$service" '[.VpcEndpoints[]
     | select(.ServiceName == $service and .VpcEndpointType == "Gateway")
     | select(.State | ascii_downcase | IN("available", "pending"))]')
   tables=$(task_route_tables)
