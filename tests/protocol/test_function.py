@@ -62,6 +62,15 @@ def test_it_says_whether_it_saw_the_queue_empty(world, function):
     assert function.invoke(3, lasts=[2])["emptied"] == 0
 
 
+def test_at_its_deadline_it_hands_back_what_is_not_begun_at_once_and_what_is_under_way_with_a_delay(world, function):
+    world.put(2 * FUNCTION_SETTINGS.max_concurrent_keys - 6, "k")
+    function.invoke(10, lasts=[1, LONG])
+    assert {receives for receives, _ in world.left()} == {0}
+    assert any(seconds <= 0 for _, seconds in world.left())
+    assert any(seconds > SETTINGS.copy_timeout - 5 for _, seconds in world.left())
+    assert not function.alive
+
+
 def test_if_sqs_takes_nothing_back_the_messages_come_back_after_what_is_under_way(world, function):
     for key in ("data/a", "data/b", "data/c"):
         world.change(key, "put x")
