@@ -80,9 +80,6 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
     "changed by others": (
         {"source": PLAIN | SUM, "destination": copy_of(PLAIN, **OTHER_SUM)}, "corrupt", False, "d/a --deep copies it",
     ),
-    "of unknown origin, with other bytes": (
-        {"source": PLAIN | SUM, "destination": head(OLD + 1) | OTHER_SUM}, "stale", False, "reconcile",
-    ),
     "missing": ({"source": PLAIN}, "missing", False, "./sync.sh reconcile --prefix d/a"),
     "just put": ({"source": fresh}, "missing", False, "wait: it changed"),
     "in the queue perhaps": ({"source": PLAIN, "queue": {"visible": 4}}, "missing", False, "in the queue"),
@@ -94,17 +91,10 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
     "stale": ({"source": head(OLD + 9), "destination": copy_of(PLAIN)}, "stale", False, "reconcile"),
     "ghost": ({"source": DELETED, "destination": copy_of(PLAIN)}, "ghost", False, "reconcile"),
     "foreign": ({"source": DELETED, "destination": PLAIN}, "foreign", False, "--remove-foreign"),
-    "foreign and excluded": ({"destination": PLAIN, "settings": {"EXCLUDE": "d/*"}}, "excluded", True, "nothing"),
     "absent": ({}, "absent", True, "spelling"),
-    "not known whether deleted": ({"source": {"note": "allow yourself"}}, "absent", True, "spelling"),
     "archived": ({"source": head(StorageClass="GLACIER")}, "archived", False, "restore-object"),
-    "restored": (
-        {"source": head(StorageClass="GLACIER", Restore='ongoing-request="false", expiry-date="x"')},
-        "missing", False, "reconcile",
-    ),
     "expired": ({"source": PLAIN, "settings": {"KEEP_DAYS": "7"}}, "expired", True, "nothing"),
     "a pattern": ({"source": PLAIN, "settings": {"EXCLUDE": "*.tmp,d/*"}}, "excluded", True, "nothing"),
-    "another prefix": ({"source": PLAIN, "settings": {"PREFIX_FILTER": "e/"}}, "excluded", True, "nothing"),
     "a copy of before": (
         {"source": PLAIN, "destination": copy_of(PLAIN), "settings": {"EXCLUDE": "d/*"}},
         "excluded", True, "--remove-unwanted",
