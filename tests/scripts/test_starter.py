@@ -74,12 +74,9 @@ def operations_of(starter: Starter) -> list[str]:
         (0, 0, 0, {}, 0),
         (10, 0, 0, {}, 1),
         (11, 0, 0, {}, 2),
-        (5, 6, 0, {}, 1),
-        (10_000, 0, 1, {}, 1),
         (1, 499, 1, {}, 0),
         (1, 500, 1, {}, 1),  # a full worker does not hold up what it has no room for
         (1, 19, 1, {"MAX_CONCURRENT_KEYS": "16"}, 0),
-        (1, 39, 1, {"MAX_CONCURRENT_KEYS": "16", "PROCESSES": "2"}, 0),
         (1, 1000, 1, {"PROCESSES": "2"}, 1),
         (9_000, 1_024, 1, {"MESSAGES_PER_WORKER": "1000000"}, 0),
         (10_000, 0, 0, {"MAX_WORKERS": "23"}, 23),
@@ -136,18 +133,10 @@ def quiet(
 MOMENTS: dict[str, Row] = {
     # Shortages of Spot: refusals, tasks that wait, tasks that are stopped before they start.
     "Spot refuses": Row([], [f"2 {MIXED}", f"2 {DEMAND}"], visible=20, plan={"no_spot": ALWAYS}),
-    "Spot was short, and on demand has no room": Row(
-        [interrupted(400), interrupted(60)], [f"1 {DEMAND}", f"1 {MIXED}"], plan={"no_demand": ALWAYS}
-    ),
     "one waits for Spot for five minutes": Row([starting(301)], [f"1 {DEMAND}"], [GAVE_UP]),
     "one may get Spot yet": Row([starting(290)], []),
-    "one on demand has nothing else to turn to": Row([starting(400, spot=False)], []),
     "one that pulls its image has its capacity": Row([replace(starting(400), pulls=NOON - 100)], []),
     "ECS has only just taken it": Row([replace(starting(-1), listed_at=0, known_at=0)], []),
-    "one waits, and may not be stopped": Row(
-        [starting(301)], [], says="AccessDenied", plan={"refusals": [Span(0, how="StopTask")]}
-    ),
-    "for five minutes Spot stops each": Row([interrupted(age) for age in (310, 190, 70)], [f"1 {DEMAND}"]),
     "by its older name": Row([interrupted(age, "TerminationNotice") for age in (310, 70)], [f"1 {DEMAND}"]),
     "not for five minutes": Row([interrupted(240), interrupted(60)], [f"1 {MIXED}"]),
     "an hour ago, worth another attempt": Row([interrupted(2000), ended(930, 730, 0, spot=False)], [f"1 {MIXED}"]),
@@ -174,14 +163,8 @@ MOMENTS: dict[str, Row] = {
     "a comparison of the buckets failed": Row([not_pulled(200, by="sync-reconcile")], [f"1 {MIXED}"]),
     # A worker that ended with exit status 3 could sync no key for ten minutes.
     "an outage": Row([ended(700, 10, 3)], [], says=f"{OUTAGE}; the next one is started in 50 s"),
-    "Spot took it back in an outage": Row(
-        [stopped(running(700), "SpotInterruption", EXITED, 10, 3)], [], says="outage: .* in 50 s"
-    ),
     "but a quarter of an hour at most": Row([ended(3000, 2300, 3), ended(720, 10, 3)], [], says="in 890 s"),
     "what went well before does not count": Row([ended(3000, 2900, 0), ended(700, 10, 3)], [], says="in 50 s"),
-    "after the pause one is tried": Row(
-        [ended(800, 70, 3), ended(800, 70, 3)], [f"1 {MIXED}"], says=NEXT, visible=10_000
-    ),
     "and no second one beside it": Row([ended(1300, 600, 3), running(500)], [], visible=10_000),
     "it has run for eleven minutes": Row([ended(1900, 1200, 3), running(800)], [f"1 {MIXED}"], visible=10_000),
     "it found nothing to do any more": Row([ended(1900, 1200, 3), ended(500, 20, 0)], [f"2 {MIXED}"], visible=10_000),
@@ -198,7 +181,6 @@ MOMENTS: dict[str, Row] = {
     "two stay, one has not started": quiet([staying(), starting(stays=True, revision=1)], stops=SURPLUS),
     "none is to stay any more": quiet([staying()], stops=SURPLUS, settings={}),
     "a deployment": quiet([staying(revision=0)], f"1 {STAY}"),
-    "the new one is starting": quiet([staying(revision=0), starting(stays=True, revision=1)]),
     "the new one may yet fail at once": quiet([staying(revision=0), staying(100)]),
     "the new one has got going": quiet([staying(revision=0), staying(106)], stops=REPLACED),
     "one that does not stay ends by itself": quiet([running(), staying()]),
