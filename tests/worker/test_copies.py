@@ -138,31 +138,6 @@ def test_an_object_of_exactly_5_gib_is_one_copy_and_one_byte_more_is_copied_in_p
     assert world.is_equal()
 
 
-def test_every_kind_of_change_comes_along_and_is_counted(world):
-    """Also by lifecycle, as a delete marker and as the removal of one, and with a late event."""
-    world.standin.configure_bucket(SOURCE, versioning="Enabled")
-    for key in ("changed", "gone", "expired", "again", "marked", "brought back"):
-        world.put(key, 1000)
-    output = world.run_worker()
-    assert re.search(
-        r"summary copied=6 deleted=0 skipped=0 failed=0 handed_back=0 bytes=6000 .* cpu=[0-9.]+$", output, re.M
-    )
-    assert re.search(r'INFO synced key="gone" action=copied size=1000 seconds=[\d.]+ lag=[\d.]+\n', output)
-    world.put("changed")
-    world.standin.expire(SOURCE, "expired")
-    for key in ("gone", "again", "marked", "brought back"):
-        world.standin.delete(SOURCE, key)
-    world.put("again")
-    assert 'key="gone" action=deleted' in world.run_worker()
-    assert set(world.mirrored()) == {"changed", "again"}
-    marker = world.standin.versions(SOURCE, "brought back")[-1]["version_id"]
-    world.standin.delete(SOURCE, "brought back", marker)  # S3 says ObjectRemoved:Delete, and no ObjectCreated
-    world.run_worker()
-    assert set(world.mirrored()) == {"changed", "again", "brought back"}
-    assert world.is_equal()
-    assert world.is_empty()
-
-
 @pytest.mark.parametrize(("is_gone", "says"), [(True, "NoSuchBucket"), (False, "Access Denied")])
 def test_in_a_source_bucket_that_is_gone_or_may_not_be_listed_nothing_counts_as_deleted(world, is_gone, says):
     world.synced("a")

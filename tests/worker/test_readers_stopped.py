@@ -88,10 +88,8 @@ class Fault(NamedTuple):
 TIMEOUT = dict.fromkeys(WAITS, 1)
 FAULTS = {
     "a page is denied": Fault(refused("AccessDenied", "ListObjectsV2"), "operation=ListObjectsV2 error=AccessDenied"),
-    "the first page is denied": Fault(refused("AccessDenied", "ListObjectsV2"), "error=AccessDenied", first=0),
     "a page is empty": Fault(empty, "error=Unfinished"),
     "a bucket is gone": Fault(refused("NoSuchBucket", "ListObjectsV2"), "check SRC_BUCKET, DST_BUCKET and REGION"),
-    "credentials end": Fault(refused("ExpiredToken"), "error=ExpiredToken", (LISTS, LOOKS), first=9),
     "credentials end at the looks": Fault(
         refused("ExpiredToken"), "operation=HeadObject error=ExpiredToken", (LOOKS,), commands=tuple(COMMANDS)[:-1]
     ),
