@@ -29,7 +29,7 @@ from mirror.loop import make_parts, make_worker
 async def work():
     settings = load_settings(dict(os.environ))
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(settings.calls_at_once))
-    bounds = Bounds(receive=1, drain=4, cancel=1, hand_back=3, show=1)
+    bounds = Bounds(receive=1, drain=1, cancel=1, hand_back=1, show=1)
     worker = make_worker(make_parts(settings, CLIENTS[settings.s3_client](settings)), bounds)
     signals.stop_with(worker.stop)
     return await worker.run()
