@@ -78,7 +78,6 @@ class Buckets:
 
     most_copied = MAX_COPY
     upload = marker = ""
-    into = MIRROR
 
     def __init__(self, client: Any = None) -> None:
         self.client = client
@@ -149,12 +148,12 @@ class Buckets:
     def delete(self, **arguments: Any) -> None:
         self.call("delete_object", Key=KEY, **MIRROR, **arguments)
 
-    def create(self, into: dict[str, str] = MIRROR, **arguments: Any) -> None:
+    def create(self, **arguments: Any) -> None:
         named = {"Metadata": {"label": "other"}, **arguments}
-        self.into, self.upload = into, self.call("create_multipart_upload", Key=KEY, **into, **named)["UploadId"]
+        self.upload = self.call("create_multipart_upload", Key=KEY, **MIRROR, **named)["UploadId"]
 
     def of_upload(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        return self.call(operation, Key=KEY, UploadId=self.upload, **self.into, **arguments)
+        return self.call(operation, Key=KEY, UploadId=self.upload, **MIRROR, **arguments)
 
     def part(self, number: int, **arguments: Any) -> None:
         first = (number - 1) * MIN_PART_SIZE % LARGE
@@ -166,7 +165,7 @@ class Buckets:
     def complete(self, *numbers: int, **arguments: Any) -> None:
         parts = [{"PartNumber": number, "ETag": self.parts.get(number, WRONG)} for number in numbers]
         answer = self.of_upload("complete_multipart_upload", MultipartUpload={"Parts": parts}, **arguments)
-        assert answer["ETag"] == self.etag(self.into)
+        assert answer["ETag"] == self.etag()
 
     def abort(self) -> None:
         self.of_upload("abort_multipart_upload")
@@ -181,11 +180,11 @@ class Buckets:
             marker = answer["NextPartNumberMarker"]
         return [(part["PartNumber"], part["ETag"] == self.parts[part["PartNumber"]], part["Size"]) for part in found]
 
-    def uploads(self, prefix: str = "data/", bucket: dict[str, str] = MIRROR, page: int = 1000) -> list[str]:
+    def uploads(self, prefix: str = "data/", page: int = 1000) -> list[str]:
         """The keys of all that are open."""
         found, markers = [], {}
         while True:
-            answer = self.call("list_multipart_uploads", Prefix=prefix, MaxUploads=page, **bucket, **markers)
+            answer = self.call("list_multipart_uploads", Prefix=prefix, MaxUploads=page, **MIRROR, **markers)
             found += [item["Key"] for item in answer.get("Uploads", [])]
             if not answer["IsTruncated"]:
                 return found

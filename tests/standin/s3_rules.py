@@ -32,7 +32,7 @@ in_parts = steps(begun, do("part", 1), do("part", 2))
 completed, aborted = steps(in_parts, do("complete", 1, 2)), steps(in_parts, do("abort"))
 over_a_copy = steps(copied, in_parts)
 many, tree = with_copies(MANY), with_copies(TREE)
-many_uploads = steps(*(do("call", "create_multipart_upload", Key=key, **bucket) for bucket in (SOURCE, MIRROR)
+many_uploads = steps(*(do("call", "create_multipart_upload", Key=key, **MIRROR)
                        for key in ("data/a", "data/a", "data/b", "e/c")))  # fmt: skip
 tagged, archived = do("put", "x", Tagging="k=v"), do("put", "x", StorageClass="GLACIER")
 annotated = steps(new, do("annotate"))
@@ -100,10 +100,6 @@ def part_again(b: Buckets) -> None:
 def of_a_gone_upload(b: Buckets) -> list[str]:
     calls = [lambda: b.part(1), lambda: b.complete(1, 2), b.abort, b.listed_parts]
     return sorted({outcome(call) for call in calls})
-
-
-def in_a_general_purpose_bucket(*numbers: int) -> Callable[[Any], Any]:
-    return steps(do("create", SOURCE), *(do("part", number) for number in numbers), do("complete", *numbers))
 
 
 def on_both(**arguments: Any) -> Callable[[Buckets], list[Any]]:
@@ -375,10 +371,6 @@ MULTIPART = (
     Rule("parts are listed by pages", "API, ListParts", in_parts, lambda b: b.listed_parts(page=1),
          [(1, True, MIN_PART_SIZE), (2, True, MIN_PART_SIZE)], "upload"),
     *left_out(MODEL, "has two parts of the smallest size, and only those",
-        Rule("a general purpose bucket takes gaps", PARTS, large, in_a_general_purpose_bucket(1, 3), None),
-        Rule("a general purpose bucket takes any first part", PARTS, large, in_a_general_purpose_bucket(2, 3), None),
-        Rule("a general purpose bucket wants an order", PARTS, large, in_a_general_purpose_bucket(2, 1),
-             "InvalidPartOrder"),
         Rule("only the last part may be small", COMPLETE, begun, lambda b: (
              b.part(1, CopySourceRange="bytes=0-9"), b.part(2), b.complete(1, 2)), "EntityTooSmall", "upload"),
         Rule("a small source has no ranges", RANGE, steps(new, do("create")),
@@ -401,9 +393,6 @@ MULTIPART = (
     Rule("uploads are not listed by half a name", f"{UPLOADS}, Prefix", in_parts,
          lambda b: b.uploads("data/k"), "InvalidRequest", "upload"),
     *left_out(MODEL, "lists the uploads of one key, on one page",
-        Rule("uploads of a general purpose bucket are listed by pages", UPLOADS, many_uploads,
-             lambda b: [b.uploads("", SOURCE, page=1), b.uploads("d", SOURCE)],
-             [["data/a", "data/a", "data/b", "e/c"], ["data/a", "data/a", "data/b"]], "upload upload upload"),
         Rule("uploads of a directory bucket are listed by pages", UPLOADS, many_uploads,
              lambda b: sorted(b.uploads("", page=1)), ["data/a", "data/a", "data/b", "e/c"], "upload upload upload")),
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Callable
 from xml.sax.saxutils import escape
 
 from standin_checks import (
@@ -200,30 +199,21 @@ def truncation(found: list, limit: int) -> str:
 
 
 def list_multipart_uploads(s3: S3, request: Request) -> Answer:
+    """Of a directory bucket, in no order of keys and with an opaque key marker."""
     bucket, query = find_bucket(s3, request), request.query
+    if not bucket.is_directory:
+        raise S3Error("NotImplemented", "The stand-in lists uploads of directory buckets only, as workers do")
     check_listing(bucket, query)
     limit = min(int(query.get("max-uploads") or PAGE), PAGE)
-    order = upload_order(bucket)
-    after = (query.get("key-marker", ""), query.get("upload-id-marker", ""))
-    if after[0] and not after[1]:
-        after = (after[0], "~")  # a key marker alone: behind every upload of that key
-    uploads = [u for u in bucket.uploads.values() if u.key.startswith(query.get("prefix", "")) and order(u) > after]
-    uploads.sort(key=order)
+    after, prefix = query.get("key-marker", ""), query.get("prefix", "")
+    found = sorted(upload.id for upload in bucket.uploads.values() if upload.key.startswith(prefix))
+    left = [bucket.uploads[name] for name in found if name > after]
     rows = [
         f"<Upload><Key>{listed(upload.key, query)}</Key><UploadId>{upload.id}</UploadId>"
         f"<Initiated>{iso(upload.initiated)}</Initiated></Upload>"
-        for upload in uploads[:limit]
+        for upload in left[:limit]
     ]
-    result = f"<Bucket>{bucket.name}</Bucket><MaxUploads>{limit}</MaxUploads>{truncation(uploads, limit)}"
-    if len(uploads) > limit:
-        key_marker, id_marker = order(uploads[limit - 1])
-        result += f"<NextKeyMarker>{listed(key_marker, query)}</NextKeyMarker>"
-        result += "" if bucket.is_directory else f"<NextUploadIdMarker>{id_marker}</NextUploadIdMarker>"
+    result = f"<Bucket>{bucket.name}</Bucket><MaxUploads>{limit}</MaxUploads>{truncation(left, limit)}"
+    if len(left) > limit:
+        result += f"<NextKeyMarker>{left[limit - 1].id}</NextKeyMarker>"
     return xml("ListMultipartUploadsResult", result + encoding_type(query) + "".join(rows))
-
-
-def upload_order(bucket: Bucket) -> Callable[[Upload], tuple[str, str]]:
-    """By key; in a directory bucket in no order of keys and with an opaque key marker."""
-    if bucket.is_directory:
-        return lambda upload: (upload.id, "")
-    return lambda upload: (upload.key, upload.id)
