@@ -30,9 +30,9 @@ SLOW_SEARCHES = "protocol/test_interleavings", "[two parts"
 
 # Tests that look at all containers and images, or make some, must not run at the same time.
 SHARED_ENGINE = "chain/"
-# Tests of a file in these folders share a cloud; those that run in several clouds share each of them.
+# Tests of a file in these folders share a cloud or a Bash, but for those that have one each.
 SHARED_CLOUD = ("scripts/", "docs/", "standin/")
-CLOUDS = ("ministack",)
+APART = ("scripts/test_deploy", "scripts/test_upgrade")
 
 # Several processes take tests in this order: what lasts long, and mostly waits, comes first,
 # so that none is left alone with it.
@@ -70,11 +70,9 @@ def group_of(name: str) -> str:
     """What one process has to run, one test after the other: a test that shares nothing is a group of its own."""
     if name.startswith(SHARED_ENGINE):
         return "engine"
-    if not name.startswith(SHARED_CLOUD):
+    if not name.startswith(SHARED_CLOUD) or name.startswith(APART):
         return name
-    file, _, test = name.partition("::")
-    parameters = sorted(test.partition("[")[2].rstrip("]").split("-"))
-    return "-".join([file, *parameters]) if set(CLOUDS) & set(parameters) else file
+    return name.partition("::")[0]
 
 
 def most_seconds(item: pytest.Item) -> int:

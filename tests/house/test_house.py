@@ -124,17 +124,13 @@ def test_its_picture_shows_every_file(folder: str) -> None:
 # How tests are spread over processes: those that share something stay in one
 
 
-DEPLOYED = "scripts/test_deploy.py::test_twice[ministack-v1]"
-
-
 @pytest.mark.parametrize(
     ("one", "other", "is_shared"),
     [
         ("scripts/test_local_verbs.py::test_status[v1]", "scripts/test_local_verbs.py::test_purge", True),
-        (DEPLOYED, "scripts/test_deploy.py::test_runs_that_are_killed[v1-ministack]", True),
         ("chain/test_image.py::test_an_image[amd64]", "chain/test_cloud.py::test_a_container", True),
         ("scripts/test_local_verbs.py::test_purge", "docs/test_pages.py::test_links", False),
-        (DEPLOYED, "scripts/test_deploy.py::test_twice[ministack-v2]", False),
+        ("scripts/test_deploy.py::test_twice[v1]", "scripts/test_deploy.py::test_twice[v2]", False),
         ("worker/test_copies.py::test_a[crt]", "worker/test_copies.py::test_a[boto3]", False),
     ],
 )

@@ -34,29 +34,6 @@ def is_for(action: str, resource: str) -> bool:
     return resource in ("", "*") or resource.split(":")[2] == action.split(":")[0]
 
 
-def permits(policy: str, service: str, action: str, resource: str, context: dict[str, str]) -> bool:
-    """Whether a policy of a resource lets a service do that. A key that the request does not have fits no condition."""
-    return any(
-        service in principals(statement)
-        and action.lower() in [one.lower() for one in as_list(statement["Action"])]
-        and statement.get("Resource", resource) == resource
-        and all(
-            key in context and fits(operator, wanted, context[key])
-            for operator, keys in statement.get("Condition", {}).items()
-            for key, wanted in keys.items()
-        )
-        for statement in json.loads(policy)["Statement"]
-    )
-
-
-def principals(statement: dict[str, Any]) -> list[str]:
-    """The services that a statement names."""
-    named = statement["Principal"]
-    assert isinstance(named, dict), f"{named} is anybody"
-    assert named.keys() == {"Service"}
-    return as_list(named["Service"])
-
-
 def fits(operator: str, wanted: str, have: str) -> bool:
     """StringEquals compares as it is; the operators of ARNs take * and ?, in each of the six parts for itself."""
     if operator == "StringEquals":

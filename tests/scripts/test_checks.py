@@ -15,6 +15,8 @@ from documents import Scripts, scripts_of_module
 from local_operator import CLIS
 from paper_account import PaperAccount, Refused
 
+from mirror.version import VERSION
+
 # Those that the account decides, and some of the table; test_settings.py has all limits of it.
 WRONG_SETTINGS = {
     "SRC_BUCKET": ("no-such-bucket", "NoSuchBucket"),
@@ -254,3 +256,24 @@ def test_a_file_that_comes_late_keeps_no_folder_of_a_run(tmp_path: Path) -> None
     subprocess.run([PROJECT / "sync.sh", "status"], env=environment, capture_output=True, check=False)
     assert (tmp_path / "run").exists()
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+# --- the release that deploy.sh tells -------------------------------------------------------------------------------
+
+
+@pytest.mark.fast
+def test_the_release_is_told_from_a_folder_that_cdpath_has_another_one_of(tmp_path: Path) -> None:
+    (tmp_path / PROJECT.name).mkdir()
+    command = ["bash", f"{PROJECT.name}/deploy.sh", "--version"]
+    environment = os.environ | {"CDPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=PROJECT.parent, env=environment, capture_output=True, text=True)
+    said = rf"s3-to-s3express-sync {re.escape(VERSION)}(, commit [0-9a-f]+)?\n"
+    assert re.fullmatch(said, done.stdout), done.stderr
+
+
+@pytest.mark.fast
+def test_it_is_told_without_a_commit_if_git_refuses_the_checkout(tmp_path: Path) -> None:
+    environment = os.environ | {"PATH": own_tool(tmp_path, "echo fatal: dubious ownership >&2; exit 128", "git")}
+    done = subprocess.run([PROJECT / "deploy.sh", "--version"], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"s3-to-s3express-sync {VERSION}\n")
+    assert "dubious ownership" in done.stderr or not (PROJECT / ".git").exists()
