@@ -1,10 +1,9 @@
 # shellcheck shell=bash
 # Calls to AWS, and what happens when AWS says no:
 # aws_or_die       any error ends the run
-# aws_or_nothing   for reading: prints nothing if the resource does not exist; any other error ends the run
-# aws_unless_gone  for removing: succeeds if the resource does not exist; any other error ends the run
-# aws_if_allowed   for what a run can do without: prints nothing if it does not exist, or if AWS denies it (was_denied
-#                  knows then); any other error ends the run
+# aws_or_nothing   for reading and removing: nothing is printed or done if the resource does not exist; any other error
+#                  ends the run
+# aws_if_allowed   for what a run can do without: the same, also if AWS denies it (was_denied knows then)
 # aws_or_error     prints the error instead of the answer, and fails
 # All of them wait if AWS refuses something only temporarily.
 
@@ -139,8 +138,6 @@ patient_aws() {
 aws_or_die() { patient_aws missing-is-an-error "$@"; }
 
 aws_or_nothing() { patient_aws missing-is-fine "$@"; }
-
-aws_unless_gone() { patient_aws missing-is-fine "$@"; }
 
 aws_if_allowed() { patient_aws denied-is-fine "$@"; }
 

@@ -53,7 +53,7 @@ remove_metric_filter() {
   for group in "${groups[@]}"; do
     have=$(ask_metric_filter "$group" "$1")
     [[ -n $have ]] || continue
-    aws_unless_gone logs delete-metric-filter --log-group-name "$group" --filter-name "$1"
+    aws_or_nothing logs delete-metric-filter --log-group-name "$group" --filter-name "$1"
   done
 }
 
@@ -218,7 +218,7 @@ our_alarms() {
 
 list_alarm() { ask_alarms | our_alarms; }
 
-remove_alarm() { aws_unless_gone cloudwatch delete-alarms --alarm-names "$1"; }
+remove_alarm() { aws_or_nothing cloudwatch delete-alarms --alarm-names "$1"; }
 
 # --- the topic ------------------------------------------------------------------------------------------------------
 #
@@ -272,4 +272,4 @@ list_topic() {
 }
 
 # Its subscriptions go with it.
-remove_topic() { aws_unless_gone sns delete-topic --topic-arn "$TOPIC_ARN"; }
+remove_topic() { aws_or_nothing sns delete-topic --topic-arn "$TOPIC_ARN"; }

@@ -126,7 +126,7 @@ end_tasks() {
     tasks=$(unfinished_tasks "${2:-}")
     [[ -n $tasks ]] || return 0
     for task in $tasks; do
-      aws_unless_gone ecs stop-task --cluster "$CLUSTER_NAME" --task "$task" --reason "$1" >/dev/null
+      aws_or_nothing ecs stop-task --cluster "$CLUSTER_NAME" --task "$task" --reason "$1" >/dev/null
     done
     pause "$try" "$(wc -w <<<"$tasks") tasks are ending" || die "${RESOURCE:+$RESOURCE: }tasks that do not end: $tasks"
   done
@@ -134,5 +134,5 @@ end_tasks() {
 
 remove_cluster() {
   end_tasks "cleanup.sh of $APP_NAME"
-  aws_unless_gone ecs delete-cluster --cluster "$1"
+  aws_or_nothing ecs delete-cluster --cluster "$1"
 }

@@ -120,4 +120,4 @@ our_dashboard() {
 
 list_dashboard() { ask_dashboard | our_dashboard; }
 
-remove_dashboard() { aws_unless_gone cloudwatch delete-dashboards --dashboard-names "$1"; }
+remove_dashboard() { aws_or_nothing cloudwatch delete-dashboards --dashboard-names "$1"; }

@@ -198,18 +198,15 @@ ensure_lifecycle() {
 
 # Reports what the owner has to set for KEEP_DAYS.
 ensure_owner_is_told() {
-  local before
+  local before todo="remove the rules $KEEP_RULE_ID..., if there are any: they keep deleting"
   before=$(deployed_setting KEEP_DAYS)
   [[ -n $KEEP_DAYS$before ]] || return 0
   begin "bucket lifecycle" "$DST_BUCKET"
   if [[ -n $KEEP_DAYS ]]; then
-    leave "$RESOURCE: S3 accepts it only from the bucket's own account. $DST_BUCKET_OWNER has to set the rules" \
-      "$(keep_rules), in place of any with the same IDs, and add the statement of $(lifecycle_policy) to the policy" \
-      "of the bucket. Until then, $(stays_until_removed)"
-  else
-    leave "$RESOURCE: S3 accepts it only from the bucket's own account. $DST_BUCKET_OWNER has to remove the rules" \
-      "$KEEP_RULE_ID..., if there are any: they keep deleting"
+    todo="set the rules $(keep_rules), in place of any with the same IDs, and add the statement of $(lifecycle_policy) to"
+    todo+=" the policy of the bucket. Until then, $(stays_until_removed)"
   fi
+  leave "$RESOURCE: S3 accepts it only from the bucket's own account. $DST_BUCKET_OWNER has to $todo"
   tell_of_keep_days
   finish "left to its owner, see the end"
 }
@@ -245,7 +242,7 @@ remove_bucket_lifecycle() {
   lifecycle=$(aws_or_nothing s3api get-bucket-lifecycle-configuration --bucket "$1")
   rest=$(of_lifecycle others "$lifecycle")
   if [[ $rest == '[]' ]]; then
-    aws_unless_gone s3api delete-bucket-lifecycle --bucket "$1"
+    aws_or_nothing s3api delete-bucket-lifecycle --bucket "$1"
   else
     put_lifecycle aws_or_die "$(jq '{Rules: .}' <<<"$rest")"
   fi
@@ -298,7 +295,7 @@ list_bucket_policy() {
   fi
 }
 
-remove_bucket_policy() { aws_unless_gone s3api delete-bucket-policy --bucket "$1"; }
+remove_bucket_policy() { aws_or_nothing s3api delete-bucket-policy --bucket "$1"; }
 
 # --- the request metrics of its folders -----------------------------------------------------------------------------
 #
@@ -382,5 +379,5 @@ end_request_metrics() {
 }
 
 remove_request_metrics() {
-  aws_unless_gone s3api delete-bucket-metrics-configuration --bucket "$DST_BUCKET" --id "$1"
+  aws_or_nothing s3api delete-bucket-metrics-configuration --bucket "$DST_BUCKET" --id "$1"
 }

@@ -28,7 +28,7 @@ ensure_permission() {
 
 # drop_permission RULE
 drop_permission() {
-  aws_unless_gone lambda remove-permission --function-name "$STARTER_NAME" --statement-id "$1"
+  aws_or_nothing lambda remove-permission --function-name "$STARTER_NAME" --statement-id "$1"
 }
 
 # list_targets RULE
@@ -111,7 +111,7 @@ list_rule() {
 
 # drop_targets RULE ID...
 drop_targets() {
-  aws_unless_gone events remove-targets --rule "$1" --ids "${@:2}" | must_be_zero .FailedEntryCount
+  aws_or_nothing events remove-targets --rule "$1" --ids "${@:2}" | must_be_zero .FailedEntryCount
 }
 
 # A rule with targets cannot be deleted.
@@ -120,7 +120,7 @@ remove_rule() {
   targets=$(list_targets "$1" | jq -r '[.Targets[].Id] | join(" ")')
   read -ra ids <<<"$targets"
   ((${#ids[@]} == 0)) || drop_targets "$1" "${ids[@]}"
-  aws_unless_gone events delete-rule --name "$1"
+  aws_or_nothing events delete-rule --name "$1"
 }
 
 # --- events of the bucket -------------------------------------------------------------------------------------------

@@ -286,4 +286,4 @@ list_function() {
   ours "$STARTER_NAME" <<<"$tags"
 }
 
-remove_function() { aws_unless_gone lambda delete-function --function-name "$1"; }
+remove_function() { aws_or_nothing lambda delete-function --function-name "$1"; }

@@ -178,4 +178,4 @@ list_repository() {
     || aws_or_nothing ecr list-tags-for-resource --resource-arn "$REPOSITORY_ARN" | jq .tags | ours "$APP_NAME"
 }
 
-remove_repository() { aws_unless_gone ecr delete-repository --repository-name "$1" --force; }
+remove_repository() { aws_or_nothing ecr delete-repository --repository-name "$1" --force; }

@@ -25,4 +25,4 @@ list_log_group() {
   done
 }
 
-remove_log_group() { aws_unless_gone logs delete-log-group --log-group-name "$1"; }
+remove_log_group() { aws_or_nothing logs delete-log-group --log-group-name "$1"; }

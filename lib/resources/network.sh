@@ -104,7 +104,7 @@ list_security_group() {
   done <<<"$groups"
 }
 
-remove_security_group() { aws_unless_gone ec2 delete-security-group --group-id "$1"; }
+remove_security_group() { aws_or_nothing ec2 delete-security-group --group-id "$1"; }
 
 # --- gateway endpoints ----------------------------------------------------------------------------------------------
 #
@@ -165,5 +165,5 @@ list_vpc_endpoint() {
 }
 
 remove_vpc_endpoint() {
-  aws_unless_gone ec2 delete-vpc-endpoints --vpc-endpoint-ids "$1" | must_be_zero '.Unsuccessful | length'
+  aws_or_nothing ec2 delete-vpc-endpoints --vpc-endpoint-ids "$1" | must_be_zero '.Unsuccessful | length'
 }

@@ -153,7 +153,7 @@ list_queue() {
 remove_queue() {
   local url
   url=$(fact queue_url "$1")
-  [[ -z $url ]] || aws_unless_gone sqs delete-queue --queue-url "$url"
+  [[ -z $url ]] || aws_or_nothing sqs delete-queue --queue-url "$url"
 }
 
 # Reads the attributes of a queue, prints how many messages it has, or null if there is no such queue.

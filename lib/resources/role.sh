@@ -212,8 +212,8 @@ list_role() {
 remove_role() {
   local policy policies
   policies=$(aws_or_nothing iam list-role-policies --role-name "$1" | jq -r '.PolicyNames[]')
-  for policy in $policies; do aws_unless_gone iam delete-role-policy --role-name "$1" --policy-name "$policy"; done
+  for policy in $policies; do aws_or_nothing iam delete-role-policy --role-name "$1" --policy-name "$policy"; done
   policies=$(aws_or_nothing iam list-attached-role-policies --role-name "$1" | jq -r '.AttachedPolicies[].PolicyArn')
-  for policy in $policies; do aws_unless_gone iam detach-role-policy --role-name "$1" --policy-arn "$policy"; done
-  aws_unless_gone iam delete-role --role-name "$1"
+  for policy in $policies; do aws_or_nothing iam detach-role-policy --role-name "$1" --policy-arn "$policy"; done
+  aws_or_nothing iam delete-role --role-name "$1"
 }

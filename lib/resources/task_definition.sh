@@ -120,10 +120,10 @@ remove_task_definition() {
   local arn active inactive arns
   active=$(list_revisions ACTIVE)
   inactive=$(list_revisions INACTIVE)
-  for arn in $active; do aws_unless_gone ecs deregister-task-definition --task-definition "$arn"; done
+  for arn in $active; do aws_or_nothing ecs deregister-task-definition --task-definition "$arn"; done
   read -ra arns <<<"${active//$'\n'/ } ${inactive//$'\n'/ }"
   while ((${#arns[@]})); do
-    aws_unless_gone ecs delete-task-definitions --task-definitions "${arns[@]:0:10}" | must_be_zero '.failures | length'
+    aws_or_nothing ecs delete-task-definitions --task-definitions "${arns[@]:0:10}" | must_be_zero '.failures | length'
     arns=("${arns[@]:10}")
   done
 }
