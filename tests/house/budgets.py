@@ -105,16 +105,16 @@ def of_bash(texts: Texts) -> Counts:
 def stubs(texts: Texts) -> Iterator[str]:
     """A test gives a Bash function of the product another body."""
     known = {name for text in scripts(texts).values() for name in FUNCTION.findall(text)}
-    for name, text in tests(texts):
-        found = re.findall(r"(?<![\w./-])([a-z_][a-z0-9_]*)\(\) ?[{(]", text) if name.endswith(".py") else ()
+    for name, _ in tests(texts):
+        found = re.findall(r"(?<![\w./-])([a-z_][a-z0-9_]*)\(\) ?[{(]", texts[name])
         yield from (f"{name}: {function}" for function in found if function in known)
 
 
 def inner_names(texts: Texts) -> Iterator[str]:
     """A string of a test names a function of a script that is not for others."""
     inner = inner_functions(scripts(texts))
-    for name, text in tests(texts):
-        for node in ast.walk(ast.parse(text)) if name.endswith(".py") else ():
+    for name, nodes in tests(texts):
+        for node in nodes:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 words = set(re.findall(r"(?<![\w./-])([a-z_][a-z0-9_]*)", node.value))
                 yield from (f"{name}: {word}" for word in sorted(words & inner))
@@ -122,16 +122,15 @@ def inner_names(texts: Texts) -> Iterator[str]:
 
 def patches(texts: Texts) -> Iterator[str]:
     """A test sets an attribute of something that is ours: what it imports from elsewhere is not counted."""
-    for name, text in tests(texts):
-        tree = ast.parse(text) if name.endswith(".py") else ast.parse("")
+    for name, nodes in tests(texts):
         theirs = {
             alias.asname or alias.name.partition(".")[0]
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, ast.Import | ast.ImportFrom)
             for alias in node.names
             if (getattr(node, "module", None) or alias.name).partition(".")[0] in sys.stdlib_module_names
         }
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr":
                 target = ast.unparse(node.args[0])
                 if target.partition(".")[0] not in theirs:
@@ -163,15 +162,14 @@ def inner_of_python(texts: dict[str, str]) -> dict[str, set[str]]:
 def inner_imports(texts: Texts) -> Iterator[str]:
     """A test names a function of a module that is not for others: "TEST: FILE NAME"."""
     inner = inner_of_python(texts)
-    for name, text in tests(texts):
-        tree = ast.parse(text) if name.endswith(".py") else ast.parse("")
+    for name, nodes in tests(texts):
         modules = {}
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.ImportFrom):
                 file = f"{(node.module or '').replace('.', '/')}.py"
                 yield from (f"{name}: {file} {one.name}" for one in node.names if one.name in inner.get(file, ()))
                 modules |= {one.asname or one.name: f"{file[:-3]}/{one.name}.py" for one in node.names}
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.Attribute):
                 owner = ast.unparse(node.value)
                 file = modules.get(owner, f"{owner.replace('.', '/')}.py")
@@ -179,8 +177,10 @@ def inner_imports(texts: Texts) -> Iterator[str]:
                     yield f"{name}: {file} {node.attr}"
 
 
-def tests(texts: Texts) -> Iterator[tuple[str, str]]:
-    return ((name, text) for name, text in texts.items() if room(name) == "tests" and name not in QUOTES)
+def tests(texts: Texts) -> Iterator[tuple[str, list[ast.AST]]]:
+    """Those in Python, with all nodes of each."""
+    names = (name for name in texts if room(name) == "tests" and name.endswith(".py") and name not in QUOTES)
+    return ((name, list(ast.walk(ast.parse(texts[name])))) for name in names)
 
 
 # --- jumps ------------------------------------------------------------------------------------------------------------

@@ -73,19 +73,24 @@ def outcome(call: Callable[[], Any]) -> Any:
         return error.response["Error"]["Code"].rpartition(".")[2]
 
 
-class Buckets:
+class Face:
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = getattr(self.client, operation)(**arguments)
+        return answer
+
+
+class Buckets(Face):
     """A source and a directory bucket. The upload, the ETags of its parts and a delete marker are remembered."""
 
     most_copied = MAX_COPY
     upload = marker = ""
 
     def __init__(self, client: Any = None) -> None:
-        self.client = client
+        super().__init__(client)
         self.parts: dict[int, str] = {}
-
-    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = getattr(self.client, operation)(**arguments)
-        return answer
 
     def put(self, content: str, size: int = SMALL, key: str = KEY, **arguments: Any) -> None:
         """A version of a source object; `content` is a letter that stands for all its bytes."""
@@ -312,20 +317,16 @@ class CloudBuckets(Buckets):
         return list(dict.fromkeys(body[::MIN_PART_SIZE]))
 
 
-class Queues:
+class Queues(Face):
     """A queue with a dead-letter queue after three receives. The receipt handles are remembered in their order."""
 
     url = "http://queue"
     other_url = ""  # of a queue that is not there
 
     def __init__(self, client: Any) -> None:
-        self.client = client
+        super().__init__(client)
         self.handles: list[str] = []
         self.taken: list[dict[str, Any]] = []
-
-    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = getattr(self.client, operation)(**arguments)
-        return answer
 
     def counts(self) -> tuple[int, int, int]:
         """How many messages are visible, hidden, and dead letters."""
