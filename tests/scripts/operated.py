@@ -378,7 +378,6 @@ class Verbs(Scripts):
     def __init__(self, folder: Path) -> None:
         super().__init__(None, folder)  # type: ignore[arg-type]
         self.version = "2.34.21"
-        self.path: str | None = None
 
     def answer_in(self, words: list[str]) -> tuple[int, int, str]:
         """(exit status, file descriptor, text) of a call of aws."""
@@ -400,7 +399,7 @@ class Verbs(Scripts):
         self.calls, self.wrong = [], []
         settings = files.pop("settings", {})
         environment = {
-            "PATH": self.path or f"{self.folder}/programs:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{self.folder}/programs:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.folder),
             "TMPDIR": str(self.folder),
             "LC_ALL": "C.UTF-8",
