@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from account import APP, MIRROR, SOURCE
-from operated import Operated, Verbs, deployed, stamp, too_wide, verbs
+from operated import Operated, Verbs, deployed, stamp, verbs
 from paper_account import Given, Interrupted
 from sourced import ENVIRONMENT, printed
 
@@ -236,31 +236,6 @@ def test_the_table_says_who_copied_or_whether_checksums_are_equal() -> None:
         ]
         assert len(re.findall("none: the starter copied", found)) == 6
         assert "before the first copy" in found
-
-
-CASES = ("with space/größe € +%.txt", "nested/deeper/file.json")
-LONG_RESULT: dict[str, Any] = {
-    "results": [
-        {"name": name, "key": f"p/sync-verify-1/{name}", "state": state, "bytes": "different", "checksum": "different",
-         "metadata": "different: ContentType, CacheControl, ContentDisposition, ContentEncoding"}
-        for name, state in zip((*CASES, "encoded"), ("arrived", "not asked", "arrived"), strict=True)
-    ] + [{"name": name, "key": f"p/sync-verify-1/{name}", "state": "missing", "bytes": "-", "metadata": "-",
-          "checksum": "-"}
-         for name in ("double", "trailing", "removed")],
-    "synced": [{"key": f"p/sync-verify-1/{name}", "action": "copied", "size": 6442450944, "seconds": 1234.567,
-                "lag": 999.999, "by": "starter"} for name in CASES],
-    "times": {"event": None, "busy": True, "by": "starter", "created": 1234.5, "first": 1234.5, "last": 12345.5},
-    "breaks": [{"link": "no event", "why": f"{WHY} {'w' * 90}", "command": "aws s3api x " + "y" * 90}],
-    "versions": [["image", f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/{'a' * 50}:{'0' * 40}"],
-                 ["function", "python3.13, code 0123456789ab, changed 2026-11-26T02:14:07.212Z"],
-                 ["options", "EVENT_SOURCE=eventbridge, STARTER_COPIES=true, STARTER_MAX_SIZE=1048576, MIN_WORKERS=9"]],
-    "encoding": "", "mirror": f"{'d' * 47}--euw1-az1--x-s3", "source": "s" * 63, "bench": BENCH,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("copying", [True, False])
-def test_with_long_names_the_report_has_80_columns(copying: bool) -> None:
-    assert too_wide(report(LONG_RESULT | {"copying": copying})) == []
 
 
 # What --bench measures
