@@ -454,7 +454,7 @@ class Verbs(Scripts):
         assert self.wrong == [], "\n".join(self.wrong)
         code = 128 - code if code < 0 else code  # Bash may end itself by the signal, which is the same status
         assert status in (None, code), texts
-        assert words[0] not in ("status", "redrive", "verify") or "--json" in words or too_wide(texts[0]) == []
+        assert words[0] not in ("status", "redrive", "verify", "cost") or "--json" in words or too_wide(texts[0]) == []
         return Done(self.calls, *texts, code)
 
 
