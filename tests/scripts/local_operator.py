@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,13 +34,14 @@ OPTIONS = {
     "AUDIT_DAYS": "29",
     "RETRY_BASE_SECONDS": "3",
 }
-# ./deploy.sh --local with the venv of the tests: its own takes half a minute, and is tested in tests/chain/.
-DEPLOY = """
-source ./deploy.sh
-source local/local.sh
-VIA=" --local"
-make_venv() { ln -s "$VENV" "$LOCAL_DIR/venv"; }
-local_deploy
+# In place of the first Python that local/machine.sh looks for: the venv that it makes is that of the tests, because its
+# own takes half a minute, and is tested in tests/chain/.
+PYTHON = """#!/bin/sh
+case "$*" in
+  "-m venv "*) for folder; do :; done; exec ln -s '{venv}' "$folder" ;;
+  "-m pip "*) exit ;;
+esac
+exec '{python}' "$@"
 """
 
 
@@ -76,7 +78,7 @@ class Operator:
         environment = {
             **os.environ,
             "DOCKER_HOST": "unix:///nonexistent/docker.sock",
-            "PATH": f"{self.tools[cli]}:{os.environ['PATH']}",
+            "PATH": f"{self.tools[cli]}:{self.project.parent}/bin:{os.environ['PATH']}",
             "LOCAL_TICK": "3",
             "FOLLOW_PAUSE": "0.5",
             **settings,
@@ -104,8 +106,11 @@ class Operator:
 
     def deploy(self) -> None:
         venv = Path(python_with("ministack", LOCAL / "requirements.txt")).parents[1]
-        command = ("bash", "-c", DEPLOY, "deploy")
-        status, *self.deployed = self.run(*command, VENV=str(venv), LOCAL_WAIT_SECONDS="900", **OPTIONS)
+        python = self.project.parent / "bin/python3.13"
+        python.parent.mkdir()
+        python.write_text(PYTHON.format(venv=venv, python=sys.executable))
+        python.chmod(0o755)
+        status, *self.deployed = self.run("./deploy.sh", "--local", LOCAL_WAIT_SECONDS="900", **OPTIONS)
         output, log = self.deployed
         assert status == 0, output + log
         self.exports = dict(re.findall(r"^  export (\w+)=(.*)$", output, re.MULTILINE))

@@ -13,48 +13,24 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from insights import widgets
-from local_operator import (
-    APP,
-    CLIS,
-    DEAD_LETTERS,
-    MIRROR,
-    OPTIONS,
-    QUEUE,
-    ROLES,
-    SOURCE,
-    Operator,
-    read_until,
-    wait_for,
-)
+from local_operator import APP, CLIS, DEAD_LETTERS, MIRROR, QUEUE, ROLES, SOURCE, Operator, read_until, wait_for
 from sourced import unfolded
 
-from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS
+from mirror.model.log_lines import OUTAGE_ENDS
 
 ROOT = Path(__file__).parents[2]
 WHY = "operation=CopyObject error=AccessDenied"
+STARTER_LOG = (f"/aws/lambda/{APP}-starter",)
 VERIFIED = {
-    "small.txt",
-    "empty.dat",
-    "nested/deeper/file.json",
-    "with space/größe € +%.txt",
-    "encoded.txt",
-    "tagged.txt",
-    "double//slash.txt",
-    "trailing/",
-    "overwritten.txt",
-    "changed in place +é.txt",
-    "deleted.txt",
-    "multipart.bin",
-}
-FUNCTION = {"FunctionName": f"{APP}-starter"}
-ACCOUNT = re.compile(r"(?<!\d)\d{12}(?!\d)")
+    "small.txt", "empty.dat", "nested/deeper/file.json", "with space/größe € +%.txt", "encoded.txt", "tagged.txt",
+    "double//slash.txt", "trailing/", "overwritten.txt", "changed in place +é.txt", "deleted.txt", "multipart.bin",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -106,26 +82,6 @@ def test_the_run_that_ends_a_deployment_checks_all_objects(operator: Operator) -
     assert_no_trace(operator)
 
 
-def for_others(output: str) -> str:
-    return ACCOUNT.sub("*" * 12, output).replace(MIRROR, "DST_BUCKET").replace(SOURCE, "SRC_BUCKET")
-
-
-def test_a_large_object_is_made_in_s3_and_copied_in_parts(operator: Operator, tmp_path: Path) -> None:
-    operator.rest()  # while a worker runs the function copies nothing
-    report = tmp_path / "report.md"
-    status, output, log = operator.sync(
-        "verify", "--yes", "--large", "--timeout", "20m", "--report", str(report), cli=CLIS[0]
-    )
-    assert status == 0, output + log
-    table = assert_verified(output, log)
-    assert table["large.bin"][:3] == ["yes", "equal", "equal"]
-    assert f"{3 * 5 * 1024**2} bytes in " in output
-    assert report.read_text() == for_others(output)
-    assert_no_trace(operator)
-    for bucket in (SOURCE, MIRROR):
-        assert operator.client("s3").list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
-
-
 # status and logs
 
 
@@ -136,10 +92,8 @@ def test_status_is_idle_after_all_was_synced_and_says_how_fast_it_was(operator: 
     log = {"logGroupName": f"/ecs/{APP}-task", "logStreamName": "worker/worker/gone"}
     logs = operator.client("logs")
     logs.create_log_stream(**log)
-    lines = (OUTAGE % (10, WHY), OUTAGE_ENDS % (600, WHY))
-    stamp, now = "2099-01-01T00:00:0%d.000Z ERROR %s", int(time.time() * 1000)
-    events = [{"timestamp": now, "message": stamp % (second, line)} for second, line in enumerate(lines)]
-    logs.put_log_events(**log, logEvents=events)
+    line = f"2099-01-01T00:00:01.000Z ERROR {OUTAGE_ENDS % (600, WHY)}"
+    logs.put_log_events(**log, logEvents=[{"timestamp": int(time.time() * 1000), "message": line}])
     status, output, errors = operator.sync("status", "--json", cli=cli)
     logs.delete_log_stream(**log)
     assert status == 0, output + errors
@@ -158,7 +112,6 @@ def test_status_is_idle_after_all_was_synced_and_says_how_fast_it_was(operator: 
     assert 0 < found["lag"]["p50"] <= found["lag"]["p99"]
     assert found["outage"]["state"] == "ended"
     assert (found["outage"]["seconds"], found["outage"]["reason"]) == (600, WHY)
-    assert found["outage"]["since"] == "2099-01-01T00:00:00.000Z"
     assert found["audit"]["last"] is None
 
 
@@ -232,20 +185,6 @@ def test_reconcile_finds_what_was_planted_and_has_it_synced(operator: Operator) 
     assert copy["Metadata"]["colour"] == "blue"
 
 
-def test_a_copy_that_others_have_changed_is_corrupt_and_copied_again(operator: Operator) -> None:
-    """With the same size and metadata, so that only the checksums differ."""
-    s3, key = operator.client("s3"), {"Bucket": MIRROR, "Key": "hello.txt"}
-    copy, body = s3.head_object(**key), s3.get_object(Bucket=SOURCE, Key="hello.txt")["Body"].read()
-    carried = {name: copy[name] for name in ("ContentType", "Metadata")}
-    s3.put_object(**key, **carried, Body=body.swapcase())
-    found = json.loads(operator.sync("explain", "--json", "hello.txt")[1])
-    assert (found["verdict"], found["checksums"]) == ("corrupt", "different")
-    status, output, log = operator.sync("reconcile", "--deep", "--json")
-    assert (status, json.loads(output)["corrupt"]) == (0, 1), log
-    wait_for(lambda: s3.get_object(**key)["Body"].read() == body)
-    assert operator.sync("explain", "hello.txt", cli=CLIS[0])[0] == 0
-
-
 def test_an_audit_finds_both_buckets_equal_and_status_says_so(operator: Operator) -> None:
     status, output, log = operator.sync("reconcile", "--audit", "--deep", "--json")
     assert status == 0, output + log
@@ -261,7 +200,7 @@ def test_an_audit_finds_both_buckets_equal_and_status_says_so(operator: Operator
     assert "\nevents        eventbridge: a rule, which also starts the starter at once\noptions  " in output
 
 
-# A key that cannot be copied: redrive, wait. Then too many of them
+# A key that cannot be copied: redrive, wait
 
 PARKED = "run/denied/with space/größe € +%.txt"
 
@@ -276,19 +215,12 @@ def parked(operator: Operator) -> Iterator[Operator]:
         yield operator
 
 
-def test_redrive_lists_a_parked_message_and_deletes_none_without_being_asked(parked: Operator) -> None:
+def test_redrive_and_wait_name_a_key_that_fails_and_delete_nothing_without_being_asked(parked: Operator) -> None:
     status, output, log = parked.sync("redrive", "--list", "--json", cli=CLIS[0])
     assert status == 0, log
     (message,) = json.loads(output)
     assert message["keys"][0]["key"] == PARKED
     assert "operation=HeadObject error=AccessDenied" in message["keys"][0]["reason"]
-    status, _, log = parked.sync("redrive", "--purge")
-    assert status == 1
-    assert "use --yes" in log
-    assert parked.count(DEAD_LETTERS) == 1
-
-
-def test_wait_names_a_key_that_fails_at_the_timeout(parked: Operator) -> None:
     status, output, log = parked.sync("wait", "--prefix", "run/", "--timeout", "3s", "--json", cli=CLIS[0])
     assert status == 1, output + log
     (missing,) = json.loads(output)["missing_keys"]
@@ -296,21 +228,15 @@ def test_wait_names_a_key_that_fails_at_the_timeout(parked: Operator) -> None:
     assert missing["why"].startswith("failing: operation=HeadObject error=AccessDenied")
     assert missing["why"].endswith("; it is in the dead-letter queue: ./sync.sh --local redrive")
     assert json.loads(output) | {"end": "timeout", "keys": 2, "here": 1, "lacking": 1} == json.loads(output)
+    status, _, log = parked.sync("redrive", "--purge")
+    assert (status, "use --yes" in log) == (1, True)
     assert parked.count(DEAD_LETTERS) == 1
 
 
-def all_are_tried_again(operator: Operator) -> bool:
-    """What failed just before it would have been copied may come into the dead-letter queue after a redrive."""
-    return operator.count(DEAD_LETTERS) == 0 or operator.sync("redrive")[0] == 0
-
-
-def test_several_wait_at_once_until_all_that_failed_is_there_but_for_one_that_is_stopped(parked: Operator) -> None:
-    for number in range(30):
-        parked.put(f"run/denied/many/{number}.txt")
-    wait_for(lambda: parked.lines(" ERROR outage: "))
+def test_two_wait_at_once_until_what_failed_is_there_but_for_one_that_is_stopped(parked: Operator) -> None:
     wait = ("./sync.sh", "--local", "wait", "--json", "--prefix")
-    stopped, *others = (parked.start(*wait, prefix) for prefix in ("run/", "run/", "run/denied/with"))
-    seen = read_until("waiting for 31 keys", stopped.stderr)
+    stopped, other = (parked.start(*wait, "run/") for _ in range(2))
+    seen = read_until("waiting for 1 key", stopped.stderr)
     os.killpg(stopped.pid, signal.SIGINT)
     seen += stopped.communicate(timeout=300)[1]
     assert stopped.returncode == 130, seen
@@ -321,33 +247,16 @@ def test_several_wait_at_once_until_all_that_failed_is_there_but_for_one_that_is
     assert state["containers"][0]["exitCode"] == 3
     assert "sync.sh wait" in state["stoppedReason"]
 
-    wait_for(lambda: len(parked.running(startedBy=f"{APP}-wait")) == 2)
+    wait_for(lambda: len(parked.running(startedBy=f"{APP}-wait")) == 1)
     parked.allow(*ROLES)
     status, output, log = parked.sync("redrive")
     assert status == 0, log
     assert f'"{PARKED}"\n  failed 20' in output
     assert " moved back to the queue" in log
-    wait_for(lambda: all_are_tried_again(parked) and len(parked.keys(MIRROR, "run/")) == 32)
-    for process, keys in zip(others, (32, 1), strict=True):
-        output, log = process.communicate(timeout=900)
-        assert process.returncode == 0, log
-        assert json.loads(output) | {"end": "complete", "keys": keys, "missing_keys": []} == json.loads(output)
+    output, log = other.communicate(timeout=900)
+    assert other.returncode == 0, log
+    assert json.loads(output) | {"end": "complete", "keys": 2, "missing_keys": []} == json.loads(output)
     wait_for(lambda: parked.count(QUEUE) + parked.count(DEAD_LETTERS) == 0)
-    assert parked.status()["outage"]["state"] in ("over", "ended")
-
-
-def test_redrive_deletes_all_messages_also_what_is_no_event(operator: Operator) -> None:
-    event = {"Records": [{"s3": {"bucket": {"name": SOURCE}, "object": {"key": "hello.txt"}}}]}
-    for body in (json.dumps(event), json.dumps(event), "what is this"):
-        operator.client("sqs").send_message(QueueUrl=operator.queue_url(DEAD_LETTERS), MessageBody=body)
-    status, output, log = operator.sync("redrive", "--purge", "--yes", cli=CLIS[0])
-    assert status == 0, log
-    assert output.startswith('"hello.txt" (2 messages)\n  the failure is not in the log any more\nno S3 event, sent ')
-    assert "what is this" in output
-    assert operator.count(DEAD_LETTERS) == 0
-    status, _, log = operator.sync("redrive")
-    assert status == 0
-    assert "the dead-letter queue is empty" in log
 
 
 # cost
@@ -360,26 +269,18 @@ def test_a_deployment_is_reckoned_from_what_it_did(operator: Operator) -> None:
     found = json.loads(output)
     scale = 730 / found["hours"]
     quantities = {row["price_name"]: row["quantity"] for row in found["rows"]}
-    assert 0 < found["hours"] < 3
-    synced = operator.lines(" synced key=", (f"/ecs/{APP}-task", f"/aws/lambda/{APP}-starter"))
-    copies, deletes = (sum(f"action={action} " in line for line in synced) for action in ("copied", "deleted"))
-    assert copies >= 12
-    assert deletes >= 1
-    skipped = sum("action=skipped " in line for line in synced)
-    writes, looks = quantities["express_put_request"] / scale, quantities["express_get_request"] / scale
-    large = looks - deletes - skipped
-    in_parts = [line for line in synced if re.search(r'/(multipart|large)\.bin"', line) and "copied" in line]
-    assert large == pytest.approx(len(in_parts), abs=0.05)
-    assert writes >= copies + large
-    assert quantities["spot_vcpu_hour"] / quantities["spot_memory_gb_hour"] == pytest.approx(0.5, rel=0.01)
-    assert quantities["ipv4_hour"] >= 40 / 3600 * scale
-    assert quantities["lambda_request"] > 10
+    synced = operator.lines(" synced key=", (f"/ecs/{APP}-task", *STARTER_LOG))
+    copies, deletes, skipped = (
+        sum(f"action={action} " in line for line in synced) for action in ("copied", "deleted", "skipped")
+    )
+    assert copies >= 12 and deletes >= 1
+    in_parts = [line for line in synced if '/multipart.bin"' in line and "copied" in line]
+    looks = quantities["express_get_request"] / scale
+    assert looks == pytest.approx(len(in_parts) + deletes + skipped, abs=0.05)
+    assert quantities["express_put_request"] / scale >= copies + len(in_parts)
     assert quantities["event"] / scale == pytest.approx(copies + deletes + skipped, abs=0.05)
-    assert {row["from"] for row in found["rows"] if row["price_name"] in ("lambda_request", "spot_vcpu_hour")} == {
-        "measured"
-    }
-    assert (quantities["alarm_month"], quantities["dashboard_month"]) == (7, 1)
-    assert "younger than 30 days" in log
+    measured = {row["price_name"] for row in found["rows"] if row["from"] == "measured"}
+    assert measured >= {"lambda_request", "spot_vcpu_hour"}
     listed = operator.client("s3").list_objects_v2(Bucket=MIRROR)["Contents"]
     size = sum(item["Size"] for item in listed)
     assert f" destination_objects={len(listed)} destination_bytes={size} " in log
@@ -388,15 +289,11 @@ def test_a_deployment_is_reckoned_from_what_it_did(operator: Operator) -> None:
 # The guard
 
 EVENT_RULE = f"{APP}-event-rule"
-STARTER_LOG = (f"/aws/lambda/{APP}-starter",)
-DISABLED = f"the rule {EVENT_RULE}, which sends the events, is disabled: ./deploy.sh"
-NO_TARGET = f"the rule {EVENT_RULE} does not send to the queue: its target is gone: ./deploy.sh"
-SHUT_OUT = f"the policy of the queue does not let the rule {EVENT_RULE} send to it: ./deploy.sh"
-
-
-def new_process(operator: Operator, name: str) -> None:
-    """It looks in its first run, and while something is wrong, in each run."""
-    operator.client("lambda").update_function_configuration(**FUNCTION, Description=name)
+CURE = "./deploy.sh --local, then ./sync.sh --local reconcile (look at what it calls foreign)"
+FAULTS = [
+    f"the rule {EVENT_RULE}, which sends the events, is disabled: {CURE}",
+    f"the policy of the queue does not let the rule {EVENT_RULE} send to it: {CURE}",
+]
 
 
 def failed_runs(operator: Operator, fault: str = "") -> int:
@@ -404,39 +301,29 @@ def failed_runs(operator: Operator, fault: str = "") -> int:
     return sum(fault in line for line in operator.lines("RuntimeError: ", STARTER_LOG))
 
 
-def wait_until_both_name(operator: Operator, fault: str) -> None:
-    """The guard by a run that fails, and status."""
-    wait_for(lambda: failed_runs(operator, fault))
-    local = fault.replace("./deploy.sh", "./deploy.sh --local")
-    wait_for(lambda: [local in reason for reason in operator.status()["reasons"]] == [True])
-
-
 def runs(operator: Operator) -> int:
     return sum(line.startswith('{"visible"') for line in operator.lines("visible", STARTER_LOG))
 
 
-def test_the_guard_names_each_break_until_none_is_left(operator: Operator) -> None:
+def test_the_guard_names_what_is_broken_until_nothing_is(operator: Operator) -> None:
     """Then only a run that had begun before may still fail; the third begins after the end of the second."""
     events, sqs = operator.client("events"), operator.client("sqs")
     queue = {"QueueUrl": operator.queue_url(QUEUE)}
     policy = sqs.get_queue_attributes(**queue, AttributeNames=["Policy"])["Attributes"]
-    targets = [one for one in events.list_targets_by_rule(Rule=EVENT_RULE)["Targets"] if one["Id"] == "queue"]
-    events.disable_rule(Name=EVENT_RULE)
-    new_process(operator, "rule")
-    wait_until_both_name(operator, DISABLED)
-    events.remove_targets(Rule=EVENT_RULE, Ids=["queue"])
-    events.enable_rule(Name=EVENT_RULE)
-    wait_until_both_name(operator, NO_TARGET)
     sqs.set_queue_attributes(**queue, Attributes={"Policy": ""})
-    events.put_targets(Rule=EVENT_RULE, Targets=targets)
-    wait_until_both_name(operator, SHUT_OUT)
+    events.disable_rule(Name=EVENT_RULE)
+    # A new process looks in its first run, and while something is wrong, in each run.
+    operator.client("lambda").update_function_configuration(FunctionName=f"{APP}-starter", Description="new")
+    wait_for(lambda: failed_runs(operator, "; ".join(FAULTS)))
+    assert operator.status()["reasons"] == FAULTS
     sqs.set_queue_attributes(**queue, Attributes=policy)
+    events.enable_rule(Name=EVENT_RULE)
     before, failed = runs(operator), failed_runs(operator)
     wait_for(lambda: runs(operator) > before + 2)
     assert failed_runs(operator) <= failed + 1
 
 
-# explain and pause, the latter in the modes that differ most; the last is deployed during a pause
+# explain and pause
 
 KEYS = ("a b/größe €+%25 %.txt", "two\nlines", "-x", "file://etc/passwd")
 
@@ -453,83 +340,32 @@ def test_explain_takes_any_key(operator: Operator) -> None:
         assert [" synced key=" in line for line in found["log"]] == [True] * (key != "nowhere"), found["log"]
 
 
-OTHER_MODE = {"EVENT_SOURCE": "sqs", "STARTER_COPIES": "false", "MIN_WORKERS": "1", "CHANGEOVER_SECONDS": "1"}
-DEPLOY_ALL = """
-source ./sync.sh
-use_local_cloud
-LOCAL_ENGINE=none
-use_known_engine
-choose_image
-deploy_all
-"""
-
-
-@contextmanager
-def burst(operator: Operator, folder: str) -> Iterator[list[str]]:
-    """Puts objects until the end; yields the list of their keys, which grows."""
+def test_a_pause_in_a_burst_copies_nothing_and_loses_nothing(operator: Operator) -> None:
+    """The starter runs twice after it, while objects are put."""
+    operator.rest()
     keys: list[str] = []
     is_over = threading.Event()
 
     def put() -> None:
         while not is_over.wait(0.2):
-            operator.put(f"{folder}/{len(keys)}")
-            keys.append(f"{folder}/{len(keys)}")
+            operator.put(f"burst/{len(keys)}")
+            keys.append(f"burst/{len(keys)}")
 
     thread = threading.Thread(target=put)
     thread.start()
     try:
-        yield keys
+        wait_for(lambda: operator.keys(MIRROR, "burst/"))
+        status, _, log = operator.sync("pause", cli=CLIS[0])
+        assert status == 0, log
+        copied, before, count = operator.keys(MIRROR), runs(operator), len(keys)
+        wait_for(lambda: runs(operator) > before + 1 and len(keys) > count + 9)
     finally:
         is_over.set()
         thread.join()
-
-
-def pause_in_a_burst(operator: Operator, folder: str) -> None:
-    """Returns when the starter has run twice after it, while objects were put."""
-    with burst(operator, folder) as keys:
-        wait_for(lambda: any(key.startswith(folder) for key in operator.keys(MIRROR)))
-        status, _, log = operator.sync("pause")
-        assert status == 0, log
-        assert operator.running() == []
-        copied, before, put = operator.keys(MIRROR), runs(operator), len(keys)
-        wait_for(lambda: runs(operator) > before + 1 and len(keys) > put + 9)
-    assert operator.keys(MIRROR) == copied
-    assert operator.running() == []
+    assert (operator.keys(MIRROR), operator.running()) == (copied, [])
     assert operator.count(QUEUE) >= 10
-
-
-def resume(operator: Operator) -> None:
+    status, output, _ = operator.sync("status")
+    assert (status, output.split("\n")[0]) == (0, "paused"), output
     status, _, log = operator.sync("resume")
     assert (status, "the sync continues, after a pause since 20" in log) == (0, True), log
     wait_for(lambda: operator.keys(SOURCE) == operator.keys(MIRROR) and operator.count(QUEUE) == 0)
-
-
-def forget_copying(operator: Operator) -> None:
-    """What a deployment with STARTER_COPIES=false would do to the function's variables."""
-    functions = operator.client("lambda")
-    variables = functions.get_function_configuration(**FUNCTION)["Environment"]["Variables"]
-    del variables["STARTER_COPIES"]
-    functions.update_function_configuration(**FUNCTION, Environment={"Variables": variables})
-
-
-def test_a_pause_in_a_burst_copies_nothing_and_loses_nothing_in_any_mode(operator: Operator) -> None:
-    operator.rest()
-    pause_in_a_burst(operator, "at-once")
-    forget_copying(operator)
-    resume(operator)
-    pause_in_a_burst(operator, "by-workers-at-once")
-    status, output, _ = operator.sync("status")
-    assert (status, output.split("\n")[0]) == (0, "paused"), output
-    since = operator.status()["paused"]["since"]
-    for verb, ends_with in (("wait", 3), ("verify", 1)):
-        status, _, log = operator.sync(verb)
-        assert (status, f"the sync has been paused since {since}: " in log) == (ends_with, True), log
-    status, _, log = operator.sync("pause", cli=CLIS[0])
-    assert (status, f"the sync has been paused since {since}\n" in log) == (0, True), log
-    status, output, log = operator.run("bash", "-c", DEPLOY_ALL, **OPTIONS | OTHER_MODE)
-    assert status == 0, output + log
-    assert f"the sync has been paused since {since}, and stays paused until ./sync.sh --local resume" in log
-    resume(operator)
-    pause_in_a_burst(operator, "by-workers-that-stay")
-    resume(operator)
-    assert operator.sync("resume")[::2] == (0, "the sync is not paused\n")
