@@ -1,8 +1,8 @@
-"""What only the stand-in has: events, what goes wrong on demand, its lifecycle, and what it measures. The rules that it
-follows as the others do are in s3_rules.py and sqs_rules.py."""
+"""What only the stand-in has: events, what goes wrong on demand, and what it measures. Its lifecycle shows in a month
+(tests/bench/test_month.py), and the rules that it follows as the others do are in s3_rules.py and sqs_rules.py.
+"""
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -15,8 +15,6 @@ from world import wait_until
 SOURCE = "source"
 MIRROR = "mirror--use1-az4--x-s3"
 QUEUE = "events"
-DAY = 86_400
-MIDNIGHT = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp())
 
 
 @pytest.fixture
@@ -101,9 +99,6 @@ def test_an_event_has_a_form_encoded_key_and_can_be_filtered_doubled_and_late(st
     assert (len({found["sequencer"] for found in told}), {found["size"] for found in told}) == (12, {5})
     arrivals = [message["visible_at"] for message in standin.messages(QUEUE)]
     assert (len(arrivals), arrivals == sorted(arrivals)) == (24, False)
-    for prefixes, why in (["a/", "a/b/"], "overlap"), ([f"{number}/" for number in range(101)], "at most 100"):
-        with pytest.raises(ValueError, match=f"InvalidArgument: .*{why}"):
-            standin.notify(SOURCE, QUEUE, prefixes=prefixes)
 
 
 def test_each_entry_for_the_bus_is_answered_by_itself_and_ten_of_a_mebibyte_are_taken(standin):
@@ -150,35 +145,6 @@ def test_what_the_client_sees_of_a_fault_and_whether_s3_has_done_the_work(standi
         found = "closed"
     assert shown in found
     assert ("b" in standin.objects(MIRROR)) == is_done
-
-
-# ---------------------------------------------------------------- lifecycle; that it acts in time shows in a month
-
-
-def rule(days: int, **changed: Any) -> dict[str, Any]:
-    return {"ID": "keep", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": days}} | changed
-
-
-def test_the_shortest_rule_that_is_on_acts_and_an_upload_that_was_left_is_aborted(standin, s3):
-    abort = {"ID": "abort", "Status": "Enabled", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 2}}
-    off = rule(1, ID="off", Status="Disabled")
-    standin.clock(MIDNIGHT)
-    for key in ("hot/b", "b"):
-        standin.put(MIRROR, key, modified=MIDNIGHT)
-    s3.create_multipart_upload(Bucket=MIRROR, Key="b")
-    standin.lifecycle(MIRROR, [rule(9), rule(2, ID="hot", Filter={"Prefix": "hot/"}), off, abort])
-    for seconds, left in (-1, 1), (0, 0):
-        standin.clock(MIDNIGHT + 3 * DAY + seconds)
-        standin.run_lifecycle(MIRROR)
-        found = "hot/b" in standin.objects(MIRROR), "b" in standin.objects(MIRROR), len(standin.uploads(MIRROR))
-        assert found == (bool(left), True, left)
-    keys = [f"late/{number}" for number in range(200)]
-    standin.put_many(MIRROR, keys, modified=MIDNIGHT - 8 * DAY)
-    standin.clock(MIDNIGHT + 3 * DAY)
-    some = len(standin.run_lifecycle(MIRROR, late_days=2))
-    assert (50 < some < 150, standin.run_lifecycle(MIRROR, late_days=2)) == (True, {})
-    standin.clock(MIDNIGHT + 4 * DAY)
-    assert len(standin.run_lifecycle(MIRROR, late_days=2)) == 200 - some
 
 
 # ---------------------------------------------------------------- what it measures
