@@ -356,6 +356,7 @@ def test_a_refusal_that_lasts_ends_the_run(scripts: Scripts, account: PaperAccou
             f"- ROLE_BOUNDARY_ARN={NO_BOUNDARY}: An error occurred (NoSuchEntity)",
         ),
     ],
+    ids=["a path", "no path", "no boundary"],
 )
 def test_another_path_or_a_boundary_that_does_not_exist_is_refused_before_the_first_write(
     scripts: Scripts, made: dict[str, str], asked: dict[str, str], said: str
