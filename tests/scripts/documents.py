@@ -5,8 +5,10 @@ CLI would, holds them against botocore's model of the call, and answers out of a
 So a whole deployment takes seconds, a single step a tenth of one.
 """
 
+import atexit
 import contextlib
 import copy
+import functools
 import json
 import os
 import re
@@ -14,6 +16,7 @@ import shlex
 import socketserver
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
@@ -441,3 +444,30 @@ def scripts_of_module(script: str = "cleanup.sh", tools: Path | None = None) -> 
             yield found
 
     return scripts
+
+
+# --- functions without a cloud --------------------------------------------------------------------------------------
+
+# The oldest jq that the scripts are for. tests/run builds it; where it is not, the pieces run with the machine's.
+OLDEST_JQ = PROJECT / ".cache/oldest-jq/bin"
+ENVIRONMENT = os.environ | {"PATH": f"{OLDEST_JQ}:{os.environ['PATH']}"}
+
+
+@functools.cache
+def ready_scripts() -> Scripts:
+    """One Bash that has read sync.sh for all pieces, which ends with this process."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pieces-")))
+    return stack.enter_context(sourced_scripts(folder, "sync.sh", tools=OLDEST_JQ if OLDEST_JQ.exists() else None))
+
+
+def printed(script: str, text: str = "") -> str:
+    """What a piece that succeeds prints; the text is its standard input."""
+    (ready_scripts().folder / "text").write_text(text)
+    return ready_scripts().run(f'exec <"$FOLDER/text"; set_names\n{script}').output
+
+
+def unfolded(output: str) -> str:
+    """Each line as it was before it was put into 80 columns."""
+    return re.sub(r"\n(?: {14}| {4})(?=\S)", " ", output)

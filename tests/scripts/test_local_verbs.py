@@ -18,9 +18,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from documents import unfolded
 from insights import widgets
 from local_operator import APP, CLIS, DEAD_LETTERS, MIRROR, QUEUE, ROLES, SOURCE, Operator, read_until, wait_for
-from sourced import unfolded
 
 from mirror.model.log_lines import OUTAGE_ENDS
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from documents import printed
 from insights import answer, widgets
-from sourced import printed
 
 from mirror.model.errors import describe
 from mirror.model.log_lines import (

@@ -15,11 +15,10 @@ import pytest
 from account import APP, MIRROR, PROJECT, SOURCE
 from authorized import Authorizing, Grant, Need, allowing, grants
 from call import Call
-from documents import Scripts, scripts_of_module
+from documents import OLDEST_JQ, Scripts, scripts_of_module
 from meaning import as_list
 from operated import Operated
 from paper_account import HERE, NUMBER, PaperAccount, Refused
-from sourced import OLDEST_JQ
 from test_documents import FULL, KEYS, RULES
 
 ROLES = ("deployer", "operator", "reader")

@@ -15,10 +15,9 @@ import pytest
 from account import APP, MIRROR, REGION, SOURCE
 from authorized import grants
 from call import Call
-from documents import Ran, Scripts, scripts_of_module
+from documents import OLDEST_JQ, Ran, Scripts, scripts_of_module
 from operated import Operated, Verbs, verbs
 from paper_account import NUMBER, PaperAccount, Refused
-from sourced import OLDEST_JQ
 from test_documents import ELSEWHERE, FULL, RULES
 
 from mirror.version import VERSION

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from account import APP, MIRROR, PROJECT, SOURCE
+from documents import ENVIRONMENT, unfolded
 from operated import PARKED, Operated, Verbs, deployed, stamp, too_wide, verbs
-from sourced import ENVIRONMENT, unfolded
 
 from launch.audit import newest_slot
 from mirror.model.log_lines import AUDITED, OUTAGE, OUTAGE_ENDS, OUTAGE_OVER

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from account import APP, MIRROR, SOURCE
+from documents import ENVIRONMENT, printed
 from operated import Operated, Verbs, deployed, stamp, verbs
 from paper_account import Given, Interrupted
-from sourced import ENVIRONMENT, printed
 
 from mirror.model.log_lines import LAG, OUTAGE, OUTAGE_ENDS, OUTAGE_OVER, SYNCED, quoted, summary
 from mirror.protocol.multipart import BEGUN
