@@ -102,30 +102,29 @@ learn_settings() {
 # part NAME FACT...: prints the fact as a member of an object; null if there is none.
 part() { fact "${@:2}" | jq -n --arg name "$1" '{($name): [inputs][0]}'; }
 
-# shown_parts [deploys]: prints what there is of it. A run that does not deploy needs no more than a task definition shows.
-shown_parts() {
-  part definition task_definition
-  [[ ${1-} == deploys ]] || return 0
-  part function function
-  part tags starter_tags
-  part rule rule "$RULE_NAME"
-  part event_rule rule "$EVENT_RULE_NAME"
-  part subscriptions subscriptions
-  part policy role_policy "$TASK_ROLE"
-  part alarms alarms
-  part logs log_groups "$WORKER_LOG_GROUP"
-}
-
 # default_subnets ARCH: prints what an empty SUBNETS comes to, or nothing.
 default_subnets() {
   local SUBNETS="" TASK_ARCH=$1
   ! fact_or_reason subnets "" >/dev/null || task_subnets
 }
 
-# shown_settings [deploys]: prints those that are not the default, as JSON.
+# shown_settings [deploys]: prints those that are not the default, as JSON. A run that does not deploy needs no more than
+# a task definition shows.
 shown_settings() {
   local parts shipped subnets="" name
-  parts=$(shown_parts "$@" | jq -cs add)
+  parts=$({
+    part definition task_definition
+    if [[ ${1-} == deploys ]]; then
+      part function function
+      part tags starter_tags
+      part rule rule "$RULE_NAME"
+      part event_rule rule "$EVENT_RULE_NAME"
+      part subscriptions subscriptions
+      part policy role_policy "$TASK_ROLE"
+      part alarms alarms
+      part logs log_groups "$WORKER_LOG_GROUP"
+    fi
+  } | jq -cs add)
   shipped=$(for name in "${SETTINGS[@]}"; do printf '%s=%s\n' "$name" "${SHIPPED[$name]}"; done \
     | jq -Rnc '[inputs | capture("^(?<key>[^=]*)=(?<value>.*)$")] | from_entries')
   if [[ ${1-} == deploys ]]; then

@@ -37,32 +37,26 @@ end_bench_pause() {
 
 # --- small objects --------------------------------------------------------------------------------------------------
 
-# Prints a number for each group, which is put by one aws s3 cp; several run at the same time.
-make_small_objects() {
-  local group first size most=500
+# put_group GROUP: by one aws s3 cp; several run at the same time.
+put_group() {
+  aws_or_die s3 cp --recursive --only-show-errors "$VERIFY_DIR/bench/$1" "s3://$SRC_BUCKET/$(bench_folder)$1/"
+}
+
+put_small_objects() {
+  local group first size most=500 groups=()
   for ((first = 0; first < VERIFY_SMALL_OBJECTS; first += most)); do
     group=$((first / most)) size=$((VERIFY_SMALL_OBJECTS - first))
     ((size <= most)) || size=$most
     mkdir -p "$VERIFY_DIR/bench/$group"
     random_bytes $((size * BENCH_BYTES)) | split -a 3 -b "$BENCH_BYTES" - "$VERIFY_DIR/bench/$group/small-"
-    printf '%d\n' "$group"
+    groups+=("$group")
   done
-}
-
-put_group() {
-  aws_or_die s3 cp --recursive --only-show-errors "$VERIFY_DIR/bench/$1" "s3://$SRC_BUCKET/$(bench_folder)$1/"
+  say_while "verify: uploading $VERIFY_SMALL_OBJECTS small objects" all_at_once put_group "${groups[@]}"
+  await_events
 }
 
 # count_small in_mirror|in_source
 count_small() { "$1" list-objects-v2 --prefix "$(bench_folder)" | jq -s '.[0].Contents // [] | length'; }
-
-put_small_objects() {
-  local groups
-  make_small_objects >"$VERIFY_DIR/groups" # its failure, such as a full disk, ends the run
-  mapfile -t groups <"$VERIFY_DIR/groups"
-  say_while "verify: uploading $VERIFY_SMALL_OBJECTS small objects" all_at_once put_group "${groups[@]}"
-  await_events
-}
 
 # If a worker began before all events are in the queue, their delay would be measured as its speed. After 30 seconds it is.
 await_events() {

@@ -189,22 +189,6 @@ find_all_faults() {
   find_faults >"$VERIFY_DIR/path"
 }
 
-# What the workers wrote of outages since a quarter of an hour before the run, as read by outages_of(). An outage that
-# the starter meets is theirs as soon as one runs.
-read_outages() {
-  aws_or_nothing logs filter-log-events --log-group-name "$WORKER_LOG_GROUP" \
-    --start-time $(((VERIFY_BEGAN - 900) * 1000)) --filter-pattern '"outage"' \
-    | jq -c --arg line "$OUTAGE_LINE" '[.events[]? | select(.message | test($line))
-        | {"@logStream": .logStreamName, "@message": .message}]' | outages_of
-}
-
-# What the starter wrote since the run began, as a JSON list: a decision, or {error}.
-read_starter_lines() {
-  aws_or_nothing logs filter-log-events --log-group-name "$STARTER_LOG_GROUP" --start-time $((VERIFY_BEGAN * 1000)) \
-    | jq -cs --arg wanted "$DECISION_OR_FAILURE" '[.[].events[]? | .message | rtrimstr("\n") | select(test($wanted))
-      | . as $line | try (fromjson) catch {error: $line}]'
-}
-
 # The tasks that the starter started since the run began, as a JSON list in a file.
 read_tasks() {
   all_tasks | jq -cs "$(jq_epoch)"'
@@ -223,8 +207,17 @@ find_broken_link() {
   local starter outages wrote=false
   find_all_faults
   read_tasks
-  starter=$(read_starter_lines)
-  outages=$(read_outages)
+  # What the starter wrote since the run began, as a JSON list: a decision, or {error}.
+  starter=$(aws_or_nothing logs filter-log-events --log-group-name "$STARTER_LOG_GROUP" \
+    --start-time $((VERIFY_BEGAN * 1000)) \
+    | jq -cs --arg wanted "$DECISION_OR_FAILURE" '[.[].events[]? | .message | rtrimstr("\n") | select(test($wanted))
+      | . as $line | try (fromjson) catch {error: $line}]')
+  # What the workers wrote of outages since a quarter of an hour before the run, as read by outages_of(). An outage that
+  # the starter meets is theirs as soon as one runs.
+  outages=$(aws_or_nothing logs filter-log-events --log-group-name "$WORKER_LOG_GROUP" \
+    --start-time $(((VERIFY_BEGAN - 900) * 1000)) --filter-pattern '"outage"' \
+    | jq -c --arg line "$OUTAGE_LINE" '[.events[]? | select(.message | test($line))
+        | {"@logStream": .logStreamName, "@message": .message}]' | outages_of)
   [[ ! -s $VERIFY_DIR/worker.lines ]] || wrote=true
   {
     cat "$VERIFY_DIR/path" "$VERIFY_DIR/tasks" "$VERIFY_DIR/queue"
