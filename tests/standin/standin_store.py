@@ -123,14 +123,9 @@ class Upload:
 
 @dataclass
 class Notification:
-    """Where events of a bucket go, and how badly: SQS delivers at least once and in no order.
-
-    Each prefix stands for a notification of its own, with a filter in the form of the keys in events (S3 User Guide,
-    "Configuring event notifications using object key name filtering"); none begins as another does.
-    """
+    """Where events of a bucket go, and how badly: SQS delivers at least once and in no order."""
 
     queue: str
-    prefixes: tuple[str, ...] = ("",)
     duplicate: float = 0.0  # probability that an event is sent twice
     max_delay: float = 0.0  # seconds; every copy of an event is late by a random part of it
     seed: int = 0
@@ -257,7 +252,7 @@ class S3:
 
     def notify(self, bucket: Bucket, key: str, subject: Object, event: str) -> None:
         to = bucket.notification
-        if to is None or not encoded(key).startswith(tuple(to.prefixes)):
+        if to is None:
             return
         self.sequencer += 1
         body = json.dumps({"Records": [event_record(bucket, key, subject, event, self.sequencer, self.now())]})
@@ -265,17 +260,12 @@ class S3:
             self.send_event(to.queue, body, to.random.random() * to.max_delay)
 
 
-def encoded(key: str) -> str:
-    """As events have it."""
-    return quote_plus(key, safe="/")
-
-
 def event_record(
     bucket: Bucket, key: str, subject: Object, event: str, sequencer: int, now: float
 ) -> dict[str, object]:
     """One record of an event (S3 User Guide, notification-content-structure): no s3: before the event name, the key
     form-encoded, and no size or ETag when an object is removed."""
-    described: dict[str, object] = {"key": encoded(key), "sequencer": f"{sequencer:018X}"}
+    described: dict[str, object] = {"key": quote_plus(key, safe="/"), "sequencer": f"{sequencer:018X}"}
     if not event.startswith(("ObjectRemoved", "LifecycleExpiration")):
         described |= {"size": subject.size, "eTag": subject.etag}
     if bucket.versioning:
