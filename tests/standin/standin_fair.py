@@ -28,9 +28,7 @@ class Message:
     sent: float  # seconds since 1970, as all times here
     visible_at: float
     receive_count: int = 0
-    first_received: float = 0.0
     received: float = 0.0
-    dead_letter_source: str = ""
     group: str = ""
     in_flight: bool = False
 

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from email.utils import formatdate
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import unquote_plus
 
 from awscrt import checksums
 from standin_checks import (
@@ -33,13 +33,11 @@ def head_object(s3: S3, request: Request) -> Answer:
         "etag": f'"{found.etag}"',
         "last-modified": formatdate(found.modified, usegmt=True),
         "content-length": str(found.size),
-        "accept-ranges": "bytes",
     }
     optional = {
         "x-amz-storage-class": "" if found.storage_class == "STANDARD" else found.storage_class,
         "x-amz-restore": found.restore,
         "x-amz-missing-meta": str(found.missing_meta or ""),
-        "x-amz-tagging-count": str(len(parse_qsl(found.tags)) or ""),
         "x-amz-version-id": found.version_id if bucket.versioning else "",
     }
     return Answer(headers=headers | {name: value for name, value in optional.items() if value})
@@ -135,9 +133,8 @@ def copy_object(s3: S3, request: Request) -> Steps:
     refuse_directives(bucket, request, source)
     headers = metadata_from(request.headers) if replaces else dict(source.headers)
     refuse_content_encoding(bucket, headers.get("content-encoding", ""))
-    replaces_tags = request.headers.get("x-amz-tagging-directive") == "REPLACE"
     new = new_object(s3, bucket, source.content, source.etag, headers)
-    new.tags = request.headers.get("x-amz-tagging", "") if replaces_tags else source.tags
+    new.tags = "" if request.headers.get("x-amz-tagging-directive") == "REPLACE" else source.tags
     new.checksum = checksum_of_copy(s3, source)
     yield source.size
     check_destination(bucket, request)

@@ -86,7 +86,6 @@ class SQS:
                 self.move_to_dead_letter_queue(queue, message)
                 continue
             message.receive_count += 1
-            message.first_received = message.first_received or now
             message.received = now
             queue.count_in_flight(message, 1)
             taken.append(message)
@@ -96,7 +95,7 @@ class SQS:
 
     def move_to_dead_letter_queue(self, queue: Queue, message: Message) -> None:
         queue.remove(message)
-        message.dead_letter_source, message.visible_at = queue.arn, time.time()
+        message.visible_at = time.time()
         self.queues[queue.dead_letter_queue].add(message)
 
 
@@ -201,12 +200,9 @@ def received(queue: Queue, message: Message, asked: set[str]) -> Arguments:
     attributes = {
         "ApproximateReceiveCount": str(message.receive_count),
         "SentTimestamp": str(int(message.sent * 1000)),
-        "ApproximateFirstReceiveTimestamp": str(int(message.first_received * 1000)),
     }
     if message.group:
         attributes["MessageGroupId"] = message.group
-    if message.dead_letter_source:
-        attributes["DeadLetterQueueSourceArn"] = message.dead_letter_source
     answer: Arguments = {
         "MessageId": message.id,
         "ReceiptHandle": receipt_handle(queue, message),
