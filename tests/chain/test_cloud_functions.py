@@ -42,8 +42,6 @@ def handler(event, context):
         os.write(1, b"to the descriptor\\n")
         print("to stderr", file=sys.stderr)
         print("without an end", end="")
-    if what == "late":
-        threading.Timer(0.2, print, ["late"]).start()
     if what == "around":
         names = "function_name", "invoked_function_arn", "memory_limit_in_mb"
         modules = {"boto3": boto3.__version__, "part": other.part.X}
