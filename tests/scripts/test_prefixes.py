@@ -140,7 +140,7 @@ def deleted(command: str, keys: list[str]) -> set[str]:
 def test_the_command_that_is_told_deletes_what_is_synced_no_longer_and_nothing_else() -> None:
     """Of all keys those that only the old prefixes take, for each change of one of these lists into another."""
     keys = ["a/x", "a/b/x", "a/bc", "a/b/c/x", "ab", "m[o]/v1", "m[o]/v2", "mo/v1", "it's/x", "é f/x", "z", "a/[x]/y"]
-    texts = ("", "a/", "z", "a/b", "a/b/c/,z", "m[o]/v,it's/", "m[o]/v2", "é f/,a/", "a/[x]/")
+    texts = ("", "a/", "a/b", "a/b/c/,z", "m[o]/v,it's/", "m[o]/v2", "é f/,a/", "a/[x]/")
     lists = {text: listed(text) for text in texts}
     pairs = list(itertools.permutations(texts, 2))
     tells = [f"echo pair; PREFIX_FILTER={shlex.quote(new)}; {after({'PREFIX_FILTER': old})}" for old, new in pairs]

@@ -110,7 +110,7 @@ def test_any_runs_one_after_another_end_with_what_was_said_last(scripts: Scripts
     """Several people, each with what the shell names, what it empties, and what deploy.sh was edited to."""
     said, want = random.Random(39), dict[str, str]()
     scripts.account = PaperAccount()
-    for _ in range(20):
+    for _ in range(12):
         named, edited = {}, {}
         for name, values in VALUES.items():
             match said.choice(("named", "emptied", "edited", "left", "left", "left")):

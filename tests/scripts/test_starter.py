@@ -1,4 +1,4 @@
-"""What a run of the starter asks for, stops and reports, in single moments of a world: one row for each.
+"""What a run of the starter asks for, stops, copies and reports, in single moments of a world: one row for each.
 
 test_starter_worlds.py lets it run through thousands of worlds; what is here are exact limits, and what a run costs.
 """
@@ -616,25 +616,22 @@ CASES: dict[str, tuple[Any, tuple[Any, ...], Any, bool, list[str], bool]] = {
     "much waits": (HANDED_BACK, (FEW_MESSAGES + 1, 0), event(), True, ["2"], True),
     "a worker runs": (EMPTIED, (600, 600, running()), MINUTES_EVENT, False, ["1"], False),
     "a worker is starting": (EMPTIED, (1, 0, starting()), event(), False, [], False),
+    "one is to stay": (EMPTIED, (1, 0), event(), True, ["1"], True),
+    "in a pause": (EMPTIED, (1, 0), event(), False, [], False),
 }
+WITH = {"one is to stay": {"MIN_WORKERS": "1"}, "in a pause": {"PAUSED_SINCE": "2026-11-25T11:00:00Z"}}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_copies_while_no_worker_runs(name: str) -> None:
     comes_to, given, begun_by, copies, workers, is_before = CASES[name]
     copier = Copier(comes_to)
-    starter = copier.begins(*given)
+    starter = copier.begins(*given, **WITH.get(name, {}))
     report, error = starter.run(begun_by, context())
     assert (report.get("copied"), error) == (comes_to if copies else None, "")
     assert [request[0] for request in requests_of(starter)] == workers
     assert ("RunTask" in copier.before) == is_before
     assert (len(copier.seconds), copier.ends) == (copies, 1)
-
-
-def test_what_is_to_stay_is_started_first() -> None:
-    copier = Copier(EMPTIED)
-    copier.begins(1, MIN_WORKERS="1").run(event(), context())
-    assert "RunTask" in copier.before
 
 
 def test_no_worker_is_started_beside_those_that_have_come_meanwhile() -> None:
@@ -648,12 +645,6 @@ def test_no_worker_is_started_beside_those_that_have_come_meanwhile() -> None:
 def test_it_does_not_copy_while_workers_fail(tasks: list[Run]) -> None:
     copier = Copier(EMPTIED)
     assert "do not get to work" in copier.begins(1, 0, *tasks).run(event(), context())[1]
-    assert copier.seconds == []
-
-
-def test_it_does_not_copy_in_a_pause() -> None:
-    copier = Copier(EMPTIED)
-    assert "copied" not in copier.begins(1, PAUSED_SINCE="2026-11-25T11:00:00Z").run(event(), context())[0]
     assert copier.seconds == []
 
 
