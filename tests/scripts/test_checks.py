@@ -258,7 +258,7 @@ def test_a_file_that_comes_late_keeps_no_folder_of_a_run(tmp_path: Path) -> None
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-# --- the release that deploy.sh tells -------------------------------------------------------------------------------
+# --- the release that deploy.sh prints ------------------------------------------------------------------------------
 
 
 @pytest.mark.fast
