@@ -376,7 +376,6 @@ def test_a_table_is_deployed_and_its_prefix_is_encoded_as_s3_does(verbs: Scripts
 @pytest.mark.parametrize(
     ("verb", "command"),
     [
-        ("reconcile", ["reconcile"]),
         ("reconcile --dry-run", ["reconcile", "--dry-run"]),
         ("wait --timeout 60s", ["wait", "--timeout", "60s"]),
         ("cost --days 1", ["measure"]),
