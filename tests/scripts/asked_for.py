@@ -288,7 +288,7 @@ class Asked:
             "Environment": self.of_starter,
             "CodeSha256": code_of(CONTENTS["true" if self.copies else "false"]),
             "invoke": {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60},
-            "concurrency": 1,
+            "concurrency": 1 if self.account.kept.get("limit unreserved", 1000) > 100 else None,
             "statements": {
                 ("events.amazonaws.com", "lambda:InvokeFunction", self.starter, f"ArnLike AWS:SourceArn={rule}")
                 for rule in rules
@@ -451,8 +451,10 @@ class Compared:
         return max(tasks, key=lambda one: int(one["taskDefinitionArn"].rpartition(":")[2]), default={})
 
     def queue(self, found: Any) -> Any:
+        """Without a size that events need, and that is set where somebody had set another one."""
         read = {"Policy": to_whom, "RedrivePolicy": json.loads}
-        return {name: read.get(name, str)(value) for name, value in found["Attributes"].items()}
+        attributes = found["Attributes"].items() - {("MaximumMessageSize", "262144")}
+        return {name: read.get(name, str)(value) for name, value in attributes}
 
     def log_group(self, found: Any) -> Any:
         return found.get("retentionInDays")

@@ -53,7 +53,7 @@ ROW_OF: dict[str, tuple[str, str]] = {  # operation -> kind of the row, the para
     **dict.fromkeys(
         (
             *("CreateFunction", "UpdateFunctionCode", "UpdateFunctionConfiguration", "DeleteFunction"),
-            *("PutFunctionEventInvokeConfig", "PutFunctionConcurrency"),
+            *("PutFunctionEventInvokeConfig", "PutFunctionConcurrency", "DeleteFunctionConcurrency"),
         ),
         ("function", "FunctionName"),
     ),
@@ -173,7 +173,11 @@ def faults_of_endpoints(account: PaperAccount, asked: Asked) -> Iterator[str]:
 
 def comparable(kept: Kept) -> Kept:
     """Without what an account has in any case, lists of a bucket that are empty, and the order of notifications."""
-    found = {name: document for name, document in copy.deepcopy(kept).items() if not name.startswith("role-of-ecs ")}
+    found = {
+        name: document
+        for name, document in copy.deepcopy(kept).items()
+        if not name.startswith(("role-of-ecs ", "limit "))
+    }
     for queue in found.get(f"notifications {SOURCE}", {}).get("QueueConfigurations", []):
         queue["Events"].sort()
         for rule in queue["Filter"]["Key"]["FilterRules"]:

@@ -117,11 +117,6 @@ def test_one_deployment_repairs_all_and_then_nobody_says_anything(
             kind, what = row.plan
             (planned,) = [one for one in plan if one["kind"] == kind and one["action"] != "none"]
             assert planned["action"] == "create" or any(what in part for part in planned["differs"]), (row, planned)
-        assert (
-            kept[QUEUE]["Attributes"].pop("MaximumMessageSize", "262144") == "262144"
-        )  # the default, which is set now
-        if kept.pop("limit unreserved", ""):
-            kept[FUNCTION].setdefault("concurrency", 1)  # nothing is reserved in an account that is too small
         assert list(faults(scripts.account, MODES[mode])) == []
         error = f"[ERROR] RuntimeError: {'; '.join(said(row) for row in rows if row.link)}\n"  # of the run before
         seen = Seen(verbs, operated(kept), lambda account, error=error: account.fail(error))
