@@ -5,15 +5,12 @@ They are those that tools of this kind had and those that the design excludes, a
 """
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from forks import forks_after
-
 PROJECT = Path(__file__).resolve().parents[2]
-LIBRARIES = (
-    "import awscrt.auth, awscrt.http, awscrt.io, boto3, httptools, hypothesis.strategies, pytest, xdist.scheduler"
-)
 # Of a random history the first that fails is enough.
 COMMAND = """
 import sys
@@ -196,6 +193,8 @@ def run_tests(tests: Iterable[str], text: str = "", replacement: str = "") -> tu
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NIGHTLY"))}
     arguments = [text, replacement, "-x", "-q", "-c", ".pytest.ini", "-p", "no:cacheprovider"]
     arguments += [f"tests/{test}" for test in tests]
-    process = forks_after(LIBRARIES).start(COMMAND, *arguments, environment=environment, cwd=str(PROJECT))
-    output, _ = process.communicate(timeout=3000)
-    return process.wait(), output
+    command = [sys.executable, "-c", COMMAND, *arguments]
+    done = subprocess.run(
+        command, env=environment, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=3000
+    )
+    return done.returncode, done.stdout

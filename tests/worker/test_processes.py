@@ -4,11 +4,10 @@ import dataclasses
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from world import QUEUE, ROOT, wait_until
+from world import QUEUE, wait_until
 
 from mirror import cli
 from mirror.processes import Signals
@@ -69,15 +68,6 @@ def full_pipe():
     yield writing
     os.close(reading)
     os.close(writing)
-
-
-def start_into(pipe, world, code, **settings):
-    environment = world.environment(**settings) | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stdout=pipe, stderr=subprocess.PIPE, text=True
-    )
-    world.processes.append(process)
-    return process
 
 
 def ended(process, status):
@@ -187,7 +177,7 @@ def test_it_ends_in_time_if_nothing_answers_and_nobody_reads_its_log(world, full
     for number in range(40):
         world.put(f"k{number}")
     world.standin.fault("CopyObject", "hang", times=0)
-    process = start_into(full_pipe, world, SHORT, S3_CLIENT=client, **BUSY)
+    process = world.start(SHORT, output=full_pipe, errors=subprocess.PIPE, S3_CLIENT=client, **BUSY)
     wait_until(lambda: in_flight(world, "CopyObject") == 10, IN_TIME)
     world.standin.fault("SQS", "hang", times=0)
     process.send_signal(signal.SIGTERM)
@@ -195,4 +185,5 @@ def test_it_ends_in_time_if_nothing_answers_and_nobody_reads_its_log(world, full
 
 
 def test_a_process_that_stands_still_is_ended_with_a_last_word(world, full_pipe):
-    assert "did not end in time" in ended(start_into(full_pipe, world, STANDS_STILL), 1)
+    process = world.start(STANDS_STILL, output=full_pipe, errors=subprocess.PIPE)
+    assert "did not end in time" in ended(process, 1)

@@ -7,6 +7,7 @@ import json
 import random
 import re
 import signal
+import subprocess
 import time
 from urllib.parse import unquote_plus
 
@@ -27,7 +28,8 @@ each_command = pytest.mark.parametrize("command", ["wait", "measure"])
 
 def run(world: World, *arguments: str, **settings: str) -> tuple[int, str, str]:
     """The exit status, the output and the log."""
-    process = world.start(WORKER if arguments[0] == "reconcile" else COMMAND, *arguments, errors_apart=True, **settings)
+    code = WORKER if arguments[0] == "reconcile" else COMMAND
+    process = world.start(code, *arguments, errors=subprocess.PIPE, **settings)
     output, errors = process.communicate(timeout=300)
     assert "Traceback" not in output + errors, output + errors
     return process.returncode, output, errors

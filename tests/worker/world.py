@@ -4,13 +4,13 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from forks import Forked, forks_after
 from standin import Standin
 
 import worker
@@ -24,7 +24,6 @@ MIRROR = "mirror--use1-az4--x-s3"
 QUEUE = "sync-q"
 DEAD_LETTERS = "sync-dlq"
 ROOT = Path(worker.__file__).parent
-IMPORTS = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import worker"
 WORKER = "import worker; worker.leave(worker.main())"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
@@ -48,7 +47,7 @@ class World:
     def __init__(self, standin: Standin) -> None:
         self.standin = standin
         self.queue_url = ""
-        self.processes: list[subprocess.Popen[str] | Forked] = []
+        self.processes: list[subprocess.Popen[str]] = []
         self.runner = asyncio.Runner()
 
     def build(self, **queue_settings: Any) -> None:
@@ -64,14 +63,17 @@ class World:
         given = {"AWS_ENDPOINT_URL": self.standin.url, "QUEUE_URL": self.queue_url}
         return inherited | CREDENTIALS | given | QUICK | changed
 
-    def start(self, code: str, *arguments: str, errors_apart: bool = False, **changed: str) -> Forked:
+    def start(
+        self, code: str, *arguments: str, output: int = subprocess.PIPE, errors: int = subprocess.STDOUT, **changed: str
+    ) -> subprocess.Popen[str]:
         """A process that runs this code."""
-        environment = self.environment(**changed)
-        process = forks_after(IMPORTS).start(code, *arguments, environment=environment, errors_apart=errors_apart)
+        command = [sys.executable, "-c", code, *arguments]
+        environment = self.environment(**changed) | {"PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=errors, text=True)
         self.processes.append(process)
         return process
 
-    def start_worker(self, **changed: str) -> Forked:
+    def start_worker(self, **changed: str) -> subprocess.Popen[str]:
         return self.start(WORKER, **changed)
 
     def run_worker(self, status: int = 0, **changed: str) -> str:
@@ -81,7 +83,7 @@ class World:
         assert process.returncode == status, output
         return output
 
-    def stop_worker(self, process: subprocess.Popen[str] | Forked, number: int = signal.SIGTERM) -> str:
+    def stop_worker(self, process: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
         process.send_signal(number)
         output, _ = process.communicate(timeout=300)
         return output
@@ -90,7 +92,7 @@ class World:
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            process.communicate(timeout=300)
         self.runner.close()
 
     def run[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
