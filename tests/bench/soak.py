@@ -289,7 +289,6 @@ def run(place: Place, arguments: argparse.Namespace) -> bool:
             f"queue {'empty' if is_empty else 'NOT EMPTY'} at the end",
             f"unequal {len(differing)} {differing[:10]}",
             f"dead letters {len(dead)}, undeserved {len(undeserved)} {Counter(undeserved).most_common(10)}",
-            f"receives {soak.standin.receives(QUEUE)}",
             f"uploads left over {len(soak.standin.uploads(MIRROR))}",
             f"longest end after SIGTERM {soak.longest_end:.1f} s; {dict(soak.statuses)}",
             sep="\n",

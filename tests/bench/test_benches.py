@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from soak import ALWAYS, EVENTS, Soak
-from standin import VERBS
-from standin_faults import Fault
+from soak import EVENTS
 from walk import COMMANDS, TREES, Tree, differences
 
 BENCH = Path(__file__).parent
@@ -67,13 +65,6 @@ def test_a_wrong_number_is_told() -> None:
     assert differences(right, "reconcile", tree) == []
     assert differences(right.replace("=1765", "=1764"), "reconcile", tree) == ["compared=1764 instead of 1765"]
     assert all(differences("", command, tree) for command in COMMANDS)
-
-
-def test_every_event_of_the_soak_names_what_there_is() -> None:
-    for fault in [*ALWAYS, *(fault for _, fault, _ in EVENTS.values() if fault)]:
-        Fault(**{"kind": "error", **fault})
-    verbs = [verb for _, _, action in EVENTS.values() for verb in action[:1]]
-    assert [verb for verb in verbs if not hasattr(Soak, verb) and verb not in VERBS] == []
 
 
 def test_two_workers_under_kills_duplicates_and_all_faults_end_with_equal_buckets(tmp_path: Path) -> None:

@@ -178,18 +178,3 @@ def test_comments_and_docstrings_use_only_words_of_the_table() -> None:
 
 def test_messages_use_only_words_of_the_table() -> None:
     assert [wrong for file in files_of(SOURCES) for wrong in wrong_texts(file, messages_of(file), IN_MESSAGES)] == []
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "number"),
-    [
-        ("a.sh", '# told once\nsay "it is no number" # anew, which costs it a try', 4),
-        ("a.py", '"""What it tells its\nreaders in\nvain."""\nx = f"{y} has to be so, as it lacks z"  # for ever', 5),
-        ("a.jq", 'def why: "the reason is no longer known";', 0),
-    ],
-)
-def test_wrong_words_of_a_file_are_found(name: str, text: str, number: int, tmp_path: Path) -> None:
-    file = tmp_path / name
-    file.write_text(text)
-    both = wrong_texts(file, comments_of(file), IN_TEXTS) + wrong_texts(file, messages_of(file), IN_MESSAGES)
-    assert len(both) == number, both

@@ -255,11 +255,7 @@ COPIES = (
 # What a directory bucket refuses: arguments of CopyObject and CreateMultipartUpload, and the error code.
 REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"ACL": "private"}, "NotImplemented"),
-    ({"GrantRead": "id=1"}, "NotImplemented"),
     ({"ObjectLockMode": "GOVERNANCE"}, "NotImplemented"),
-    ({"ObjectLockLegalHoldStatus": "ON"}, "NotImplemented"),
-    ({"WebsiteRedirectLocation": "/b"}, "NotImplemented"),
-    ({"RequestPayer": "requester"}, "NotImplemented"),
     ({"BucketKeyEnabled": True}, "NotImplemented"),
     ({"Tagging": "a=1", "TaggingDirective": "REPLACE"}, "NotImplemented"),
     ({"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}, "InvalidRequest"),

@@ -415,11 +415,6 @@ def read(server: Server, bucket: str) -> dict[str, str]:
     return {key: base64.b64encode(data).decode() for key, data in found.items() if data is not None}
 
 
-def versions(server: Server, bucket: str, key: str) -> list[dict[str, Any]]:
-    """Every version and delete marker of a key, the current one last."""
-    return [describe(found) for found in server.s3.buckets[bucket].objects.get(key, [])]
-
-
 def uploads(server: Server, bucket: str) -> list[dict[str, Any]]:
     """Multipart uploads in progress."""
     return [dataclasses.asdict(upload) for upload in server.s3.buckets[bucket].uploads.values()]
@@ -453,16 +448,6 @@ def queue(server: Server, name: str) -> dict[str, int]:
     """How many messages are visible, in flight and delayed."""
     visible, in_flight, delayed = standin_sqs.depth(server.sqs.queues[name]).values()
     return {"visible": visible, "in_flight": in_flight, "delayed": delayed}
-
-
-def receives(server: Server, name: str) -> dict[int, int]:
-    """{receives: how many messages of the queue had so many}: the deleted ones, those it holds, and those that went
-    to the dead-letter queue."""
-    held = server.sqs.queues[name]
-    counts = held.receives.copy()
-    dead = server.sqs.queues[held.dead_letter_queue].messages if held.dead_letter_queue else {}
-    counts.update(message.receive_count for message in [*held.messages.values(), *dead.values()])
-    return dict(sorted(counts.items()))
 
 
 def shorten_empty_polls(server: Server, seconds: float | None) -> None:

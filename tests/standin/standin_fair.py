@@ -10,7 +10,6 @@ messages goes in its turn.
 
 import asyncio
 import heapq
-from collections import Counter
 from dataclasses import dataclass, field
 
 from standin_store import ACCOUNT, REGION
@@ -62,7 +61,6 @@ class Queue:
     lent: Line = field(default_factory=list)  # what is in flight
     in_flight: int = 0
     arrivals: int = 0
-    receives: Counter[int] = field(default_factory=Counter)  # of the messages that were deleted
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

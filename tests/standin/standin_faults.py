@@ -27,7 +27,6 @@ class Fault:
           reset          close the connection, do nothing
           hang           wait `seconds`, then close the connection, do nothing
           lost           do the work, then close the connection
-          delay          wait `seconds`, then go on as usual
     """
 
     operation: str
@@ -80,7 +79,7 @@ class Fault:
 
 async def fail(fault: Fault, error: type[S3Error] | type[SQSError]) -> None:
     """What a fault does before the work of the request, or instead of it."""
-    if fault.kind in ("delay", "hang"):
+    if fault.kind == "hang":
         await asyncio.sleep(fault.seconds)
     if fault.kind in ("reset", "hang"):
         raise Disconnect

@@ -236,7 +236,6 @@ def delete_message(sqs: SQS, arguments: Arguments) -> Arguments:
     queue = sqs.queue(arguments)
     if message := find_message(queue, arguments["ReceiptHandle"]):
         queue.remove(message)
-        queue.receives[message.receive_count] += 1
     return {}
 
 

@@ -1,5 +1,6 @@
-"""What only the stand-in has: events, what goes wrong on demand, and what it measures. Its lifecycle shows in a month
-(tests/bench/test_month.py), and the rules that it follows as the others do are in s3_rules.py and sqs_rules.py.
+"""What only the stand-in has: events, and what goes wrong on demand. Its lifecycle shows in a month
+(tests/bench/test_month.py), what it measures in tests/bench/test_benches.py, and the rules that it follows as the
+others do are in s3_rules.py and sqs_rules.py.
 """
 
 import json
@@ -8,7 +9,7 @@ from urllib.parse import unquote_plus
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
-from faces import client, outcome
+from faces import client
 from standin import Standin
 from world import wait_until
 
@@ -101,24 +102,6 @@ def test_an_event_has_a_form_encoded_key_and_can_be_doubled_and_late(standin):
     assert (len(arrivals), arrivals == sorted(arrivals)) == (24, False)
 
 
-def test_each_entry_for_the_bus_is_answered_by_itself_and_ten_of_a_mebibyte_are_taken(standin):
-    """EventBridge API, PutEvents"""
-    put, large = client("events", standin.url).put_events, json.dumps({"key": "x" * 1024**2})
-    refused = "ValidationException"
-    good = {"Source": "ours", "DetailType": "Told", "Detail": "{}"}
-    bad = {
-        "MalformedDetail": {"Detail": "[]"},
-        "NotAuthorizedForSourceException": {"Source": "aws.s3"},
-        "ResourceNotFoundException": {"EventBusName": "other"},
-        "InvalidArgument": {"DetailType": ""},
-    }
-    answer = put(Entries=[good, *(good | changed for changed in bad.values())])
-    assert (answer["FailedEntryCount"], len(standin.events())) == (4, 1)
-    assert [entry.get("ErrorCode") for entry in answer["Entries"]] == [None, *bad]
-    for entries, told in ([good] * 10, 0), ([good] * 11, refused), ([good | {"Detail": large}], refused):
-        assert outcome(lambda entries=entries: put(Entries=entries)["FailedEntryCount"]) == told
-
-
 # ---------------------------------------------------------------- faults
 
 
@@ -130,7 +113,6 @@ def test_each_entry_for_the_bus_is_answered_by_itself_and_ten_of_a_mebibyte_are_
         ("reset", "closed", False),
         ("hang", "closed", False),
         ("lost", "closed", True),
-        ("delay", "ETag", True),
     ],
 )
 def test_what_the_client_sees_of_a_fault_and_whether_s3_has_done_the_work(standin, s3, kind, shown, is_done):
@@ -145,23 +127,3 @@ def test_what_the_client_sees_of_a_fault_and_whether_s3_has_done_the_work(standi
         found = "closed"
     assert shown in found
     assert ("b" in standin.objects(MIRROR)) == is_done
-
-
-# ---------------------------------------------------------------- what it measures
-
-
-def test_the_lag_of_a_change_ends_when_the_mirror_shows_it_or_something_newer(standin, s3):
-    standin.watch(SOURCE, MIRROR)
-    standin.play([("put", [SOURCE, "hot/a"], {}), ("put", [SOURCE, "hot/a"], {}), ("put", [SOURCE, "b"], {})], 1000)
-    wait_until(lambda: not standin.playing())
-    assert standin.behind() == {"hot": 2, "b": 1}
-    copy(s3, "hot/a")
-    standin.put(SOURCE, "hot/a")
-    assert standin.behind() == {"hot": 1, "b": 1}
-    hot = standin.lags()["hot"]
-    assert (len(hot["shown"]), len(hot["waiting"])) == (2, 1)
-    s3.delete_object(Bucket=SOURCE, Key="hot/a")
-    assert standin.behind()["hot"] == 2
-    s3.delete_object(Bucket=MIRROR, Key="hot/a")
-    standin.delete(SOURCE, "b")
-    assert standin.behind() == {"hot": 0, "b": 0}
