@@ -4,14 +4,12 @@ import asyncio
 import logging
 import threading
 import time
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ClientError, CredentialRetrievalError
 from world import MIRROR, SOURCE, until, wait_until
 
-from mirror.aws.keys import RETRY_SECONDS, ROLE_MARGIN, YOUNG_SECONDS, Keys, RenewedKeys, keys_of_role
+from mirror.aws.keys import RETRY_SECONDS, YOUNG_SECONDS, Keys, RenewedKeys
 from mirror.model.errors import OF_SESSION, is_of_session
 from mirror.protocol.buckets import COPY_DIRECTIVES
 
@@ -21,10 +19,8 @@ from mirror.protocol.buckets import COPY_DIRECTIVES
 REASONS = {
     "ended credentials": (400, (400, "ExpiredToken"), "ExpiredToken"),
     "a policy": (403, (403, "AccessDenied"), "AccessDenied"),
-    "SSE-C": (400, (400, "InvalidRequest"), "InvalidRequest"),
     "nothing wrong with reading": (403, None, "403"),
     "busy": (403, (503, "SlowDown"), "403"),
-    "gone meanwhile": (400, (404, "NoSuchKey"), "400"),
     "no first byte": (403, None, "403"),
 }
 
@@ -81,17 +77,6 @@ def failure():
     return CredentialRetrievalError(provider="endpoint", error_msg="500")
 
 
-def test_nobody_waits_for_new_keys_while_the_old_ones_are_valid():
-    endpoint = Endpoint()
-    first = endpoint.keys.get_frozen_credentials()
-    endpoint.answers.clear()
-    endpoint.clock.seconds += 550
-    assert {endpoint.keys.get_frozen_credentials() for _ in range(1000)} == {first}
-    endpoint.answers.set()
-    wait_until(lambda: endpoint.keys.get_frozen_credentials() is not first, 5)
-    assert endpoint.asked == 2
-
-
 def test_a_failure_is_told_once_while_the_keys_are_valid_and_then_to_all_who_ask(caplog):
     caplog.set_level(logging.INFO)
     endpoint = Endpoint()
@@ -130,24 +115,6 @@ def test_keys_that_ended_while_their_renewal_was_frozen_are_not_used():
     assert endpoint.keys.get_frozen_credentials().ends == endpoint.clock.seconds + 300
 
 
-def test_botocores_own_credentials_fail_while_they_are_valid_and_ours_do_not():
-    """Pins what RenewedKeys is for, and the field of botocore's class that it reads."""
-    assert RefreshableCredentials._advisory_refresh_timeout == ROLE_MARGIN
-
-    def refuses():
-        raise failure()
-
-    ends = datetime.now(UTC) + timedelta(seconds=ROLE_MARGIN - 60)
-    found = RefreshableCredentials("id", "secret", "token", ends, refuses, "container-role")
-    keys = keys_of_role(found)
-    assert keys.get_frozen_credentials().access_key == "id"
-    assert abs(keys.keys.ends - time.time() - (ROLE_MARGIN - 60)) < 5
-    found._expiry_time = datetime.now(UTC) + timedelta(seconds=300)
-    with pytest.raises(CredentialRetrievalError):
-        found.get_frozen_credentials()
-    assert keys.get_frozen_credentials().access_key == "id"
-
-
 WITHOUT_KEYS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
 
 
@@ -161,14 +128,6 @@ def test_a_credentials_endpoint_that_fails_disturbs_nothing_while_the_keys_are_v
     assert " ERROR " not in output
     assert output.count("WARNING could not renew the credentials yet") == 1
     assert world.is_equal()
-
-
-def test_without_credentials_a_worker_says_so_in_one_line(world):
-    world.standin.tokens(key_seconds=-5)
-    endpoint = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{world.standin.url}/_credentials"}
-    output = world.run_worker(status=1, **WITHOUT_KEYS, **endpoint)
-    assert "ERROR cannot start: Error when retrieving credentials" in output
-    assert "Traceback" not in output
 
 
 # --- The S3 Express session -------------------------------------------------------------------------------------------

@@ -88,12 +88,6 @@ def test_a_signal_on_an_idle_worker_ends_it_with_status_0(world, number):
     assert process.returncode == 0
 
 
-def test_a_wrong_setting_ends_the_worker_with_status_2_and_one_line(world):
-    [line] = world.run_worker(status=2, PART_SIZE="1", DST_BUCKET="ordinary").splitlines()
-    assert "PART_SIZE='1'" in line
-    assert "DST_BUCKET='ordinary'" in line
-
-
 def test_a_signal_before_there_is_an_event_loop_ends_the_worker_before_it_receives(world):
     world.put("a")
     status, counts = cli.run(load_settings(world.environment()), None, Signals(came=True))
