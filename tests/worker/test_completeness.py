@@ -164,7 +164,6 @@ def test_memory_that_runs_out_is_noticed_also_while_copies_are_looked_at(reader:
 
 # (second, folders done, folders known) at each point, and what is said at the last one.
 COURSES = {
-    "folders are still found": ([(10, 5, 50), (20, 20, 90), (30, 40, 120)], "folders=40/120 left=estimating"),
     "all are found, but lately": ([(10, 5, 100), (20, 30, 100)], "folders=30/100 left=estimating"),
     "all were found long ago": ([(10, 0, 100), (30, 40, 100), (50, 80, 100)], "folders=80/100 far=80% left=10s"),
     "a quarter of the time has to be quiet": (
@@ -174,7 +173,6 @@ COURSES = {
     "few folders tell nothing": ([(10, 0, 12), (60, 9, 12)], "folders=9/12 left=estimating"),
     "one large folder": ([(10, 0, 100), (50, 99, 100), (81, 99, 100)], "folders=99/100 left=estimating"),
     "what lies below is listed yet": ([(10, 0, 100), (50, 100, 100)], "folders=100/100 left=estimating"),
-    "one flat folder": ([(10, 0, 1), (600, 0, 1)], "folders=0/1 left=estimating"),
 }
 
 

@@ -10,7 +10,10 @@ from fakes import ENVIRONMENT
 from world import MIRROR, SOURCE, World
 
 from mirror.model.selection import is_marker
+from mirror.options.announcer import events_of
 from mirror.options.markers import markers_above
+from mirror.protocol.attempt import KeySync, Result
+from mirror.protocol.verdict import ABSENT, EQUAL
 from mirror.settings import load_settings
 
 
@@ -19,7 +22,6 @@ from mirror.settings import load_settings
     [
         ("_SUCCESS", ["_SUCCESS", "a/_SUCCESS", "a/b/_SUCCESS"], ["a/_success", "a/_SUCCESS/b", "a/x_SUCCESS"]),
         ("*.done", ["x.done", "a/x.done", "a/.done"], ["a.done/x", "x.DONE", "x.done.tmp"]),
-        ("a/*/X", ["a/b/X", "a/b/c/X"], ["a/X", "b/a/c/X"]),
         ("part-[0-9].ok", ["a/part-1.ok"], ["a/part-x.ok", "part-10.ok"]),
         (" _SUCCESS , ,*.done,", ["_SUCCESS", "x.done"], ["", " _SUCCESS ", "x"]),
         ("", [], ["", "a", "a/"]),
@@ -64,3 +66,21 @@ def test_each_key_is_told_once_it_is_there_and_what_is_refused_is_sent_again_alo
     sent = [json.loads(request["body"])["Entries"] for request in world.standin.requests("PutEvents")]
     keys = [sorted(json.loads(entry["Detail"])["key"] for entry in entries) for entries in sent]
     assert keys == [["a", "b ü"], ["b ü"], ["b ü"]]
+
+
+@pytest.mark.parametrize(
+    ("action", "is_there", "expected"),
+    [
+        ("copied", False, "deleted"),  # another worker deleted it
+        ("deleted", True, "copied"),  # another worker copied it again
+        ("skipped", True, "skipped"),
+    ],
+)
+def test_the_action_is_what_leads_to_what_is_there_now(action: str, is_there: bool, expected: str):
+    source = SimpleNamespace(size=5, identity="etag 2026-01-01T00:00:00Z 5 null digest") if is_there else None
+    end = EQUAL if is_there else ABSENT
+    sync = KeySync("k", result=Result(action=action, end=end, size=7, sight=(source, None)))
+    (event,) = events_of(load_settings(ENVIRONMENT | ALL), sync)
+    detail = json.loads(event.detail)
+    assert (detail["action"], detail["size"]) == (expected, 5 if is_there else 0)
+    assert (detail["source-version"] is not None) == is_there
