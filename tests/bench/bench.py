@@ -1,7 +1,8 @@
 """Measures the worker beside its peers, side by side in one run, and prints tables of medians and ratios.
 
-Repetitions go round the movers, so that a busy moment of the machine hits all of them. results.json and tables.md are
-left in a directory. Nothing here passes or fails: figures of a shared machine are to be read, not asserted.
+Repetitions go round the movers, so that a busy moment of the machine hits all of them. results.json, tables.md and
+plot.png are left in a directory. Nothing here passes or fails: figures of a shared machine are to be read, not
+asserted.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from core import (
     start,
     table,
 )
+from plot import draw
 from world import MIRROR, QUEUE, SOURCE
 
 # --- The worker with either S3 client and in more processes, and its peers --------------------------------------------
@@ -145,6 +147,9 @@ def small(place: Place, mover: str, case: tuple[int, float, float]) -> Row:
         "requests/object": place.requests().total() / objects,
         "MiB of a process": usage.peak_mib,
         "stand-in CPU ms/object": 1000 * (place.standin.stats()["cpu_seconds"] - server_before) / objects,
+        "objects": objects,
+        "head_ms": head_ms,
+        "copy_ms": copy_ms,
     }
 
 
@@ -232,7 +237,7 @@ class Section:
     ratio: str = ""  # the figure of which the ratio to that of REFERENCE is shown
 
 
-HIDDEN = ("section", "repetition")  # only in results.json
+HIDDEN = ("section", "repetition", "objects", "head_ms", "copy_ms")  # only in results.json
 USUAL_CASE = HEAD_MS, COPY_MS
 SECTIONS = {
     "small": Section(
@@ -294,7 +299,9 @@ def main() -> None:
     about = machine()
     with opened(arguments) as here:
         found = (row for name in arguments.only for row in measured(name, here, arguments))
-        measure_all(arguments, found, lambda rows: "\n\n".join([about, *tables(rows)]))
+        rows = measure_all(arguments, found, lambda rows: "\n\n".join([about, *tables(rows)]))
+    if draw(medians([row for row in rows if row["section"] == "small"]), arguments.output / "plot.png"):
+        print(f"plot: {arguments.output / 'plot.png'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The plot of soak.py, which draws it at its end if matplotlib is there.
+"""The plots of bench.py and soak.py, which draw them at their end if matplotlib is there.
 
 .cache/bench/venv/bin/python tests/bench/plot.py .cache/bench/soak/soak.csv
 """
@@ -6,6 +6,69 @@
 import sys
 from csv import DictReader
 from pathlib import Path
+from typing import Any
+
+from core import COPY_MS, HEAD_MS, Row
+
+# --- Small objects: objects/s and CPU per object, against the length of the queue and against latency -----------------
+
+LENGTH = 3000  # the queue that latency is varied on
+COLOURS = "#0072b2", "#000000", "#56b4e9", "#d55e00", "#009e73", "#999999"
+FIGURES = ("objects/s", "CPU ms/object")
+
+Point = tuple[float, Row]
+
+
+def draw(rows: list[Row], path: Path) -> bool:
+    """False if there is no line to draw: one length and one latency."""
+    found = [row for row in rows if "note" not in row]
+    lengths = sorted({row["objects"] for row in found})
+    if len(lengths) < 2 and len({row["copy_ms"] for row in found}) < 2:
+        return False
+    middle = LENGTH if LENGTH in lengths else lengths[len(lengths) // 2]
+    usual = [row for row in found if (row["head_ms"], row["copy_ms"]) == (HEAD_MS, COPY_MS)]
+    columns = {
+        "messages in the queue": [(row["objects"], row) for row in usual],
+        f"ms for a CopyObject ({middle:.0f} messages; HEAD a third of it)": [
+            (row["copy_ms"], row) for row in found if row["objects"] == middle
+        ],
+    }
+    try:
+        draw_columns(columns, path)
+    except ImportError:
+        print("no matplotlib here: nothing is drawn")
+        return False
+    return True
+
+
+def draw_columns(columns: dict[str, list[Point]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(11, 8), layout="constrained")
+    for column, (label, points) in enumerate(columns.items()):
+        for line, name in enumerate(FIGURES):
+            draw_panel(axes[line][column], label, name, points)
+    axes[1][1].legend(loc="center", bbox_to_anchor=(0.5, 0.66))  # where the lines leave room
+    figure.suptitle("Objects of 1 KiB, medians, on the stand-in for S3 and SQS")
+    figure.savefig(path, dpi=110)
+
+
+def draw_panel(axis: Any, label: str, name: str, points: list[Point]) -> None:
+    for mover, colour in zip(dict.fromkeys(row["mover"] for _, row in points), COLOURS, strict=False):
+        line = sorted((x, row[name]) for x, row in points if row["mover"] == mover)
+        axis.plot(*zip(*line, strict=True), marker="o", color=colour, label=mover)
+    values = sorted({x for x, _ in points})
+    axis.set_xscale("log")
+    axis.set_xticks(values, [f"{value:,.0f}" for value in values])
+    axis.minorticks_off()
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel(label)
+    axis.set_ylabel(name)
+    axis.grid(alpha=0.3)
+
 
 # --- What soak.py saw: memory and threads of each process, what waits, and when which fault was there -----------------
 
