@@ -21,8 +21,6 @@ from told import with_time
 
 from mirror.concurrency import Slots
 from mirror.model.errors import (
-    MEANINGS,
-    TABLE,
     Changed,
     GaveUp,
     Kind,
@@ -251,16 +249,6 @@ ERRORS = [
 @pytest.mark.parametrize(("error", "kind"), ERRORS, ids=str)
 def test_what_an_error_means(error, kind):
     assert meaning_of(error).kind is kind
-
-
-def test_a_code_has_one_meaning_in_an_operation():
-    rows = [
-        (code, operation)
-        for row in TABLE
-        for code in (*row.codes.split(), *row.classes)
-        for operation in row.operations
-    ]
-    assert len(MEANINGS) == len(rows)
 
 
 def test_what_has_no_answer_may_still_take_effect():

@@ -14,7 +14,6 @@ from tasks import SLOW_END, Task, settle
 from mirror.loop import OF_TASK
 from mirror.model.services import GIB, SQS_BATCH
 from mirror.protocol.sync import LONG_COPY_SIZE
-from mirror.queue.messages import hint_body
 
 pytestmark = pytest.mark.fast
 LONG = LONG_COPY_SIZE + 1
@@ -49,18 +48,6 @@ def test_messages_on_one_key_become_few_syncs_and_messages_are_deleted_ten_at_a_
     task.live()
     assert task.asked["delete_message_batch"] < 80
     assert world.differences() == world.queue.messages == []
-
-
-def test_what_is_not_ours_is_deleted_and_what_is_no_event_is_parked_after_three_receives(world, caplog):
-    world.queue.send_message('{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "source"}')
-    world.queue.send_message(hint_body("another-bucket", ["data/x"]))
-    world.queue.send_message("hello")
-    Task(world).live()
-    while world.queue.messages:
-        world.pass_time(600)
-        Task(world).live()
-    assert [message.body for message in world.queue.dead] == ["hello"]
-    assert caplog.text.count("cannot read message: not an S3 event") == 3
 
 
 @pytest.mark.parametrize(("patience", "polls"), [("3", 3), ("1", 1)])

@@ -310,9 +310,11 @@ def test_an_event_has_the_version_and_one_of_a_failure_a_reason_of_limited_lengt
     assert 100 < len(failed["reason"]) <= 2000
 
 
-def test_a_message_that_nobody_can_read_fails_without_a_key(world):
+def test_a_message_that_nobody_can_read_is_parked_and_fails_without_a_key(world, caplog):
     world.queue.send_message("no event")
-    for _ in range(3):
+    for _ in range(4):
         world.live(ANNOUNCE="failures")
+    assert [message.body for message in world.queue.dead] == ["no event"]
+    assert caplog.text.count("cannot read message: not an S3 event") == 3
     [failed] = world.failures
     assert (failed["key"], failed["source-version"], "not an S3 event" in failed["reason"]) == (None, None, True)
