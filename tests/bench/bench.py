@@ -218,7 +218,7 @@ def backfill(place: Place, mover: str, case: tuple[int, int, bool]) -> Row:
     seconds = running.seconds()
     running.wait_for(lambda: not place.standin.playing() and not place.standin.behind()["live"], pause=0.2)
     running.finish()
-    lags = place.standin.lags()["live"]["shown"]
+    lags = place.standin.lags()["live"]
     p50, p90, _ = percentiles(lags)
     row: Row = {"case": f"{objects} objects, {'fair' if is_fair else 'not fair'}", "live events": len(lags)}
     return row | {"lag p50 s": p50, "p90 s": p90, "worst s": max(lags), "backfill s": seconds}

@@ -118,7 +118,7 @@ def order(place: Place, name: str, most: int) -> Row:
         looks[is_whole(mirrored(standin))] += 1
         time.sleep(max(0.02, commits / case.per_second / LOOKS))
     running.wait_for(lambda: len(mirrored(standin)) == objects, pause=0.1)
-    lags = standin.lags()[LOG.strip("/")]["shown"]
+    lags = standin.lags()[LOG.strip("/")]
     p50, _, p99 = percentiles(lags)
     usage = running.finish()
     asked = Counter((entry["operation"], entry["bucket"]) for entry in standin.requests())

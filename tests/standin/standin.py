@@ -353,16 +353,8 @@ def change(server: Server, bucket: str, key: str, **fields: Any) -> None:
         setattr(found, name, value)
 
 
-def delete(server: Server, bucket: str, key: str, version_id: str | None = None) -> None:
-    if version_id is None:
-        server.s3.delete(server.s3.buckets[bucket], key)
-    else:
-        server.s3.delete_version(server.s3.buckets[bucket], key, version_id)
-
-
-def expire(server: Server, bucket: str, key: str) -> None:
-    """Delete as a lifecycle rule does."""
-    server.s3.delete(server.s3.buckets[bucket], key, "LifecycleExpiration")
+def delete(server: Server, bucket: str, key: str) -> None:
+    server.s3.delete(server.s3.buckets[bucket], key)
 
 
 def restore(server: Server, bucket: str, key: str) -> None:
@@ -490,8 +482,8 @@ def watch(server: Server, source: str, mirror: str) -> None:
     server.s3.on_change = server.lags.on_change
 
 
-def lags(server: Server) -> dict[str, dict[str, list[float]]]:
-    """{first folder of the keys: {"shown": seconds of each change that the mirror showed, "waiting": of the others}}"""
+def lags(server: Server) -> dict[str, list[float]]:
+    """{first folder of the keys: seconds of each change that the mirror showed}"""
     return server.lags.report() if server.lags else {}
 
 
@@ -536,9 +528,9 @@ def events(server: Server) -> list[dict[str, Any]]:
     return [dataclasses.asdict(event) for event in server.bus.events]
 
 
-def refuse_events(server: Server, pattern: str, times: int = 1, code: str = "InternalFailure") -> None:
+def refuse_events(server: Server, pattern: str, times: int = 1) -> None:
     """PutEvents answers this many entries whose detail the regular expression finds with an error; 0: all."""
-    server.bus.refusals.append(standin_events.Refusal(pattern, times, code))
+    server.bus.refusals.append(standin_events.Refusal(pattern, times))
 
 
 def look_at_events(server: Server, bucket: str) -> None:

@@ -35,7 +35,6 @@ class Event:
 class Refusal:
     pattern: str
     times: int = 1  # 0: always
-    code: str = "InternalFailure"
     used: int = 0
 
     def applies(self, detail: str) -> bool:
@@ -82,9 +81,8 @@ def put_one(bus: Bus, entry: dict[str, Any]) -> dict[str, Any]:
         detail = None
     if not isinstance(detail, dict):
         return refused("MalformedDetail", "Detail is malformed.")
-    refusal = next((refusal for refusal in bus.refusals if refusal.applies(entry["Detail"])), None)
-    if refusal:
-        return refused(refusal.code, "planted by a test")
+    if any(refusal.applies(entry["Detail"]) for refusal in bus.refusals):
+        return refused("InternalFailure", "planted by a test")
     event = Event(str(uuid.uuid4()), entry["Source"], entry["DetailType"], detail, look(bus, detail.get("key", "")))
     bus.events.append(event)
     return {"EventId": event.id}

@@ -2,7 +2,6 @@
 
 import time
 from collections import Counter, defaultdict
-from typing import Any
 
 from standin_store import S3, Bucket
 
@@ -53,10 +52,6 @@ class Lags:
         else:
             del self.waiting[key]
 
-    def report(self) -> dict[str, dict[str, Any]]:
-        """group -> seconds of every change that was shown, and of those that wait until now."""
-        now = time.monotonic()
-        waiting: dict[str, list[float]] = defaultdict(list)
-        for key, changes in self.waiting.items():
-            waiting[group_of(key)] += [now - changed for _, changed, _ in changes]
-        return {group: {"shown": self.seconds[group], "waiting": waiting[group]} for group in self.behind}
+    def report(self) -> dict[str, list[float]]:
+        """group -> seconds of every change that was shown."""
+        return {group: self.seconds[group] for group in self.behind}

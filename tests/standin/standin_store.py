@@ -236,20 +236,6 @@ class S3:
             self.notify(bucket, key, gone[-1], f"{reason}:Delete")
         return None
 
-    def delete_version(self, bucket: Bucket, key: str, version_id: str) -> Object | None:
-        """Remove one version permanently; returns it. Removing a delete marker brings back the object without an event
-        that says so (S3 User Guide, notification-how-to-event-types-and-destinations)."""
-        versions = bucket.objects.get(key, [])
-        gone = next((version for version in versions if version.version_id == version_id), None)
-        if gone:
-            versions.remove(gone)
-            if not versions:
-                del bucket.objects[key]
-                bucket.order = None
-            self.on_change(bucket, key)
-            self.notify(bucket, key, gone, "ObjectRemoved:Delete")
-        return gone
-
     def notify(self, bucket: Bucket, key: str, subject: Object, event: str) -> None:
         to = bucket.notification
         if to is None:
