@@ -54,6 +54,10 @@ from mirror.settings import load_settings
         ("SRC_BUCKET", "mirror--eun1-az1--x-s3", "the name of a standard bucket"),
         ("QUEUE_URL", "my-queue", "URL of the SQS queue"),
         ("LOG_LEVEL", "LOUD", "DEBUG, INFO"),
+        ("EXCLUDE", "x" * 501, "has to be at most 500 characters of patterns"),
+        ("EXCLUDE", "\udcff", "has to be"),
+        ("COPY_LAST", "a\tb", "has to be patterns of keys"),
+        ("KEEP_DAYS", "1.5", "a whole number from 0 to 3650"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_it_has_to_be_and_all_of_them_at_once(name, value, rule):
@@ -61,6 +65,7 @@ def test_a_wrong_setting_is_named_with_what_it_has_to_be_and_all_of_them_at_once
         load_settings(ENVIRONMENT | {"REGION": "mars", name: value})
     assert f"{name}={value!r}" in str(error.value)
     assert "REGION='mars'" in str(error.value)
+    load_settings(ENVIRONMENT | {"EXCLUDE": r"a\, b", "PREFIX_FILTER": " a/", "KEEP_DAYS": ""})
     with pytest.raises(ValueError, match="QUEUE_URL is not set"):
         load_settings({name: value for name, value in ENVIRONMENT.items() if name != "QUEUE_URL"})
 

@@ -57,25 +57,18 @@ class Function:
         )
         world.processes.append(self.process)
 
-    def begin(self, seconds):
+    def invoke(self, seconds):
+        """What it reports; no thread is left to be frozen, unless its call got no answer."""
         self.process.stdin.write(f"{seconds}\n")
         self.process.stdin.flush()
-
-    def report(self):
-        """No thread is left to be frozen, unless its call got no answer."""
         for line in self.process.stdout:
             self.output += line
             if line.startswith("REPORT "):
                 report = json.loads(line.removeprefix("REPORT "))
                 assert report.pop("threads") == report["unanswered"]
+                assert report["seconds"] < seconds + IN_TIME
                 return report
         raise AssertionError(self.output)
-
-    def invoke(self, seconds):
-        self.begin(seconds)
-        report = self.report()
-        assert report["seconds"] < seconds + IN_TIME
-        return report
 
     def status(self):
         """Exit status, 0 unless the process has ended itself."""
