@@ -31,7 +31,6 @@ TESTS = {
     "mirror/": (*RULES, "protocol/test_*.py", "worker/test_*.py"),
     "worker.py": ("worker/test_*.py",),
     "launch/": (
-        "scripts/test_guard.py",
         "scripts/test_path.py",
         "scripts/test_starter*.py",
         "scripts/test_function*.py",

@@ -31,6 +31,7 @@ from broken_links import (
     other_pattern,
     renamed,
 )
+from call import Call
 from documents import Scripts, scripts_of_module
 from looks import Seen, guarded, operated
 from operated import Verbs, verbs
@@ -165,32 +166,77 @@ def test_an_event_rule_that_is_not_known_as_ours_is_never_said_to_be_removed(
     assert Seen(verbs, operated(kept)).way == ("sqs", False, [])
 
 
-# --- the guard, whose days are in test_guard.py -----------------------------------------------------------------------
+# --- the guard --------------------------------------------------------------------------------------------------------
+
+SECONDS_OF_A_WRITE = 3  # of deploy.sh: one or two calls of the AWS CLI
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_guard_finds_nothing_while_a_deployment_waits(scripts: Scripts, mode: str) -> None:
-    """If copying is turned off, this is for the last copies, and longer than the guard takes to confirm."""
-    account = scripts.account = PaperAccount()
+class Filmed(PaperAccount):
+    """`states`: what it held every three seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: list[Kept] = []
+
+    def answer(self, call: Call) -> Any:
+        answer = super().answer(call)
+        if call.is_write:
+            self.pass_time(SECONDS_OF_A_WRITE)
+        return answer
+
+    def pass_time(self, seconds: float | str) -> None:
+        self.states += [copy.deepcopy(self.kept)] * int(float(seconds) / SECONDS_OF_A_WRITE)
+
+
+@pytest.mark.parametrize(("mode", "other"), [("sqs", "eventbridge"), ("eventbridge", "sqs")])
+def test_the_guard_finds_nothing_at_any_moment_of_a_deployment(scripts: Scripts, mode: str, other: str) -> None:
+    """The prefixes change while copying is turned off, which waits for the last copies; then the source of events."""
+    account = scripts.account = Filmed()
     scripts.deploy(**MODES[mode], STARTER_COPIES="true")
-    said: list[list[str]] = []
-    account.pass_time = lambda _: said.append(guarded(account.kept).run())  # type: ignore[method-assign]
-    ran = scripts.deploy(**MODES[mode] | {"PREFIX_FILTER": "d/", "STARTER_COPIES": ""})
-    assert [int(one["seconds"]) > guard.CONFIRM_SECONDS for one in ran.sent("CheckClock")] == [True]
-    assert said == [[]]
+    del account.states[:-1]
+    for settings in (MODES[mode] | {"STARTER_COPIES": ""}, MODES[other]):
+        scripts.deploy(**settings | {"PREFIX_FILTER": "d/"})
+    pauses, later = 0, guard.CONFIRM_SECONDS // SECONDS_OF_A_WRITE
+    account.pass_time(guard.CONFIRM_SECONDS)
+    for first, second in zip(account.states, account.states[later:], strict=False):
+        found = guarded(first)
+        found.during_pause = lambda found=found, second=second: setattr(found.account, "kept", second)
+        assert found.run() == []
+        pauses += found.pauses
+    assert pauses > 0
 
 
-def test_what_the_guard_may_not_read_is_said_once_and_is_no_fault(
-    deployments: dict[str, Kept], capsys: pytest.CaptureFixture[str]
+def test_a_fault_is_found_within_the_hour_said_in_each_run_and_no_more_after_the_cure(
+    deployments: dict[str, Kept],
+) -> None:
+    row = BROKEN["the notifications are gone"]
+    found, runs = guarded(deployments["sqs"]), []
+    for minute in range(200):
+        found.at += 60
+        found.account.kept = broken(deployments["sqs"], *[row] * (10 <= minute < 130))
+        runs.append(found.run())
+    assert (runs, found.pauses) == ([[]] * 60 + [[said(row)]] * 70 + [[]] * 70, 1)
+
+
+def test_a_run_without_the_time_for_a_second_look_leaves_it_to_the_next(deployments: dict[str, Kept]) -> None:
+    row = BROKEN["the notifications are gone"]
+    found = guarded(broken(deployments["sqs"], row))
+    assert [found.run(left=40), found.run()] == [[], [said(row)]]
+
+
+@pytest.mark.parametrize(("code", "is_denied"), [("AccessDenied", True), ("SlowDown", False)])
+def test_what_the_guard_could_not_read_is_asked_for_in_each_run_and_what_it_may_not_once_an_hour(
+    deployments: dict[str, Kept], capsys: pytest.CaptureFixture[str], code: str, is_denied: bool
 ) -> None:
     found = guarded(broken(deployments["sqs"], BROKEN["the notifications are gone"]))
-    refused = Refused("AccessDenied", "no right for it")
+    refused = Refused(code, "no answer for it")
     found.account.refusals = [("GetBucketNotificationConfiguration", refused)] * 2
     assert [found.run(), found.run()] == [[], []]
-    found.at += guard.LOOK_AGAIN_SECONDS
-    assert found.run() == []
-    assert found.account.refusals == []
-    assert capsys.readouterr().out.count("no right for it") == 1
+    assert len(found.account.refusals) == is_denied
+    if is_denied:
+        found.at += guard.LOOK_AGAIN_SECONDS
+        assert (found.run(), found.account.refusals) == ([], [])
+    assert capsys.readouterr().out.count("no answer for it") == 1
 
 
 # Before Python 3.9 no type of collections.abc could be subscripted.
