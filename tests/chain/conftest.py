@@ -1,7 +1,8 @@
 """The local cloud for the tests of it."""
 
 import pytest
-from local_cloud import client, running_cloud, task_program
+from account import running_local_cloud
+from local_cloud import client, task_program
 
 MIB = 1024**2
 
@@ -14,7 +15,7 @@ def cloud(tmp_path_factory):
     environment is one that no function may see.
     """
     folder = tmp_path_factory.mktemp("cloud")
-    with running_cloud(
+    with running_local_cloud(
         folder,
         AUTH="true",
         LOCAL_WORKER=task_program(folder),

@@ -1,17 +1,13 @@
-"""What the tests of the local cloud share: starting it, clients, roles, waiting."""
+"""What the tests of the local cloud share: clients, roles, waiting."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-import os
-import subprocess
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
-import account
 import boto3
 import pytest
 from botocore.config import Config
@@ -48,23 +44,6 @@ def task_program(folder):
     program = folder / "worker.py"
     program.write_text(TASK_PROGRAM)
     return str(program)
-
-
-@contextlib.contextmanager
-def running_cloud(directory, **settings):
-    """The URL of a cloud with the given settings, which ends its tasks and functions when it ends."""
-    port, log = account.free_port(), directory / "log"
-    env = {**os.environ, "GATEWAY_PORT": str(port), "TMPDIR": str(directory), **settings}
-    command = [account.python_with("ministack", account.LOCAL / "requirements.txt"), account.LOCAL / "cloud.py"]
-    with log.open("w") as out:
-        server = subprocess.Popen(command, env=env, stdout=out, stderr=out, start_new_session=True)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        account.wait_for(lambda: account.answers(f"{url}/_ministack/health"), server, log)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(120)
 
 
 @functools.cache

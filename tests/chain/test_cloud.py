@@ -10,7 +10,7 @@ import time
 import uuid
 
 import pytest
-from account import DIRECTORY
+from account import DIRECTORY, running_local_cloud
 from local_cloud import (
     ACCOUNT,
     REGION,
@@ -21,7 +21,6 @@ from local_cloud import (
     let_in,
     make_role,
     metric,
-    running_cloud,
     task_program,
     wait_for,
 )
@@ -198,7 +197,9 @@ def test_a_family_is_its_newest_active_revision(cloud):
 
 
 def test_a_task_takes_as_long_to_start_as_asked_for_and_delays_nothing(tmp_path):
-    with running_cloud(tmp_path, AUTH="true", LOCAL_WORKER=task_program(tmp_path), LOCAL_TASK_SECONDS="8") as cloud:
+    with running_local_cloud(
+        tmp_path, AUTH="true", LOCAL_WORKER=task_program(tmp_path), LOCAL_TASK_SECONDS="8"
+    ) as cloud:
         ecs, task, _, _ = run_task(cloud, "obey")
         _, other, _, _ = run_task(cloud, "obey")
         ecs.stop_task(cluster=other.split("/")[1], task=other)
@@ -224,7 +225,7 @@ def cloud_with_engine(tmp_path):
     if subprocess.run(["docker", "version"], capture_output=True).returncode:
         assert os.environ.get("CI") != "true", "no Docker engine answers"
         pytest.skip("no Docker engine answers")
-    with running_cloud(tmp_path, AUTH="true") as url:
+    with running_local_cloud(tmp_path, AUTH="true") as url:
         yield url
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import s3_rules
 import sqs_rules
-from account import LOCAL, running_local_cloud
+from account import running_local_cloud
 from faces import (
     CLOUD,
     COPY_MAX,
@@ -33,7 +33,7 @@ ROWS = [(service, rule) for service, rules in TABLES.items() for rule in rules]
 @pytest.fixture(scope="module")
 def cloud_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     settings = {"LOCAL_TICK": "1000000", "DOCKER_HOST": "unix:///nonexistent.sock", "COPY_MAX": str(COPY_MAX)}
-    with running_local_cloud(tmp_path_factory.mktemp("cloud"), LOCAL / "cloud.py", **settings) as url:
+    with running_local_cloud(tmp_path_factory.mktemp("cloud"), **settings) as url:
         yield url
 
 
