@@ -14,6 +14,7 @@ from drawn import LATE, MOMENT, START, Bucket, Drawn, Version, tree
 from fakes import ENVIRONMENT
 
 from mirror.concurrency import Slots
+from mirror.model.errors import Refused
 from mirror.model.services import MIB
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
@@ -96,6 +97,7 @@ class Versioned:
         for bucket in self.buckets:
             bucket.rows("", "")
         self.looks = 0
+        self.after_look = lambda: None
 
     async def list_objects_v2(self, **parameters: Any) -> dict[str, Any]:
         await asyncio.sleep(0)
@@ -106,6 +108,7 @@ class Versioned:
     async def head_object(self, **parameters: Any) -> dict[str, Any]:
         await asyncio.sleep(0)
         self.looks += 1
+        self.after_look()
         version = {} if "--" in parameters["Bucket"] else {"VersionId": "v"}
         return {"ETag": '"e"', "ContentLength": len(parameters["Key"]), "LastModified": MOMENT, **version}
 
@@ -122,12 +125,17 @@ READERS = {
 }
 
 
+def of_small_folders(reader: str, keys: int, **environment: str) -> tuple[Versioned, Any]:
+    client = Versioned(tree(keys // 20, keys=20))
+    settings = load_settings(ENVIRONMENT | {"PREFIX_FILTER": ""} | environment)
+    return client, READERS[reader][0](Buckets(settings, client))
+
+
 @pytest.mark.parametrize("reader", READERS)
 def test_what_two_listings_leave_open_of_many_small_folders_takes_little_memory(reader: str):
-    settings, peaks = load_settings(ENVIRONMENT | {"PREFIX_FILTER": ""}), []
+    peaks = []
     for keys in (2000, 6000):
-        client = Versioned(tree(keys // 20, keys=20))
-        work = READERS[reader][0](Buckets(settings, client))
+        client, work = of_small_folders(reader, keys)
         tracemalloc.start()
         asyncio.run(work)
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -136,20 +144,20 @@ def test_what_two_listings_leave_open_of_many_small_folders_takes_little_memory(
     assert (peaks[1] - peaks[0]) / 4000 < READERS[reader][2]
 
 
-@pytest.mark.parametrize("command", ["wait", "reconcile"])
-def test_memory_that_runs_out_is_noticed_also_while_copies_are_looked_at(command: str):
+@pytest.mark.parametrize("reader", ["wait", "reconcile"])
+def test_memory_that_runs_out_is_noticed_also_while_copies_are_looked_at(reader: str):
     """By then both buckets are listed."""
-    drawn, memory, taken = world_of(0, equal=5000), 2 * used_memory() + 100, []
+    memory, taken = 2 * used_memory() + 100, []
+    client, work = of_small_folders(reader, 5000, TASK_MEMORY=str(memory))
 
-    async def take_memory(_operation: str, _side: int) -> None:
-        if drawn.asked["head_object"] >= 1500 and not taken:
+    def take_memory() -> None:
+        if client.looks == 1500:
             taken.append(b"\1" * memory * MIB)
 
-    drawn.fails = take_memory
-    ran = drawn.run(command, "--deep", TASK_MEMORY=str(memory))
-    assert ran.status == 3
-    assert any("raise TASK_MEMORY" in line for _, line in ran.log)
-    assert 1500 <= drawn.asked["head_object"] < 4000
+    client.after_look = take_memory
+    with pytest.raises(Refused, match="raise TASK_MEMORY"):
+        asyncio.run(work)
+    assert 1500 <= client.looks < 2500 * READERS[reader][1]
 
 
 # What is said of how far it is
