@@ -1,10 +1,9 @@
-"""What the tests of the local cloud share: clients, roles, waiting."""
+"""What the tests of the local cloud share: clients, roles, metrics."""
 
 from __future__ import annotations
 
 import functools
 import json
-import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -28,15 +27,6 @@ if what == "fail":
 print("ready", flush=True)
 signal.pause()
 """
-
-
-def wait_for(condition, seconds=300):
-    """Return the first true value of condition(), or fail."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
-        time.sleep(0.1)
-    return value
 
 
 def task_program(folder):

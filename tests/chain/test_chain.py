@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from account import copy_checkout, running_cli
-from local_cloud import wait_for
+from local_operator import wait_for
 from pages import text_of
 from terminal_picture import CUT, SCENES, lines_of, masked, play
 

@@ -22,8 +22,8 @@ from local_cloud import (
     make_role,
     metric,
     task_program,
-    wait_for,
 )
+from local_operator import wait_for
 
 MIB = 1024**2
 

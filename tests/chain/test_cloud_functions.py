@@ -11,7 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from local_cloud import ACCOUNT, REGION, client, error_of, make_role, metric, wait_for
+from local_cloud import ACCOUNT, REGION, client, error_of, make_role, metric
+from local_operator import wait_for
 
 HANDLER = """
 import os, sys, threading, time
