@@ -57,8 +57,8 @@ class Clock:
 class Endpoint:
     """Where keys come from: what it answers, and how often it was asked."""
 
-    def __init__(self, *, seconds=600.0, error=None):
-        self.clock, self.seconds, self.error = Clock(), seconds, error
+    def __init__(self, seconds=600.0):
+        self.clock, self.seconds, self.error = Clock(), seconds, None
         self.asked, self.answers = 0, threading.Event()
         self.answers.set()
         self.keys = RenewedKeys("keys", self.fetch, 60, self.clock.wall, self.clock.now)
@@ -73,15 +73,11 @@ class Endpoint:
         return made
 
 
-def failure():
-    return CredentialRetrievalError(provider="endpoint", error_msg="500")
-
-
 def test_a_failure_is_told_once_while_the_keys_are_valid_and_then_to_all_who_ask(caplog):
     caplog.set_level(logging.INFO)
     endpoint = Endpoint()
     endpoint.keys.get_frozen_credentials()
-    endpoint.error = failure()
+    endpoint.error = CredentialRetrievalError(provider="endpoint", error_msg="500")
     for seconds in (550, RETRY_SECONDS, RETRY_SECONDS):
         endpoint.clock.seconds += seconds
         endpoint.keys.get_frozen_credentials()
