@@ -30,14 +30,13 @@ from mirror.aws.boto3_clients import (
     PART_ATTEMPTS,
     QUEUE_ATTEMPTS,
     SESSION_ATTEMPTS,
-    Boto3S3,
     boto3_clients,
 )
 from mirror.aws.crt import crt_clients
 from mirror.aws.http import Answer, Endpoint, Request, sign
 from mirror.aws.keys import Keys
 from mirror.model.errors import error_code, is_busy, outcome_unknown
-from mirror.protocol.buckets import COPY_DIRECTIVES, Buckets
+from mirror.protocol.buckets import COPY_DIRECTIVES
 from mirror.protocol.objects import source_from_head
 from mirror.settings import load_settings
 
@@ -216,24 +215,6 @@ def test_headers_beyond_ascii_are_sent_as_they_came_and_are_not_signed(real_aws)
     signed = headers["authorization"].decode().split("SignedHeaders=")[1].split(",")[0].split(";")
     assert {"content-language", "host", "x-amz-meta-a", "x-amz-s3session-token"} <= set(signed)
     assert not {"content-disposition", "cache-control"} & set(signed)
-
-
-def test_one_session_serves_the_crt_and_all_clients_of_boto3(real_aws):
-    s3, key = real_aws.crt["s3"], {"Bucket": DIRECTORY, "Key": "k"}
-
-    async def many():
-        s3.http.idle[s3.endpoints[DIRECTORY].host] = deque([(Connection(), s3.http.loop.time())])
-        await Buckets(s3.settings, s3).open()
-        await asyncio.gather(*(s3.open_session() for _ in range(20)))
-        for call in (Boto3S3.head_object, Boto3S3.delete_object):
-            await call(s3, **key)
-        await s3.create_multipart_upload(**key)
-
-    s3.session.keys = None
-    del real_aws.sent[:]
-    real_aws.run(many())
-    assert len([request for request in real_aws.sent if request.url.endswith("?session")]) == 1
-    assert {request.headers.get("x-amz-s3session-token") for request in real_aws.sent} == {None, b"session-token"}
 
 
 def test_the_headers_of_answers_are_those_of_the_service_model(real_aws):
