@@ -108,8 +108,6 @@ RULES = (
         Rule("entries that are deleted fail one by one", "API, DeleteMessageBatch", received, lambda q: q.batch(
              "delete_message_batch", {"ReceiptHandle": q.handles[0]}, {"ReceiptHandle": "x"}),
              ["", "ReceiptHandleIsInvalid"]),
-        Rule("a single delete of nonsense fails", DELETING, one, lambda q: q.call(
-             "delete_message", QueueUrl=q.url, ReceiptHandle="x"), "ReceiptHandleIsInvalid", "1 visible"),
         Rule("a batch is not empty", BATCHES, one, lambda q: q.batch("send_message_batch"), "EmptyBatchRequest",
              "1 visible"),
         Rule("a batch has ten entries at most", BATCHES, one,

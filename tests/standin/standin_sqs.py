@@ -288,7 +288,6 @@ ACTIONS: dict[str, Callable] = {
     "SendMessage": send_message,
     "SendMessageBatch": batch(send_message),
     "ReceiveMessage": receive_message,
-    "DeleteMessage": delete_message,
     "DeleteMessageBatch": batch(delete_message),
     "ChangeMessageVisibility": change_message_visibility,
     "ChangeMessageVisibilityBatch": batch(change_message_visibility),
