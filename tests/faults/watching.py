@@ -11,6 +11,7 @@ LEFT_OUT = ("mutants", "alarms", "deploy", "interrupted", "layout", "local_verbs
 LEFT_OUT += ("side_by_side", "upgrade", "workflows")
 
 RULES = ("protocol/test_rules.py", "protocol/test_verdict.py", "protocol/test_faults.py")
+NAMES = ("scripts/test_log_lines.py", "scripts/test_prefixes.py")
 # Of the first of these with which a file begins: the tests, as patterns below tests/.
 TESTS = {
     "mirror/readers/": ("worker/test_readers*.py", "worker/test_*.py", "protocol/test_*.py"),
@@ -27,7 +28,7 @@ TESTS = {
         "worker/test_*.py",
     ),
     "mirror/aws/": ("worker/test_wire.py", "worker/test_*.py"),
-    "mirror/model/": (*RULES, "scripts/test_log_lines.py", "protocol/test_*.py", "worker/test_*.py"),
+    "mirror/model/": (*RULES, *NAMES, "protocol/test_*.py", "worker/test_*.py"),
     "mirror/": (*RULES, "protocol/test_*.py", "worker/test_*.py"),
     "worker.py": ("worker/test_*.py",),
     "launch/": (

@@ -17,7 +17,6 @@ from mirror.model.delta import (
     is_anew,
     is_in_log,
     log_file,
-    may_be_in_log,
     names_of,
     plan_for,
     version_of_pointer,
@@ -203,26 +202,6 @@ def test_a_table_that_was_made_anew_is_known_by_its_commits(log, mirrored, stale
 
 def test_of_an_old_log_the_pointer_goes_first_and_then_what_it_begins_with():
     assert in_order_of_removal(files(2, 0, "c1", "p", 1)) == list(keys("p", "c1", 0, 1, 2))
-
-
-# a pattern of COPY_LAST -> whether it can be for a file of a log in any folder
-PATTERNS = {
-    "sales/_delta_log/*.json": True,
-    "s*s/?delta_log/*17.json": True,
-    "x[0-9]/_delta_log/[!0]*": True,
-    "_delta_log/_last_checkpoint": True,
-    "*.crc": True,
-    "*.checkpoint.80a083e8-*.parquet": True,
-    "*.0000000002.parquet": True,
-    "_SUCCESS": False,
-    "data/*/manifest.json": False,
-    "_delta_log/*.done": False,
-    "*_delta_log*": False,
-}
-
-
-def test_a_pattern_can_be_for_a_file_of_a_log_or_not():
-    assert {pattern: may_be_in_log(pattern) for pattern in PATTERNS} == PATTERNS
 
 
 # what cuts through a table

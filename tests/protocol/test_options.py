@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from fakes import NIGHTLY, Copy, Store, Version
-from invocations import Function
 from tasks import Task
 from test_metrics import metrics_in
 from told import ALL, BAD, FILES, LAST, MARKERS, Told, Trouble
@@ -153,8 +152,7 @@ UNWANTED = ["data/x.tmp", "data/_temporary/0/part", "models/v 1/y.tmp", "models/
 NOT_OURS = Copy('"d0"', ("not ours",), "label", "", 0)
 
 
-@pytest.mark.parametrize("of_function", [False, True])
-def test_what_is_left_out_of_messages_of_all_kinds_is_neither_looked_at_nor_told(world, of_function):
+def test_what_is_left_out_of_messages_of_all_kinds_is_neither_looked_at_nor_told(world):
     """In events, deletions and messages of ours, also beside keys that are wanted."""
     for key in UNWANTED:
         world.hold(key, Version("x", 1, 1))
@@ -165,12 +163,7 @@ def test_what_is_left_out_of_messages_of_all_kinds_is_neither_looked_at_nor_told
     world.queue.send_message(hint_body("source", UNWANTED, are_missing=True))
     for key in WANTED:
         world.change(key, "put")
-    if of_function:
-        function = Function(world, environment=LEFT | ALL, bus=world)
-        function.invoke(20)
-        function.loop.close()
-    else:
-        assert world.live(**LEFT, **ALL).asked["head_object"] < 4 * len(WANTED)
+    assert world.live(**LEFT, **ALL).asked["head_object"] < 4 * len(WANTED)
     assert (set(world.events), world.queue.messages) == (set(WANTED), [])
     held = {key: store.copy for key, store in world.stores.items()}
     assert {key: held[key] for key in UNWANTED} == dict.fromkeys(UNWANTED, NOT_OURS)

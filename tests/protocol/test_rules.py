@@ -228,7 +228,6 @@ ERRORS = [
     (of("PreconditionFailed"), Kind.CHANGED),
     (Changed(), Kind.CHANGED),
     (of("SlowDown"), Kind.BUSY),
-    (of("SlowDown", "ListObjectsV2"), Kind.BUSY),
     (ReadTimeoutError(endpoint_url="u"), Kind.BUSY),
     (ConnectTimeoutError(endpoint_url="u"), Kind.BUSY),
     (of("AccessDenied"), Kind.DENIED),
@@ -244,10 +243,8 @@ ERRORS = [
     (of("OverLimit", "ReceiveMessage"), Kind.QUEUE_FULL),
     (of("AWS.SimpleQueueService.MessageNotInflight", "DeleteMessageBatch"), Kind.RECEIPT_LOST),
     (of("InvalidParameterValue", "SendMessage"), Kind.OWN),
-    (of("InvalidObjectState"), Kind.OWN),
     (of("Unheard"), Kind.OWN),
     (ValueError(), Kind.OWN),
-    (GaveUp(), Kind.OWN),
 ]
 
 
