@@ -93,7 +93,6 @@ class Guard:
     """The guard of one process of Lambda's, and what it remembers of its earlier looks."""
 
     connect: Callable[[], tuple[Any, ...]] = connect
-    read: Callable[..., Path] = read_path
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     clients: tuple[Any, ...] = ()
@@ -124,7 +123,7 @@ class Guard:
         """(faults, whether all that may be read was). Says what could not be read."""
         self.clients = self.clients or self.connect()
         starter = ":".join(context.invoked_function_arn.split(":")[:7])
-        path = self.read(self.clients, settings, starter, is_scheduled)
+        path = read_path(self.clients, settings, starter, is_scheduled)
         unread = [part for part in path.values() if isinstance(part, Mapping) and is_unknown(part)]
         for part in unread:
             self.say(f"not checked, which is no fault: {part['error']}")

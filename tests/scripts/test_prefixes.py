@@ -306,6 +306,6 @@ def test_the_role_may_read_the_prefixes_as_far_as_a_policy_can_say_them(
 
 def test_the_policy_and_the_variables_have_room_for_the_most_prefixes(scripts: Scripts) -> None:
     for prefixes in (TWENTY, QUOTES):
-        variables, policy = largest(scripts, PREFIX_FILTER=prefixes, STARTER_COPIES="true")
+        variables, policy = largest(scripts, PREFIX_FILTER=prefixes)
         assert policy < MOST_OF_A_POLICY
         assert prefixes == QUOTES or variables < MOST_VARIABLES
