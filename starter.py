@@ -26,8 +26,8 @@ from launch.guard import Guard
 from launch.settings import load_settings
 from launch.tasks import SHORTAGE, is_shortage
 
-# Now, and not in the first run that copies: it belongs to the cold start, which has more CPU. Otherwise the archive
-# does not hold it.
+# Now, and not in the first run that copies: it belongs to the cold start, which has more CPU. Without STARTER_COPIES,
+# the archive does not hold it.
 copier: Any = import_module("mirror.function") if os.environ.get("STARTER_COPIES") == "true" else None
 
 
@@ -61,7 +61,7 @@ def this_process() -> Process:
 def look(aws: calls.Aws, settings: Mapping[str, Any], visible: int, in_flight: int, arns: Sequence[str]) -> Decision:
     """Reads from ECS what the decision needs. `arns`: workers that run.
 
-    If no message waits, this is only whether one of them stays although MIN_WORKERS is 0 by now.
+    If no message waits and MIN_WORKERS is 0, this is only whether one of them was started to stay.
     """
     if settings["PAUSED_SINCE"]:
         return decide_paused(calls.describe_tasks(aws, settings, arns, arns), settings["PAUSED_SINCE"])

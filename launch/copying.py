@@ -1,4 +1,6 @@
-"""Decides when the function copies by itself (STARTER_COPIES), and what it leaves to a worker. All of it is pure.
+"""Whether an event announces work, how long the function may copy (STARTER_COPIES), and what it leaves to a worker.
+
+All of it is pure; may_copy() of starter.py decides whether the function copies at all.
 
 An event from the bucket's rule announces a message, which the queue may count only seconds later. A burst keeps the
 function busy, so its events arrive up to 60 s late (the maximum age that deploy.sh sets). A worker that has handled the

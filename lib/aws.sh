@@ -115,9 +115,9 @@ pause() {
 }
 
 # patient_aws missing-is-an-error|missing-is-fine|denied-is-fine|error-is-output ARGUMENT...: runs aws until it
-# succeeds; it retries only the refusals in TRANSIENT. With missing-is-fine, it succeeds without output if the resource
-# does not exist; with denied-is-fine, it also does so if the caller may not make the call, and keeps the error. With
-# error-is-output, it prints the error and fails, where it would end the run.
+# succeeds; it retries only the refusals that transient_reason knows. With missing-is-fine, it succeeds without output
+# if the resource does not exist; with denied-is-fine, it also does so if the caller may not make the call, and keeps
+# the error. With error-is-output, it prints the error and fails, where it would end the run.
 patient_aws() {
   local reason try
   for ((try = 1; ; try++)); do

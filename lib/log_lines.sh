@@ -13,7 +13,7 @@ visible_lines() { jq -Rr "$JQ_TEXT visible"; }
 
 # --- on keys ----------------------------------------------------------------------------------------------------------
 
-# Worker: TIME INFO synced key=KEY action=copied|deleted size=BYTES seconds=S ... lag=S
+# Worker: TIME INFO synced key=KEY action=copied|deleted|skipped size=BYTES seconds=S [lag=S]
 readonly SYNCED_LINE='^\S+ INFO synced key='
 readonly SYNCED_LAG="$SYNCED_LINE.* lag="
 

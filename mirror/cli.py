@@ -152,7 +152,7 @@ def run(settings: Settings, command: Command, signals: Signals) -> Outcome:
 
 
 async def work(settings: Settings, command: Command, signals: Signals) -> Outcome:
-    """Puts together the parts that the command needs, and has them do it until a signal comes."""
+    """Puts together the parts that the command needs, and has them do it until it is done or a signal comes."""
     try:
         clients = CLIENTS[settings.s3_client](settings)
         if is_reading(command):

@@ -1,6 +1,6 @@
 """The loop of one process: receives until the queue stays empty, and on SIGTERM hands back what is not finished.
 
-And the parts that it is put together from, for a task as for the function. All belong to one event loop.
+It also puts together the parts of a worker, for a task as for the function. All of them belong to one event loop.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Bounds(NamedTuple):
     is_hasty: bool = False  # an empty poll counts if nothing is held at its end, even if something was at its beginning
 
 
-OF_TASK = Bounds(receive=5, drain=85, cancel=3, hand_back=10, show=5)  # below LAST_SECONDS of mirror/processes.py
+# From drain on, which includes the last receive, these are below LAST_SECONDS of mirror/processes.py.
+OF_TASK = Bounds(receive=5, drain=85, cancel=3, hand_back=10, show=5)
 
 
 class Worker:

@@ -4,7 +4,7 @@
 # An expiring message is counted from its first queue on, so both queues keep messages for the 14 days that SQS allows.
 readonly QUEUE_SECONDS=1209600
 
-# Prints the attributes of both queues.
+# Prints the attributes that both queues are to have; the dead-letter queue is to have no others.
 dlq_attributes() {
   printf '{"MessageRetentionPeriod": "%s", "ReceiveMessageWaitTimeSeconds": "20", "SqsManagedSseEnabled": "true",
     "DelaySeconds": "0"}\n' "$QUEUE_SECONDS"
@@ -13,7 +13,7 @@ dlq_attributes() {
 # The names of the statements for those that send the events, by EVENT_SOURCE.
 declare -Ar EVENT_SENDERS=([sqs]=s3-events [eventbridge]=eventbridge)
 
-# queue_policy SENDERS: with a statement for each of them.
+# queue_policy SENDERS: prints the policy that the queue is to have, with a statement for each of them.
 queue_policy() {
   jq -nc --arg queue "$QUEUE_ARN" --arg bucket "$SRC_BUCKET" --arg owner "$SRC_BUCKET_OWNER" \
     --arg rule "$EVENT_RULE_ARN" --arg senders "$1" '{
@@ -40,7 +40,8 @@ admits() {
   [[ $policy == *'"Sid":"'"$1"'"'* ]]
 }
 
-# Until the end of the run two may send: the service of this EVENT_SOURCE, and that of the last deployment.
+# Prints the attributes that the queue is to have; those that it has are a fact of the same name. Until the end of the
+# run two may send: the service of this EVENT_SOURCE, and that of the last deployment.
 queue_attributes() {
   local sender senders=${EVENT_SENDERS[$EVENT_SOURCE]}
   for sender in "${EVENT_SENDERS[@]}"; do

@@ -3,7 +3,7 @@
 
 # --- its notifications ----------------------------------------------------------------------------------------------
 
-# Prints ours as a JSON list, one for each prefix.
+# Prints ours as they are to be, one for each prefix, as a JSON list; our_notifications finds those that exist.
 ask_our_notifications() {
   wanted | jq -c --arg id "$NOTIFICATION_ID" --arg queue "$QUEUE_ARN" '
     [.filters | to_entries[] | {Id: ($id + if .key == 0 then "" else "-\(.key + 1)" end), QueueArn: $queue,
@@ -25,7 +25,7 @@ first_notifications() { fact_or_reason notifications | notifications_of; }
 # Prints what a step goes by.
 latest_notifications() { if [[ $DRY_RUN == true ]]; then first_notifications; else find_notifications; fi; }
 
-# put_notifications CONFIGURATION OPTION...: through a file, as others may have many.
+# put_notifications CONFIGURATION OPTION...: through a file, because others may have many.
 put_notifications() {
   printf '%s\n' "$1" >"$TEMP_DIR/notifications.json"
   aws_or_die s3api put-bucket-notification-configuration --bucket "$SRC_BUCKET" \
@@ -151,7 +151,7 @@ check_names_of_notifications() {
   done <<<"$found"
 }
 
-# A step that puts a new configuration asks again.
+# For the checks and the plan; a step that puts a new configuration asks again, by latest_notifications.
 ask_notifications() {
   aws_or_error s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
     --expected-bucket-owner "$SRC_BUCKET_OWNER"

@@ -198,8 +198,8 @@ class Boto3S3:
     # The session
 
     async def open_session(self) -> None:
-        """Has an S3 Express session before the first request needs one, so that not each of many makes its own. Here it
-        is made at the first call."""
+        """Makes an S3 Express session before many requests would each make one. There is nothing to do here, because
+        boto3 makes it for the first request."""
 
     async def renew_session(self) -> None:
         """Renews the session in use early, so that no request has to wait for that."""

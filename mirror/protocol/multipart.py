@@ -20,6 +20,7 @@ from mirror.protocol.objects import Destination, Source, metadata_to_send
 
 UPLOADS = 64  # under way at once: a few are finished soon instead of many late, and their parts fit into memory
 ABORTS = 3
+# lib/log_lines.sh reads this line, and the last one on the progress of the parts.
 BEGUN = "Using multipart copy for large file key=%s size=%d parts=%d part_size=%d resumed=%d"
 # The answers to the requests of a multipart upload name the key, and cannot be parsed with these characters (XML 1.0).
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -95,10 +95,11 @@ class Syncer:
             await drop_upload(self.buckets, sync)
 
     async def attempt(self, sync: KeySync, retries: Retries) -> bool:
-        """True when both sides are equal. False if the destination has to be looked at first. Raises Changed.
+        """True when both sides are equal. False if another attempt has to look at the destination first, or at the
+        checksums as well. Raises Changed.
 
-        The destination is looked at before the source. Then the condition of the write fails if anything was written
-        after that look, and what was written before it is not newer than the source that was seen.
+        If the destination is looked at, this comes before the source. Then the condition of the write fails if anything
+        was written after that look, and what was written before it is not newer than the source that was seen.
         """
         buckets = self.buckets
         if not buckets.is_open:

@@ -298,7 +298,8 @@ class Leases:
         lease.due_at = due_at
 
     def pause(self, lease: Lease) -> int:
-        """Seconds until it is tried again: growing, and not before a copy without an answer must have ended."""
+        """Seconds until SQS shows it: growing, 0 if SQS then moves it to the dead-letter queue, and not before a copy
+        without an answer must have ended."""
         grows = lease.outcome is State.FAILED and not self.is_last(lease)
         pause = self.settings.retry_base_seconds * 4 ** (lease.received.receive_count - 1) if grows else 0
         pause = max(pause, lease.postpone, self.seconds_until(lease.may_land_until))

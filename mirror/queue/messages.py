@@ -33,7 +33,7 @@ class Content:
     uploads: dict[str, Upload] = field(default_factory=dict)  # key -> upload to go on with
     tries: int = 0  # how many workers gave up on it, and handed it on
     event_time: float | None = None  # seconds since the epoch, of the newest event in it
-    is_event: bool = False  # of S3, whose time is that of a change; a hint of ours has its own
+    is_event: bool = False  # of S3, with the time of a change; a hint of ours has that of its sending
     destination_first: bool = False  # its keys are probably in the destination already
     compares_bytes: bool = False  # their checksums are to be compared
     waiting_since: float | None = None  # seconds since the epoch, when it was first put off as it waits for others

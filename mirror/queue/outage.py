@@ -3,8 +3,8 @@
 In an outage no key is at fault: it ends no sync and uses up no receive. One key after the other is tried, with growing
 pauses, until any sync gets farther than those that failed. All that decides is here:
 
-- If a request that names no key fails as well, that is an outage at once. It is made after the failure of credentials,
-  of a bucket, or of a request with a session of S3 Express.
+- After a failure of credentials, of a bucket, or of a request with a session of S3 Express, both buckets are asked by
+  requests that name no key. If one of these fails as well, that is an outage at once.
 - Any other failure is doubtful until other syncs have ended. If seconds later many keys have failed alike and none got
   through, that is an outage. If few have, they are at fault.
 - A sync that got through clears the keys that failed before it began. They are tried once more, at once, as S3 may have
