@@ -48,7 +48,6 @@ start_own_task() {
 
 # stop_own_task VERB: of an EXIT trap.
 stop_own_task() {
-  is_run || return 0
   trap - EXIT
   trap '' INT TERM
   if [[ -z $OWN_TASK ]]; then

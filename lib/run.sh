@@ -3,7 +3,7 @@
 
 # What every run begins with.
 start_run() {
-  TEMP_DIR=$(mktemp -d) RUN_PID=$BASHPID
+  TEMP_DIR=$(mktemp -d)
   JOBS=()
   trap end_run EXIT
   mkdir "$TEMP_DIR/facts"
@@ -58,14 +58,9 @@ outlast_jobs() {
   for job in $(jobs -p); do wait "$job" || FAILED=1; done
 }
 
-# Whether this is the shell of the run. If a signal ends the whole process group, Bash runs the traps of the run also in a
-# subshell that has not dropped them yet (5.2: in one of ten runs), and what it would end is still in use.
-is_run() { [[ $BASHPID == "$RUN_PID" ]]; }
-
 # EXIT trap, also as a part of another one. After Ctrl-C, what runs in a $(...) may go on for a moment, and a file that it
 # makes meanwhile would keep its folder from being removed: under the new name it finds none.
 end_run() {
-  is_run || return 0
   outlast_jobs
   mv "$TEMP_DIR" "$TEMP_DIR.ended"
   rm -rf "$TEMP_DIR.ended"

@@ -186,7 +186,6 @@ show_logs() {
 # is printed any more.
 end_local() {
   local status=$?
-  is_run || return 0
   trap - EXIT
   trap '' HUP INT PIPE TERM
   if ((status)); then
@@ -203,7 +202,6 @@ end_local() {
 # Ctrl-C, the logs have nothing to show.
 leave_local() {
   local status=$?
-  is_run || return 0
   trap - EXIT
   if ((status)); then
     ((status != 1)) || show_logs
@@ -279,7 +277,7 @@ find_cloud() {
 # local_deploy [--once]: exit status 0 only if all files are equal at the end.
 local_deploy() {
   local began=$SECONDS
-  LOCAL_ONCE=false LOCAL_ENGINE=none LOCAL_OWNER=true RUN_PID=$BASHPID
+  LOCAL_ONCE=false LOCAL_ENGINE=none LOCAL_OWNER=true
   [[ -z ${1:-} ]] || LOCAL_ONCE=true
   trap 'exit 130' INT
   trap 'exit 143' TERM

@@ -37,8 +37,8 @@ NO_ENGINE = "unix:///nonexistent/docker.sock"
 COLUMNS = 80
 IDLE_SECONDS = 1800  # until all is synced and no worker runs
 TRY_BY_HAND = """
+PROJECT_DIR=. REGION=us-east-1
 source local/local.sh
-REGION=us-east-1
 use_cloud
 """
 CUT = "⋮"

@@ -102,11 +102,6 @@ def test_the_cli_is_to_prompt_nobody_and_to_say_errors_in_the_format_that_is_rea
     assert version.endswith(" off")
 
 
-def test_a_subshell_that_a_signal_ends_too_early_removes_nothing_of_its_run() -> None:
-    done = piece("VERIFY_TOUCHED=true; (stop_own_task a; end_verify; end_run); keep a <<<kept; fact a")
-    assert (done.stdout, done.returncode) == ("kept\n", 0), done.stderr
-
-
 @pytest.mark.parametrize("wrong", ["--debug", "subnet-2;subnet-3", "--query=x", "vpc-1", "subnet-2/"])
 def test_only_ids_of_subnets_reach_the_cli(wrong: str, tmp_path: Path) -> None:
     path = own_tool(tmp_path, f"echo \"$@\" >>'{tmp_path}/called'")

@@ -39,6 +39,14 @@ def senders(kept: Kept) -> list[str]:
     return [statement["Sid"] for statement in policy["Statement"]]
 
 
+def test_an_alarm_on_events_of_somebody_else_stays(scripts: Scripts, kept: Kept) -> None:
+    name = f"{APP}-events"
+    kept[f"alarm {name}"] = {"AlarmName": name, "AlarmArn": f"arn:aws:cloudwatch:us-east-1:1:alarm:{name}", "tags": {}}
+    ran = scripts.step("ensure_alarms")
+    assert f"alarm {name}: left to you, because it has no tag app={APP}" in ran.output
+    assert f"alarm {name}" in kept
+
+
 def test_a_notification_without_its_statement_is_found_too(scripts: Scripts, kept: Kept) -> None:
     del kept[f"queue {APP}-q"]["Attributes"]["Policy"]
     scripts.step("steps_like", CHANGED_EVENTS, **BRIDGE)
