@@ -111,7 +111,7 @@ default_subnets() {
 # shown_settings [deploys]: prints those that are not the default, as JSON. A run that does not deploy needs no more than
 # a task definition shows.
 shown_settings() {
-  local parts shipped subnets="" name
+  local parts defaults subnets="" name
   parts=$({
     part definition task_definition
     if [[ ${1-} == deploys ]]; then
@@ -125,14 +125,14 @@ shown_settings() {
       part logs log_groups "$WORKER_LOG_GROUP"
     fi
   } | jq -cs add)
-  shipped=$(for name in "${SETTINGS[@]}"; do printf '%s=%s\n' "$name" "${SHIPPED[$name]}"; done \
+  defaults=$(for name in "${SETTINGS[@]}"; do printf '%s=%s\n' "$name" "${SHIPPED[$name]}"; done \
     | jq -Rnc '[inputs | capture("^(?<key>[^=]*)=(?<value>.*)$")] | from_entries')
   if [[ ${1-} == deploys ]]; then
     subnets=$(default_subnets "$(jq -r .definition.runtimePlatform.cpuArchitecture <<<"$parts")")
   fi
-  jq -c --argjson shipped "$shipped" --arg account "$ACCOUNT" --arg subnets "$subnets" \
+  jq -c --argjson defaults "$defaults" --arg account "$ACCOUNT" --arg subnets "$subnets" \
     --arg own "${OWN_TAG_KEYS[*]}" --arg age "$AGE_ALARM" --arg log "$WORKER_LOG_GROUP" "$(jq_record)"'
-    ($shipped + {SUBNETS: $subnets, SRC_BUCKET_OWNER: $account, DST_BUCKET_OWNER: $account}) as $default |
+    ($defaults + {SUBNETS: $subnets, SRC_BUCKET_OWNER: $account, DST_BUCKET_OWNER: $account}) as $default |
     def one_text: if type == "array" then join(",") else . end;
     # What the workers are given. By itself, PROCESSES is one for each vCPU.
     def of_workers: (worker.environment // [] | map({(.name): .value}) | add // {})

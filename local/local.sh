@@ -50,15 +50,15 @@ cloud_is_up() {
 
 # COPY_MAX makes one CopyObject of a file above the threshold fail, as it fails above 5 GiB on AWS.
 start_cloud() {
-  local port python=$LOCAL_DIR/venv/bin/python settings
+  local port python=$LOCAL_DIR/venv/bin/python variables
   port=$("$python" -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
   printf '%s\n' "$port" >"$LOCAL_DIR/port"
   mkdir "$LOCAL_DIR/tmp"
-  settings=(AUTH=true "GATEWAY_PORT=$port" "TMPDIR=$LOCAL_DIR/tmp" "COPY_MAX=$MULTIPART_THRESHOLD"
+  variables=(AUTH=true "GATEWAY_PORT=$port" "TMPDIR=$LOCAL_DIR/tmp" "COPY_MAX=$MULTIPART_THRESHOLD"
     "LOCAL_TICK=$LOCAL_TICK")
-  [[ $LOCAL_ENGINE == docker ]] || settings+=("LOCAL_WORKER=$PROJECT_DIR/worker.py")
+  [[ $LOCAL_ENGINE == docker ]] || variables+=("LOCAL_WORKER=$PROJECT_DIR/worker.py")
   set -m # a process group of its own: Ctrl-C does not reach it, and one signal ends all of it
-  env "${settings[@]}" "$python" "$PROJECT_DIR/local/cloud.py" </dev/null >"$LOCAL_DIR/cloud.log" 2>&1 &
+  env "${variables[@]}" "$python" "$PROJECT_DIR/local/cloud.py" </dev/null >"$LOCAL_DIR/cloud.log" 2>&1 &
   printf '%s\n' "$!" >"$LOCAL_DIR/pid"
   set +m
   say_while "local: the cloud is starting" await_cloud "$port"
@@ -114,14 +114,14 @@ use_cloud() {
 # did not answer in time comes back after 75 s, while verify still waits for it. Ten empty polls outlast the pauses
 # between the rounds of verify.
 choose_settings() {
-  local part=$((5 * 1024 * 1024)) arch=X86_64 setting settings
+  local part=$((5 * 1024 * 1024)) arch=X86_64 setting chosen
   case "$(uname -m)" in arm64 | aarch64) arch=ARM64 ;; esac
-  settings=(
+  chosen=(
     REGION=us-east-1 SRC_BUCKET=local-source DST_BUCKET=local-destination--use1-az4--x-s3
     "MULTIPART_THRESHOLD=$((8 * 1024 * 1024))" "PART_SIZE=$part" WAIT_TIME_SECONDS=2 EMPTY_POLLS_BEFORE_EXIT=10
     COPY_TIMEOUT=60 VISIBILITY_EXTEND_INTERVAL=15 "TASK_ARCH=$arch"
   )
-  for setting in "${settings[@]}"; do
+  for setting in "${chosen[@]}"; do
     export "${setting?}"
     name_settings "${setting%%=*}"
   done

@@ -423,7 +423,7 @@ PLANS: list[tuple[str, float, Sequence[tuple[float, int | None, bool]], str]] = 
     ("that of the slot before still runs", 60, [(-80_000, None, False)], "has not started for 22 hours"),
     ("one has ended well", 600, [(30, 0, True)], ""),
     ("one has ended in the hour before the slot", 60, [(-1800, 0, True)], "start"),
-    ("one has found what it cannot mend", 600, [(30, 1, True)], "exit status 1"),
+    ("one has found differences that it cannot repair", 600, [(30, 1, True)], "exit status 1"),
     ("one died in the window", 600, [DIED], "start"),
     ("one died, and the next one has ended well", 600, [DIED, (90, 0, True)], ""),
     ("two died", 600, [DIED, (90, None, True)], "start"),
