@@ -2,18 +2,22 @@
 
     python tests/docs/cost.py
 
+prints them, and draws the curves of docs/modes.svg; the rest of that picture is edited by hand.
+
 Prices are those of lib/prices.json: public list prices in USD without tax for us-east-1, as they were on PRICES_OF. The
 five alarms that every deployment has and its dashboard are left out. The free tier is shown apart, because it is the
 account's and others may have used it up.
 """
 
 import json
+import math
 import os
+import re
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from itertools import islice
+from itertools import batched, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +83,8 @@ MODES = {
     "`MIN_WORKERS=1`": "MIN_WORKERS=1",
 }
 BURST = "100000;100KB;burst"
+PICTURE = ROOT / "docs/modes.svg"
+FILES_OF_PICTURE = (10, 100, 1_000, 10_000, 100_000)
 DAYS_A_MONTH = 30
 
 
@@ -184,10 +190,20 @@ def line_of_burst() -> str:
     )
 
 
+def picture() -> str:
+    """What a month costs by the number of files a day: each of both axes is logarithmic."""
+    cases = [f"{settings};{files};100KB;spread" for settings in MODES.values() for files in FILES_OF_PICTURE]
+    heights = [330 - 280 / 3 * math.log10(before_free(found) / 0.1) for found in estimates(*cases)]
+    points = [f"{70 + 135 * math.log10(files / 10):.1f}" for files in FILES_OF_PICTURE]
+    curves = batched((f"{x} {y:.1f}" for x, y in zip(cycle(points), heights, strict=False)), len(points), strict=True)
+    return re.sub(r'(width: 2.5" d="M)[^"]*', lambda curve: curve[1] + "L".join(next(curves)), PICTURE.read_text())
+
+
 def main() -> None:
     print(f"List prices of us-east-1, {PRICES_OF}; a worker of 2 vCPUs and 4 GB: ", end="")
     print(f"{worker_hour():.4f} USD an hour with its public address\n")
     print(table(), "In brackets after the free tier:", table_of_modes(), line_of_burst(), sep="\n\n")
+    PICTURE.write_text(picture())
 
 
 if __name__ == "__main__":

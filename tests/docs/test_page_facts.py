@@ -12,9 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib.metadata import metadata
 
-import architecture_picture
 import cost
-import cost_picture
 import pytest
 from mutants import MUTANTS
 from pages import PAGES, ROOT, all_code_in, blocks, chinese_of, code_in, fenced, in_both, prose, section, text_of
@@ -271,9 +269,8 @@ def licence_of(package: str) -> str:
 # Pictures
 
 
-def test_the_pictures_are_drawn_from_their_tables_and_from_the_estimates() -> None:
-    drawn = [*architecture_picture.files(), (cost_picture.PICTURE, cost_picture.draw())]
-    assert [path.name for path, svg in drawn if path.read_text() != svg] == []
+def test_the_curves_of_costs_are_those_that_are_computed() -> None:
+    assert cost.picture() == cost.PICTURE.read_text()
 
 
 def test_the_picture_of_a_terminal_shows_the_commands_of_its_program_on_one_screen() -> None:

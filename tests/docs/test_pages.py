@@ -59,12 +59,18 @@ def plain_blocks(page: str) -> list[str]:
     return [text if text.isascii() else "" for text in texts]
 
 
+def boxes_and_arrows(page: str) -> list[list[str]]:
+    pictures = [file_and_section(page, link.target)[0] for link in links(page) if link.target.endswith(".svg")]
+    return [re.findall(r"<(?:path|rect) .*", text_of(picture)) for picture in pictures]
+
+
 COMPARED: dict[str, Callable[[str], Any]] = {
     "commands": lambda page: [block.commands for block in blocks(page)],
     "sections, lists, tables and blocks": shape,
     "figures": numbers,
     "figures in each cell of the tables": figures_of_cells,
     "lines of logs and answers": plain_blocks,
+    "boxes and arrows of pictures": boxes_and_arrows,
 }
 
 

@@ -346,6 +346,15 @@ def put_many(server: Server, bucket: str, keys: list[str], size: int = 1024, **f
         put(server, bucket, key, size, **fields)
 
 
+def fill(server: Server, bucket: str, folders: dict[str, int], **fields: Any) -> None:
+    """This many keys in each folder: one object with these fields under all of them, for buckets of millions, without
+    events."""
+    held, shared = server.s3.buckets[bucket], [Object(**fields)]
+    for folder, count in folders.items():
+        held.objects |= dict.fromkeys((f"{folder}object-{number:09d}" for number in range(count)), shared)
+    held.order = None
+
+
 def change(server: Server, bucket: str, key: str, **fields: Any) -> None:
     """Set fields of the current object in place, without an event."""
     found = find(server.s3.buckets[bucket], key)

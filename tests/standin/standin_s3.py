@@ -9,7 +9,7 @@ destination are checked).
 
 import base64
 import bisect
-import zlib
+import itertools
 from collections.abc import Callable, Iterator
 
 from standin_checks import PAGE, check_listing, find_bucket
@@ -36,6 +36,8 @@ from standin_uploads import (
     upload_part_copy,
 )
 
+LAST = chr(0x10FFFF)  # behind all characters
+
 
 def list_objects_v2(s3: S3, request: Request) -> Answer:
     bucket, query = find_bucket(s3, request), request.query
@@ -56,20 +58,10 @@ def list_objects_v2(s3: S3, request: Request) -> Answer:
 def page_of_names(
     bucket: Bucket, query: dict[str, str], after: str, limit: int
 ) -> tuple[dict[str, Object | None], str]:
-    """{key: object, or common prefix: None} in listing order, and the key that the next page starts behind, or ""."""
-    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-    page: dict[str, Object | None] = {}
-    last = ""
-    for key in keys_from(bucket, prefix, after, bool(delimiter)):
-        head, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else (key, "", "")
-        name, current = prefix + head + found if found else key, bucket.current(key)
-        is_shown = current is not None or (found and key not in bucket.objects)
-        if is_shown and name not in page:
-            if len(page) == limit:
-                return page, last
-            page[name] = None if found else current
-        last = key
-    return page, ""
+    """{key: object, or common prefix: None} in listing order, and the name that the next page starts behind, or ""."""
+    names = names_behind(bucket, query.get("prefix", ""), query.get("delimiter", ""), after)
+    page = dict(itertools.islice(names, limit))
+    return page, next(reversed(page), "") if next(names, None) else ""
 
 
 def row(name: str, found: Object | None) -> str:
@@ -82,30 +74,35 @@ def row(name: str, found: Object | None) -> str:
     )
 
 
-def scrambled(key: str) -> list[tuple[int, str]]:
-    """Listing order of a directory bucket: always the same, directory by directory, but not lexicographic."""
-    return [(zlib.crc32(name.encode()), name) for name in key.split("/")]
-
-
-def keys_from(bucket: Bucket, prefix: str, after: str, is_delimited: bool) -> Iterator[str]:
-    """Keys below a prefix in listing order, behind the key `after`. Delimited listings of a directory bucket also
-    show the prefixes of uploads in progress (S3 API reference, ListObjectsV2, CommonPrefixes)."""
-    order = scrambled if bucket.is_directory else str
+def names_behind(bucket: Bucket, prefix: str, delimiter: str, after: str) -> Iterator[tuple[str, Object | None]]:
+    """The names below a prefix, behind the name `after` if there is one. A directory bucket lists folder by folder, but
+    not in lexicographic order: here backwards, so that what is compared with a source matches as late as it can.
+    Delimited listings of it also show the prefixes of uploads in progress (S3 API reference, ListObjectsV2,
+    CommonPrefixes)."""
     if bucket.order is None:
-        bucket.order = sorted(bucket.objects, key=order)
+        bucket.order = sorted(bucket.objects)
     keys = bucket.order
-    if bucket.is_directory and is_delimited and bucket.uploads:
-        keys = sorted({*keys, *(upload.key for upload in bucket.uploads.values())}, key=order)
-    start = bisect.bisect_left(keys, order(prefix.rstrip("/") if bucket.is_directory else prefix), key=order)
-    if after:
-        start = max(start, bisect.bisect_right(keys, order(after), key=order))
-    below = False
-    for index in range(start, len(keys)):
-        if keys[index].startswith(prefix):
-            below = True
-            yield keys[index]
-        elif below:
-            return
+    if bucket.is_directory and delimiter and bucket.uploads:
+        keys = sorted({*keys, *(upload.key for upload in bucket.uploads.values())})
+
+    def behind(name: str) -> int:
+        """Of a common prefix, behind all that it stands for."""
+        if bucket.is_directory:
+            return bisect.bisect_left(keys, name) - 1
+        is_common = delimiter and delimiter in name[len(prefix) :]
+        return bisect.bisect_right(keys, name + LAST if is_common else name)
+
+    first = bisect.bisect_left(keys, prefix + LAST) - 1 if bucket.is_directory else bisect.bisect_left(keys, prefix)
+    place, step = behind(after) if after else first, -1 if bucket.is_directory else 1
+    while 0 <= place < len(keys) and keys[place].startswith(prefix):
+        key, current = keys[place], bucket.current(keys[place])
+        folder, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
+        place += step
+        if found and (current or key not in bucket.objects):
+            yield prefix + folder + found, None
+            place = behind(prefix + folder + found)
+        elif current:
+            yield key, current
 
 
 def create_session(s3: S3, request: Request) -> Answer:
