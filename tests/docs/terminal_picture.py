@@ -5,13 +5,11 @@
 
 The first runs the commands of SCENES on a terminal of 80 columns in a copy of the project, without Docker, in three
 minutes on an idle machine; it needs the AWS CLI, `script`, and what deploy.sh --local needs. The second leaves out what
-SCENES does not show, puts CUT in its place, and draws the rest in the colours that were printed, which needs the
-package `rich` of tests/requirements.txt.
+SCENES does not show, puts CUT in its place, and draws the rest in the colours that were printed.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shlex
@@ -21,16 +19,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 from typing import TextIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))  # the copy that the tests make
 
 from account import copy_checkout
-from rich.console import Console
-from rich.terminal_theme import TerminalTheme
-from rich.text import Text
 
 FOREIGN = ("AWS_", "REGION", "SRC_", "DST_", "APP_NAME", "DRY_RUN")  # settings that the run is not to have
 NO_ENGINE = "unix:///nonexistent/docker.sock"
@@ -173,76 +168,43 @@ def shown_of(scene: Scene, printed: list[str]) -> Iterator[str]:
 
 
 def plain(line: str) -> str:
-    return Text.from_ansi(line).plain
+    return re.sub(r"\x1b\[\d+m", "", line)
 
 
 # --- the picture --------------------------------------------------------------------------------------------------
 
-# Nothing is loaded: the font is the first of these that the reader has.
-FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
-FRAME = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+# Nothing is loaded: the font is the first of these that the reader has. Colours are named as the terminal's are.
+HEAD = """<svg viewBox="0 0 994 HEIGHT" xmlns="http://www.w3.org/2000/svg">
 <!-- Made by tests/docs/terminal_picture.py from a run -->
 <style>
-.{unique_id}-matrix {{ font-family: FONTS; font-size: 20px; }}
-.{unique_id}-title {{ font-family: FONTS; font-size: 16px; }}
-{styles}
+text { font: 20px ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace;
+  fill: #c9d1d9; }
+.c1 { font-weight: bold; } .c31 { fill: #ff7b72; } .c32 { fill: #3fb950; } .c33 { fill: #d29922; }
+.title { font-size: 16px; text-anchor: middle; }
 </style>
-<defs>
-<clipPath id="{unique_id}-clip-terminal">
-<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/>
-</clipPath>
-{lines}
-</defs>
-{chrome}
-<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
-{backgrounds}<g class="{unique_id}-matrix">
-{matrix}
-</g>
-</g>
-</svg>
-""".replace("FONTS", FONTS)
-DARK = [(72, 79, 88), (255, 123, 114), (63, 185, 80), (210, 153, 34)]  # black, red, green and yellow
-COLOURS = TerminalTheme((13, 17, 23), (201, 209, 217), [*DARK, *[(201, 209, 217)] * 4])
-LINE_HEIGHT, FIRST_LINE, CHARACTER = 24.4, 20.0, 12.2  # of rich's pictures
+<rect fill="#0d1117" width="100%" height="100%" rx="8"/>
+<circle cx="26" cy="22" r="7" fill="#ff5f57"/>
+<circle cx="48" cy="22" r="7" fill="#febc2e"/>
+<circle cx="70" cy="22" r="7" fill="#28c840"/>
+<text class="title" x="496" y="27">s3-to-s3express-sync</text>"""
+LEFT, TOP, LINE_HEIGHT, CHARACTER = 9, 61, 24.4, 12.2
 
 
 def draw(lines: list[str]) -> str:
-    """The picture's SVG."""
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), color_system="truecolor")
-    for line in lines:
-        console.print(
-            Text.from_ansi(line, style="bold" if line.startswith("$ ") else ""),
-            no_wrap=True,
-            crop=False,
-            highlight=False,
-        )
-    svg = console.export_svg(title="s3-to-s3express-sync", theme=COLOURS, code_format=FRAME, unique_id="t")
-    svg = re.sub(r"<text [^>]*>\s*</text>", "", svg)  # the ends of lines
-    svg = re.sub(r"<text [^>]*>[^<]*</text>", without_spaces_around, svg)
-    return re.sub(r"[ \t]+$", "", svg, flags=re.MULTILINE).replace("</text><text", "</text>\n<text")
-
-
-def without_spaces_around(element: re.Match[str]) -> str:
-    """Not every viewer keeps them at the beginning of a text element: it begins and ends where something is seen."""
-    found = re.fullmatch(
-        r'(.*) x="([\d.]+)" (.*) textLength="([\d.]+)" (.*?)>((?:&#160;)*)(.*?)((?:&#160;)*)</text>', element[0]
-    )
-    if not found:
-        return element[0]
-    start, x, y, length, clip, before, text, after = found.groups()
-    before_it, after_it = (len(spaces) // len("&#160;") * CHARACTER for spaces in (before, after))
-    x, length = f"{float(x) + before_it:g}", f"{float(length) - before_it - after_it:g}"
-    return f'{start} x="{x}" {y} textLength="{length}" {clip}>{text}</text>'
+    """The picture's SVG. Not every viewer keeps spaces at the beginning of a text, so it begins behind them."""
+    drawn = []
+    for number, line in enumerate(lines):
+        shown, text = plain(line), plain(line).strip()
+        colour = "1" if shown.startswith("$ ") else "".join(re.findall(r"^\x1b\[(\d+)m", line))
+        x, y = LEFT + CHARACTER * (len(shown) - len(shown.lstrip())), TOP + LINE_HEIGHT * number
+        placed = f'class="c{colour}" x="{x:g}" y="{y:g}" textLength="{CHARACTER * len(text):g}"'
+        drawn += [f"<text {placed}>{escape(text).replace(' ', '&#160;')}</text>"] if text else []
+    return "\n".join([HEAD.replace("HEIGHT", f"{TOP + LINE_HEIGHT * len(lines):g}"), *drawn, "</svg>", ""])
 
 
 def lines_of(svg: str) -> list[str]:
-    """The lines of a picture of draw."""
-    lines: dict[int, str] = {}
-    matrix = svg[svg.index('<g class="t-matrix">') :]
-    for x, y, text in re.findall(r'<text [^>]*\bx="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>', matrix):
-        row, column = round((float(y) - FIRST_LINE) / LINE_HEIGHT), round(float(x) / CHARACTER)
-        lines[row] = lines.get(row, "").ljust(column) + unescape(text).replace("\xa0", " ")
-    return [lines.get(row, "") for row in range(max(lines) + 1)]
+    """The lines of a picture of draw, without those that are empty."""
+    return [unescape(text).replace("\xa0", " ") for text in re.findall(r'<text class="c[^>]*>([^<]*)', svg)]
 
 
 def masked(line: str) -> str:
