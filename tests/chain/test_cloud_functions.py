@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
-import time
 import uuid
 import zipfile
 from pathlib import Path
@@ -15,14 +13,10 @@ from local_cloud import ACCOUNT, REGION, client, error_of, make_role, metric
 from local_operator import wait_for
 
 HANDLER = """
-import os, sys, threading, time
+import os, time
 import boto3, other.part
 
 runs = 0
-
-def say(text):
-    for number in range(20):
-        print(text, number)
 
 def handler(event, context):
     global runs
@@ -36,13 +30,6 @@ def handler(event, context):
         os._exit(event["code"])
     if what == "raise":
         raise ValueError("no such thing")
-    if what == "threads":
-        threads = [threading.Thread(target=say, args=(name,)) for name in "ab"]
-        [thread.start() for thread in threads]
-        [thread.join() for thread in threads]
-        os.write(1, b"to the descriptor\\n")
-        print("to stderr", file=sys.stderr)
-        print("without an end", end="")
     if what == "around":
         names = "function_name", "invoked_function_arn", "memory_limit_in_mb"
         modules = {"boto3": boto3.__version__, "part": other.part.X}
@@ -145,17 +132,6 @@ def test_a_process_stays_until_code_configuration_or_role_change(cloud, function
     assert invoke(functions, name, "")["runs"] == 6
 
 
-def test_an_update_leaves_a_run_alone_that_is_under_way(cloud, functions, name, gate):
-    send(functions, name, "stay", gate=str(gate))
-    wait_for(lambda: "what stay" in lines(cloud, name))
-    functions.update_function_configuration(FunctionName=name, Environment={"Variables": {"A": "b"}})
-    assert invoke(functions, name, "")["runs"] == 1
-    assert sum(line.startswith("END") for line in lines(cloud, name)) == 1  # of the second
-    gate.touch()
-    wait_for(lambda: sum(line.startswith("END") for line in lines(cloud, name)) == 2)
-    assert measured(cloud, name, "Errors") == 0
-
-
 @pytest.mark.parametrize(
     ("event", "kind", "message", "lives"),
     [
@@ -175,19 +151,6 @@ def test_a_run_that_fails_is_told_logged_and_counted(cloud, functions, name, eve
     assert (after["pid"] == first, after["runs"]) == (lives, 3 if lives else 1)
     assert [measured(cloud, name, what) for what in ("Errors", "Invocations")] == [1, 3]
     assert measured(cloud, name, "Duration") > 0
-
-
-def test_all_that_is_printed_is_in_the_log_between_start_and_end(cloud, functions, name):
-    invoke(functions, name, "threads")
-    log = lines(cloud, name)
-    assert log[0].startswith("START RequestId: ") and log[0].endswith(" Version: $LATEST")
-    assert log[1] == "what threads"
-    assert sorted(" ".join(log[2:-5]).split()) == sorted(" ".join(f"{n} {i}" for n in "ab" for i in range(20)).split())
-    assert log[-5:-2] == ["to the descriptor", "to stderr", "without an end"]
-    assert log[-2].startswith("END RequestId: ")
-    assert "Init Duration: " in log[-1]
-    memory = int(re.search(r"Max Memory Used: (\d+) MB", log[-1])[1])
-    assert 5 < memory < 60  # of Python with almost nothing, not of the cloud
 
 
 # --- events that wait ---------------------------------------------------------------------------------------------
@@ -218,12 +181,10 @@ def test_what_failed_is_tried_again_twice_or_as_configured(cloud, functions, nam
 
 def test_what_may_not_run_is_tried_less_and_less_often_until_it_is_too_old(cloud, functions, name):
     functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
-    functions.put_function_event_invoke_config(FunctionName=name, MaximumEventAgeInSeconds=14)  # on AWS at least 60
-    began = time.monotonic()
+    functions.put_function_event_invoke_config(FunctionName=name, MaximumEventAgeInSeconds=4)  # on AWS at least 60
     send(functions, name, "")
     wait_for(lambda: measured(cloud, name, "AsyncEventsDropped"))
-    assert time.monotonic() - began > 13
-    assert measured(cloud, name, "Throttles") == 4  # after 0, 1, 3 and 7 s
+    assert measured(cloud, name, "Throttles") == 3  # after 0, 1 and 3 s
     assert measured(cloud, name, "Invocations") == 0
 
 
