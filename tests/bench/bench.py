@@ -1,4 +1,4 @@
-"""Measures the worker beside its peers, side by side in one run, and prints tables of medians and ratios.
+"""Measures the worker beside its peers, side by side in one run, and prints tables of medians.
 
 Repetitions go round the movers, so that a busy moment of the machine hits all of them. results.json, tables.md and
 plot.png are left in a directory. Nothing here passes or fails: figures of a shared machine are to be read, not
@@ -126,7 +126,6 @@ def peer_command(peer: str, url: str, is_in_parts: bool) -> list[str]:
 KIB = 1024
 SMALL, LARGE = ".small", ".large"  # ends of keys
 COPY_MS_PER_GIB = 2000.0
-REFERENCE = "s5cmd"
 
 
 def small(place: Place, mover: str, case: tuple[int, float, float]) -> Row:
@@ -234,7 +233,6 @@ class Section:
     full: list[Any]
     movers: tuple[str, ...] = tuple(LABELS)
     repetitions: int = 1
-    ratio: str = ""  # the figure of which the ratio to that of REFERENCE is shown
 
 
 HIDDEN = ("section", "repetition", "objects", "head_ms", "copy_ms")  # only in results.json
@@ -246,7 +244,6 @@ SECTIONS = {
         [(100, *USUAL_CASE), (300, 32, 100)],
         [(300, *USUAL_CASE), (3000, *USUAL_CASE), (30_000, *USUAL_CASE), (3000, 2, 6), (3000, 32, 100)],
         repetitions=5,
-        ratio="objects/s",
     ),
     "large": Section("Large objects", large, [(6, 0.2)], [(6, 1.0), (120, 1.0)], repetitions=5),
     "mixed": Section(
@@ -275,19 +272,9 @@ def measured(name: str, place: Place, arguments: argparse.Namespace) -> Iterator
                     yield row | section.measure(place, mover, case)
 
 
-def with_ratio(rows: list[Row], figure: str) -> list[Row]:
-    """Divided by that of REFERENCE in the same repetition of a case."""
-    reference = {(row["case"], row["repetition"]): row.get(figure) for row in rows if row["mover"] == REFERENCE}
-    divisors = [reference.get((row["case"], row["repetition"])) for row in rows]
-    return [
-        row | {f"{figure} / {REFERENCE}": row[figure] / divisor} if divisor and figure in row else row
-        for row, divisor in zip(rows, divisors, strict=True)
-    ]
-
-
 def tables(rows: list[Row]) -> Iterator[str]:
     for name in dict.fromkeys(row["section"] for row in rows):
-        found = medians(with_ratio([row for row in rows if row["section"] == name], SECTIONS[name].ratio))
+        found = medians([row for row in rows if row["section"] == name])
         yield f"## {SECTIONS[name].title}\n\n{table(found, HIDDEN)}"
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A Docker engine for the tests: the one that answers already, else Debian's dockerd on a socket of its own.
 # An answering engine is left aside if it can neither pull the base image nor keep a stand-in of it for two platforms.
-# Source it for start_engine and stop_engine, or call it: tests/chain/engine.sh start|stop DIRECTORY
+# To be sourced, for start_engine and stop_engine.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -73,16 +73,3 @@ stop_engine() {
   tail --pid="$pid" -f /dev/null
   leave_no_mounts "$directory"
 }
-
-main() {
-  case "${1-} ${2-}" in
-    "start "/*) start_engine "$2" ;;
-    "stop "/*) stop_engine "$2" ;;
-    *)
-      printf 'usage: tests/chain/engine.sh start|stop ABSOLUTE_DIRECTORY\n' >&2
-      return 2
-      ;;
-  esac
-}
-
-if [[ ${BASH_SOURCE[0]} == "$0" ]]; then main "$@"; fi

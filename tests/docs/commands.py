@@ -20,8 +20,8 @@ NOT_RUN = {
     "tests/fast": "this has all that it has",
     "tests/bench/run": "bench/test_benches.py",
 }
-# Of these, which take long, pages repeat some: a text is run where it stands first.
-SLOW = re.compile(r"\./(deploy\.sh|sync\.sh (reconcile|verify))\b")
+# Pages repeat these: a text is run where it stands first.
+REPEATED = re.compile(r"\./(deploy\.sh|sync\.sh (explain|reconcile|status|verify))\b")
 REPLACED = {
     r"\bcount=6144\b": "count=12",  # with MULTIPART_THRESHOLD=8 MiB below
     r"^\./cleanup\.sh$": "./cleanup.sh --yes",  # there is nobody to ask
@@ -127,7 +127,7 @@ def script_of(commands: list[Command]) -> Script:
 
 
 def reason_not_to_run(command: Command) -> str | None:
-    if SLOW.match(command.text):
+    if REPEATED.match(command.text):
         first = next((other for other in tour() if other.text == command.text), command)
         if first != command:
             return f"as {first.place}"
