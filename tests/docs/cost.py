@@ -1,8 +1,9 @@
 """The tables of docs/costs.md, by the formula of `./sync.sh cost --estimate`: lib/cost.jq and lib/estimate.jq.
 
-    python tests/docs/cost.py
+    python tests/docs/cost.py             prints them
+    python tests/docs/cost.py --write     writes them into the pages, and the curves into docs/modes.svg
 
-prints them, and draws the curves of docs/modes.svg; the rest of that picture is edited by hand.
+The words of the pages and the rest of that picture are edited by hand.
 
 Prices are those of lib/prices.json: public list prices in USD without tax for us-east-1, as they were on PRICES_OF. The
 five alarms that every deployment has and its dashboard are left out. The free tier is shown apart, because it is the
@@ -14,6 +15,7 @@ import math
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -199,11 +201,32 @@ def picture() -> str:
     return re.sub(r'(width: 2.5" d="M)[^"]*', lambda curve: curve[1] + "L".join(next(curves)), PICTURE.read_text())
 
 
+def page(text: str) -> str:
+    """A page with the figures that are computed, beside the words of its language."""
+    computed = iter((table(), table_of_modes()))
+    parts = (with_figures(part, next(computed)) if part.startswith("| USD |") else part for part in text.split("\n\n"))
+    return "\n\n".join(parts)
+
+
+def with_figures(rows: str, computed: str) -> str:
+    head, line, *written = rows.splitlines()
+    both = zip(written, computed.splitlines()[2:], strict=True)
+    return "\n".join([head, line, *(f"{old.partition(' | ')[0]} | {new.partition(' | ')[2]}" for old, new in both)])
+
+
+def files() -> dict[Path, str]:
+    """What is to stand in the files that have something computed."""
+    pages = [ROOT / "docs" / name for name in ("costs.md", "costs.zh-CN.md")]
+    return {path: page(path.read_text()) for path in pages} | {PICTURE: picture()}
+
+
 def main() -> None:
     print(f"List prices of us-east-1, {PRICES_OF}; a worker of 2 vCPUs and 4 GB: ", end="")
     print(f"{worker_hour():.4f} USD an hour with its public address\n")
     print(table(), "In brackets after the free tier:", table_of_modes(), line_of_burst(), sep="\n\n")
-    PICTURE.write_text(picture())
+    if "--write" in sys.argv:
+        for path, text in files().items():
+            path.write_text(text)
 
 
 if __name__ == "__main__":
