@@ -131,7 +131,7 @@ class Server:
             if fault and fault.kind == "lost":
                 raise Disconnect
             return answer
-        except (S3Error, SQSError) as error:
+        except S3Error as error:
             stats.errors[operation][error.code] += 1
             return error.answer()
         finally:

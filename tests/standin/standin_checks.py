@@ -15,26 +15,17 @@ MAX_METADATA = 2048
 MAX_KEY = 1024
 PAGE = 1000
 
-COPY_TOO_LARGE = f"The specified copy source is larger than the maximum allowable size for a copy source: {MAX_COPY}"
-COPY_TO_ITSELF = (
-    "This copy request is illegal because it is trying to copy an object to itself without changing the object's"
-    " metadata, storage class, website redirect location or encryption attributes."
-)
-NO_BYTE_RANGE = "The specified copy source is not supported as a byte-range copy source"
-NO_SSE_C = "This bucket does not support server-side encryption with customer-provided keys"
-NO_CONTENT_MD5 = "This bucket does not support Content Md5 header"
-
-# Headers that a directory bucket refuses whatever their value is: (code, message, or "" for the usual one).
-UNKNOWN_TO_DIRECTORY_BUCKETS = (
+# Headers that a directory bucket refuses whatever their value is, and with which code.
+NOT_IMPLEMENTED = (
     *("acl", "grant-full-control", "grant-read", "grant-read-acp", "grant-write-acp", "mfa"),
     *("object-lock-event-hold", "object-lock-legal-hold", "object-lock-mode", "object-lock-retain-until-date"),
     *("optional-object-attributes", "request-payer", "server-side-encryption-bucket-key-enabled"),
     "website-redirect-location",
 )
-REFUSED_BY_DIRECTORY_BUCKETS = {f"x-amz-{name}": ("NotImplemented", "") for name in UNKNOWN_TO_DIRECTORY_BUCKETS} | {
-    "content-md5": ("InvalidRequest", NO_CONTENT_MD5),
-    "x-amz-server-side-encryption-customer-algorithm": ("InvalidRequest", NO_SSE_C),
-    "x-amz-server-side-encryption-customer-key": ("InvalidRequest", NO_SSE_C),
+REFUSED_BY_DIRECTORY_BUCKETS = {
+    **{f"x-amz-{name}": "NotImplemented" for name in NOT_IMPLEMENTED},
+    **{f"x-amz-server-side-encryption-customer-{name}": "InvalidRequest" for name in ("algorithm", "key")},
+    "content-md5": "InvalidRequest",
 }
 # Headers stored with an object besides x-amz-meta-*, and answered by HeadObject.
 STORED_HEADERS = ("cache-control", *(f"content-{name}" for name in ("disposition", "encoding", "language", "type")))
@@ -72,11 +63,11 @@ def refuse_headers(bucket: Bucket, request: Request) -> None:
     """What a directory bucket refuses (S3 API reference, the directory bucket notes of every operation)."""
     headers = request.headers
     for name in REFUSED_BY_DIRECTORY_BUCKETS.keys() & headers.keys():
-        raise S3Error(*REFUSED_BY_DIRECTORY_BUCKETS[name])
+        raise S3Error(REFUSED_BY_DIRECTORY_BUCKETS[name])
     if headers.get("x-amz-storage-class", "EXPRESS_ONEZONE") != "EXPRESS_ONEZONE":
         raise S3Error("InvalidStorageClass")
     if headers.get("x-amz-server-side-encryption") == "aws:kms:dsse":
-        raise S3Error("InvalidRequest", "DSSE-KMS is not supported for this bucket")
+        raise S3Error("InvalidRequest")
     if headers.get("x-amz-tagging"):
         raise S3Error("NotImplemented")
     refuse_content_encoding(bucket, content_encoding(headers))
@@ -84,7 +75,7 @@ def refuse_headers(bucket: Bucket, request: Request) -> None:
 
 def refuse_content_encoding(bucket: Bucket, encoding: str) -> None:
     if bucket.is_directory and bucket.content_encoding == "refuse" and encoding:
-        raise S3Error("InvalidRequest", "Content-Encoding other than aws-chunked is not supported for this bucket")
+        raise S3Error("InvalidRequest")
 
 
 def content_encoding(headers: dict[str, str]) -> str:
@@ -139,10 +130,9 @@ def check_listing(bucket: Bucket, query: dict[str, str]) -> None:
         raise S3Error("NotImplemented", "The stand-in does not know StartAfter, because no worker sends it")
     if not bucket.is_directory:
         return
-    if (prefix := query.get("prefix", "")) and not prefix.endswith("/"):
-        raise S3Error("InvalidRequest", "This bucket does not support a prefix that does not end in a delimiter (/)")
-    if query.get("delimiter", "/") not in ("", "/"):
-        raise S3Error("InvalidRequest", "This bucket does not support a delimiter other than /")
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+    if (prefix and not prefix.endswith("/")) or delimiter not in ("", "/"):
+        raise S3Error("InvalidRequest")
     if query.get("upload-id-marker"):
         raise S3Error("NotImplemented")
 

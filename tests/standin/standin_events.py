@@ -53,10 +53,8 @@ class Bus:
 
 def put_events(bus: Bus, arguments: dict[str, Any]) -> dict[str, Any]:
     entries = arguments.get("Entries", [])
-    if not 1 <= len(entries) <= MAX_ENTRIES:
-        raise SQSError("ValidationException", f"{len(entries)} entries: 1 to {MAX_ENTRIES} are allowed")
-    if sum(map(size_of, entries)) > MAX_BYTES:
-        raise SQSError("ValidationException", f"Total size of the entries in the request is over the limit {MAX_BYTES}")
+    if not 1 <= len(entries) <= MAX_ENTRIES or sum(map(size_of, entries)) > MAX_BYTES:
+        raise SQSError("ValidationException")
     results = [put_one(bus, entry) for entry in entries]
     return {"FailedEntryCount": sum("ErrorCode" in result for result in results), "Entries": results}
 

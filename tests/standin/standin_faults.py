@@ -6,7 +6,6 @@ import re
 import time
 from dataclasses import dataclass
 
-from standin_sqs import SQSError
 from standin_store import S3Error
 
 
@@ -77,7 +76,7 @@ class Fault:
         return True
 
 
-async def fail(fault: Fault, error: type[S3Error] | type[SQSError]) -> None:
+async def fail(fault: Fault, error: type[S3Error]) -> None:
     """What a fault does before the work of the request, or instead of it."""
     if fault.kind == "hang":
         await asyncio.sleep(fault.seconds)

@@ -7,8 +7,6 @@ from urllib.parse import unquote_plus
 
 from awscrt import checksums
 from standin_checks import (
-    COPY_TO_ITSELF,
-    COPY_TOO_LARGE,
     MAX_COPY,
     Steps,
     check_condition_support,
@@ -125,11 +123,9 @@ def copy_object(s3: S3, request: Request) -> Steps:
     bucket = find_bucket(s3, request)
     check_condition_support(bucket, request, "CopyObject")
     source_bucket, source_key, source = copy_source(s3, request)
-    if source.size > MAX_COPY:
-        raise S3Error("InvalidRequest", COPY_TOO_LARGE)
     replaces = request.headers.get("x-amz-metadata-directive") == "REPLACE"
-    if (source_bucket, source_key) == (bucket, request.key) and not replaces:
-        raise S3Error("InvalidRequest", COPY_TO_ITSELF)
+    if source.size > MAX_COPY or ((source_bucket, source_key) == (bucket, request.key) and not replaces):
+        raise S3Error("InvalidRequest")
     refuse_directives(bucket, request, source)
     headers = metadata_from(request.headers) if replaces else dict(source.headers)
     refuse_content_encoding(bucket, headers.get("content-encoding", ""))

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from standin_fair import Message, Queue
-from standin_store import ACCOUNT, Answer, Request
+from standin_store import ACCOUNT, Answer, Request, S3Error
 
 MAX_DELAY = 900
 MAX_VISIBILITY = 43_200  # 12 hours
@@ -39,11 +39,7 @@ ERRORS = {
 }
 
 
-class SQSError(Exception):
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
-        self.code, self.message, self.status = code, message, status
-        super().__init__(f"{code}: {message}")
-
+class SQSError(S3Error):
     def answer(self) -> Answer:
         error = {"__type": f"com.amazonaws.sqs#{self.code}", "message": self.message}
         return json_answer(error, self.status, {"x-amzn-query-error": f"{ERRORS.get(self.code, self.code)};Sender"})
@@ -70,7 +66,7 @@ class SQS:
     def queue(self, arguments: Arguments) -> Queue:
         queue = self.queues.get(arguments["QueueUrl"].rsplit("/", 1)[-1])
         if queue is None:
-            raise SQSError("QueueDoesNotExist", "The specified queue does not exist.")
+            raise SQSError("QueueDoesNotExist")
         return queue
 
     def take(self, queue: Queue, limit: int, visibility_timeout: int) -> list[Message]:
@@ -102,8 +98,7 @@ class SQS:
 def check_range(arguments: Arguments, name: str, low: int, high: int, default: int) -> int:
     value = int(arguments.get(name, default))
     if not low <= value <= high:
-        text = f"Value {value} for parameter {name} is invalid. Reason: Must be between {low} and {high}, if provided."
-        raise SQSError("InvalidParameterValue", text)
+        raise SQSError("InvalidParameterValue", f"{name}={value} is not {low} to {high}")
     return value
 
 
@@ -158,7 +153,7 @@ def send_message(sqs: SQS, arguments: Arguments) -> Arguments:
     delay = check_range(arguments, "DelaySeconds", 0, MAX_DELAY, 0)
     group = arguments.get("MessageGroupId", "")
     if not re.fullmatch(GROUP_ID, group):
-        raise SQSError("InvalidParameterValue", f"Value {group} for parameter MessageGroupId is invalid.")
+        raise SQSError("InvalidParameterValue")
     message = sqs.send(queue, arguments["MessageBody"], delay, group)
     return {"MessageId": message.id, "MD5OfMessageBody": md5(message.body.encode())}
 
@@ -223,11 +218,9 @@ def find_message(queue: Queue, handle: str) -> Message | None:
     """The message of a handle, or None when it is deleted or was received again since."""
     try:
         name, message_id, receive_count = json.loads(base64.b64decode(handle, validate=True))
-    except ValueError:
-        raise SQSError("ReceiptHandleIsInvalid", f'The input receipt handle "{handle}" is not valid.') from None
-    if name != queue.name:
-        raise SQSError("ReceiptHandleIsInvalid", f'The input receipt handle "{handle}" is not valid.')
-    message = queue.messages.get(message_id)
+        message = {queue.name: queue.messages}[name].get(message_id)
+    except (ValueError, KeyError):
+        raise SQSError("ReceiptHandleIsInvalid") from None
     return message if message and message.receive_count == receive_count else None
 
 
@@ -245,13 +238,11 @@ def change_message_visibility(sqs: SQS, arguments: Arguments) -> Arguments:
     timeout = check_range(arguments, "VisibilityTimeout", 0, MAX_VISIBILITY, 0)
     message, now = find_message(queue, handle), time.time()
     if message is None:
-        text = "Reason: Message does not exist or is not available for visibility timeout change."
-        raise SQSError("InvalidParameterValue", f"Value {handle} for parameter ReceiptHandle is invalid. {text}")
+        raise SQSError("InvalidParameterValue")
     if message.visible_at <= now:
-        raise SQSError("MessageNotInflight", "The specified message isn't in flight.")
+        raise SQSError("MessageNotInflight")
     if now + timeout - message.received > MAX_VISIBILITY:
-        text = f"Reason: Total VisibilityTimeout for the message is beyond the limit [{MAX_VISIBILITY} seconds]"
-        raise SQSError("InvalidParameterValue", f"Value {timeout} for parameter VisibilityTimeout is invalid. {text}")
+        raise SQSError("InvalidParameterValue")
     queue.show_at(message, now + timeout)
     return {}
 
@@ -262,12 +253,11 @@ def batch(action: Callable[[SQS, Arguments], Arguments]) -> Callable[[SQS, Argum
     def run(sqs: SQS, arguments: Arguments) -> Arguments:
         entries = arguments.get("Entries", [])
         if not entries:
-            raise SQSError("EmptyBatchRequest", "There should be at least one entry in the request.")
+            raise SQSError("EmptyBatchRequest")
         if len(entries) > MAX_BATCH:
-            text = f"Maximum number of entries per request are {MAX_BATCH}. You have sent {len(entries)}."
-            raise SQSError("TooManyEntriesInBatchRequest", text)
+            raise SQSError("TooManyEntriesInBatchRequest")
         if len({entry["Id"] for entry in entries}) < len(entries):
-            raise SQSError("BatchEntryIdsNotDistinct", "Two or more batch entries in the request have the same Id.")
+            raise SQSError("BatchEntryIdsNotDistinct")
         sqs.queue(arguments)
         answer: Arguments = {"Successful": [], "Failed": []}
         for entry in entries:

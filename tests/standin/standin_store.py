@@ -26,29 +26,15 @@ CREDENTIALS = "_credentials"  # http://127.0.0.1:PORT/_credentials, for AWS_CONT
 TOKEN_HEADERS = ("x-amz-s3session-token", "x-amz-security-token")
 EXPIRED = ("ExpiredToken", "The provided token has expired.", 400)
 
-# code: (status, message); the codes and texts of the S3 API reference, "Error responses", and of real answers.
-ERRORS = {
-    "AccessDenied": (403, "Access Denied"),
-    "ConditionalRequestConflict": (409, "The conditional request cannot succeed due to a conflicting operation."),
-    "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size"),
-    "InvalidArgument": (400, "Invalid Argument"),
-    "InvalidObjectState": (403, "Operation is not valid for the source object's storage class"),
-    "InvalidPart": (400, "One or more of the specified parts could not be found. The part may not have been uploaded,"
-                         " or the specified entity tag may not match the part's entity tag."),
-    "InvalidPartOrder": (400, "The list of parts was not in ascending order. Parts must be ordered by part number."),
-    "InvalidRange": (416, "The requested range is not satisfiable"),
-    "InvalidRequest": (400, "Invalid Request"),
-    "InvalidStorageClass": (400, "The storage class you specified is not valid"),
-    "KeyTooLongError": (400, "Your key is too long"),
-    "MalformedXML": (400, "The XML you provided was not well-formed or did not validate against our published schema"),
-    "MetadataTooLarge": (400, "Your metadata headers exceed the maximum allowed metadata size"),
-    "NoSuchBucket": (404, "The specified bucket does not exist"),
-    "NoSuchKey": (404, "The specified key does not exist."),
-    "NoSuchUpload": (404, "The specified upload does not exist. The upload ID may be invalid, or the upload may have"
-                          " been aborted or completed."),
-    "NotImplemented": (501, "A header you provided implies functionality that is not implemented"),
-    "PreconditionFailed": (412, "At least one of the pre-conditions you specified did not hold"),
-}  # fmt: skip
+# The statuses of codes in the S3 API reference, "Error responses"; that of all others here is 400.
+STATUSES = {
+    **dict.fromkeys(("AccessDenied", "InvalidObjectState"), 403),
+    **dict.fromkeys(("NoSuchBucket", "NoSuchKey", "NoSuchUpload"), 404),
+    "ConditionalRequestConflict": 409,
+    "PreconditionFailed": 412,
+    "InvalidRange": 416,
+    "NotImplemented": 501,
+}
 
 # (generation, first byte, byte after the last): which write the bytes of an object came from, and their place in it.
 Span = tuple[int, int, int]
@@ -61,13 +47,11 @@ class Answer(NamedTuple):
 
 
 class S3Error(Exception):
-    """An answer that is an error; the status and text of a known code are those in ERRORS."""
+    """An answer that is an error."""
 
     def __init__(self, code: str, message: str = "", status: int = 0, headers: dict[str, str] | None = None) -> None:
-        usual_status, usual_message = ERRORS.get(code, (500, ""))
-        self.code, self.message, self.status = code, message or usual_message, status or usual_status
+        self.code, self.message, self.status = code, message or code, status or STATUSES.get(code, 400)
         self.headers = headers or {}
-        super().__init__(f"{code}: {self.message}")
 
     def answer(self) -> Answer:
         detail = f"<Code>{self.code}</Code><Message>{escape(self.message)}</Message><RequestId>STANDIN</RequestId>"

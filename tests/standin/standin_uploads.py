@@ -5,11 +5,9 @@ import re
 from xml.sax.saxutils import escape
 
 from standin_checks import (
-    COPY_TOO_LARGE,
     MAX_COPY,
     MAX_PARTS,
     MIN_PART,
-    NO_BYTE_RANGE,
     PAGE,
     Steps,
     check_condition_support,
@@ -61,7 +59,7 @@ def find_upload(bucket: Bucket, request: Request) -> Upload:
 def part_number(request: Request) -> int:
     number = int(request.query["partNumber"])
     if not 1 <= number <= MAX_PARTS:
-        raise S3Error("InvalidArgument", f"Part number must be an integer between 1 and {MAX_PARTS}, inclusive")
+        raise S3Error("InvalidArgument")
     return number
 
 
@@ -95,14 +93,14 @@ def copy_range(request: Request, source: Object) -> tuple[int, int]:
         first, end = 0, source.size
     else:
         if not (parsed := re.fullmatch(r"bytes=(\d+)-(\d+)", asked)):
-            raise S3Error("InvalidArgument", "The x-amz-copy-source-range value must be of the form bytes=first-last")
+            raise S3Error("InvalidArgument")
         first, end = int(parsed[1]), int(parsed[2]) + 1
         if source.size <= MIN_PART:
-            raise S3Error("InvalidRequest", NO_BYTE_RANGE)
+            raise S3Error("InvalidRequest")
         if not first < end <= source.size:
-            raise S3Error("InvalidArgument", f"Range specified is not valid for source object of size: {source.size}")
+            raise S3Error("InvalidArgument")
     if end - first > MAX_COPY:
-        raise S3Error("InvalidRequest", COPY_TOO_LARGE)
+        raise S3Error("InvalidRequest")
     return first, end
 
 
@@ -135,7 +133,7 @@ def complete_multipart_upload(s3: S3, request: Request) -> Steps:
     parts = named_parts(bucket, upload, request)
     size = sum(part.size for part in parts)
     if int(request.headers.get("x-amz-mp-object-size", size)) != size:
-        raise S3Error("InvalidRequest", "The provided 'x-amz-mp-object-size' header does not match what was computed")
+        raise S3Error("InvalidRequest")
     yield size
     find_upload(bucket, request)
     check_destination(bucket, request)

@@ -4,8 +4,8 @@ others do are in s3_rules.py and sqs_rules.py.
 """
 
 import json
+from collections import Counter
 from typing import Any
-from urllib.parse import unquote_plus
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
@@ -55,45 +55,23 @@ def test_a_copy_ends_although_its_client_has_gone_and_a_long_poll_takes_no_messa
 # ---------------------------------------------------------------- events
 
 
-def records(standin: Standin) -> list[tuple[str, dict[str, Any]]]:
-    found = [json.loads(message["body"])["Records"][0] for message in standin.messages(QUEUE)]
-    return [(record["eventName"], record["s3"]) for record in found]
-
-
-def test_every_write_and_delete_sends_an_event(standin, s3):
-    """Guide, notification-how-to-event-types-and-destinations"""
-    standin.create_queue(QUEUE)
-    standin.notify(SOURCE, QUEUE)
-    s3.put_object(Bucket=SOURCE, Key="b", Body=b"1")
-    s3.copy_object(Bucket=SOURCE, Key="c", CopySource=f"{SOURCE}/a")
-    s3.delete_object(Bucket=SOURCE, Key="b")
-    s3.delete_object(Bucket=SOURCE, Key="never there")
-    standin.put(SOURCE, "d", storage_class="GLACIER")
-    standin.restore(SOURCE, "d")
-    standin.configure_bucket(SOURCE, versioning="Enabled")
-    s3.delete_object(Bucket=SOURCE, Key="a")
-    assert [(name, told["object"]["key"]) for name, told in records(standin)] == [
-        ("ObjectCreated:Put", "b"),
-        ("ObjectCreated:Copy", "c"),
-        ("ObjectRemoved:Delete", "b"),
-        ("ObjectCreated:Put", "d"),
-        ("ObjectRestore:Completed", "d"),
-        ("ObjectRemoved:DeleteMarkerCreated", "a"),
-    ]
-
-
-def test_an_event_has_a_form_encoded_key_and_can_be_doubled_and_late(standin):
+def test_each_change_sends_an_event_with_a_form_encoded_key_which_can_be_doubled_and_late(standin, s3):
     """Guide, notification-content-structure and NotificationHowTo: a space is a +"""
     standin.create_queue(QUEUE)
     standin.notify(SOURCE, QUEUE, duplicate=1.0, max_delay=300.0, seed=1)
-    keys = ["my files/a b+c&é=(1).txt", "é=/c", *(f"my files/{number}" for number in range(10))]
-    standin.put_many(SOURCE, keys, 5)
-    told = [told["object"] for _, told in records(standin)]
-    assert {unquote_plus(found["key"]) for found in told} == {*keys}
-    assert "my+files/a+b%2Bc%26%C3%A9%3D%281%29.txt" in {found["key"] for found in told}
-    assert (len({found["sequencer"] for found in told}), {found["size"] for found in told}) == (12, {5})
-    arrivals = [message["visible_at"] for message in standin.messages(QUEUE)]
-    assert (len(arrivals), arrivals == sorted(arrivals)) == (24, False)
+    s3.put_object(Bucket=SOURCE, Key="my files/a b+c&é=(1).txt", Body=b"1")
+    s3.copy_object(Bucket=SOURCE, Key="c", CopySource=f"{SOURCE}/a")
+    s3.delete_object(Bucket=SOURCE, Key="c")
+    s3.delete_object(Bucket=SOURCE, Key="never there")
+    standin.put(SOURCE, "d", storage_class="GLACIER")
+    standin.restore(SOURCE, "d")
+    found = standin.messages(QUEUE)
+    records = [json.loads(message["body"])["Records"][0] for message in found]
+    keys = Counter(record["s3"]["object"]["key"] for record in records)
+    assert keys == {"my+files/a+b%2Bc%26%C3%A9%3D%281%29.txt": 2, "c": 4, "d": 4}
+    assert len({record["s3"]["object"]["sequencer"] for record in records}) == 5
+    arrivals = [message["visible_at"] for message in found]
+    assert arrivals != sorted(arrivals)
 
 
 # ---------------------------------------------------------------- faults

@@ -138,7 +138,7 @@ def test_an_object_of_exactly_5_gib_is_one_copy_and_one_byte_more_is_copied_in_p
     assert world.is_equal()
 
 
-@pytest.mark.parametrize(("is_gone", "says"), [(True, "NoSuchBucket"), (False, "Access Denied")])
+@pytest.mark.parametrize(("is_gone", "says"), [(True, "NoSuchBucket"), (False, "AccessDenied")])
 def test_in_a_source_bucket_that_is_gone_or_may_not_be_listed_nothing_counts_as_deleted(world, is_gone, says):
     world.synced("a")
     world.standin.configure_bucket(SOURCE, list_permission=False)
