@@ -218,9 +218,11 @@ def find_message(queue: Queue, handle: str) -> Message | None:
     """The message of a handle, or None when it is deleted or was received again since."""
     try:
         name, message_id, receive_count = json.loads(base64.b64decode(handle, validate=True))
-        message = {queue.name: queue.messages}[name].get(message_id)
-    except (ValueError, KeyError):
+        if name != queue.name:
+            raise ValueError(name)
+    except ValueError:
         raise SQSError("ReceiptHandleIsInvalid") from None
+    message = queue.messages.get(message_id)
     return message if message and message.receive_count == receive_count else None
 
 
