@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from itertools import batched, cycle, islice
 from pathlib import Path
 from typing import Any
@@ -90,23 +90,26 @@ FILES_OF_PICTURE = (10, 100, 1_000, 10_000, 100_000)
 DAYS_A_MONTH = 30
 
 
-@cache
 def estimates(*cases: str) -> tuple[dict[str, Any], ...]:
-    """What `./sync.sh cost --estimate` finds in each case: settings;files;size;arrival;GB that are kept,
-    which may be left out."""
-    with tempfile.NamedTemporaryFile("w") as file, ThreadPoolExecutor(4) as side_by_side:
-        json.dump({"prices": {name: price * EXACT for name, price in PRICE.items()}}, file)
-        file.flush()
-        return tuple(side_by_side.map(partial(estimate, file.name), cases))
+    with ThreadPoolExecutor(4) as side_by_side:
+        return tuple(side_by_side.map(estimate, cases))
 
 
-def estimate(prices: str, case: str) -> dict[str, Any]:
+@cache
+def estimate(case: str) -> dict[str, Any]:
+    """What `./sync.sh cost --estimate` finds in this case: settings;files;size;arrival;GB that are kept, which may be
+    left out."""
     settings, *load = case.split(";")
     plain = {"PATH": os.environ["PATH"], "REGION": LISTED["region"]}
     given = plain | dict(setting.split("=") for setting in settings.split())
     options = [word for name, value in zip(LOAD, load, strict=False) for word in (name, value) if value]
-    command = [ROOT / "sync.sh", "cost", "--estimate", "--json", "--prices", prices, *options]
-    done = subprocess.run(command, env=given, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+    with tempfile.NamedTemporaryFile("w") as prices:
+        json.dump({"prices": {name: price * EXACT for name, price in PRICE.items()}}, prices)
+        prices.flush()
+        command = [ROOT / "sync.sh", "cost", "--estimate", "--json", "--prices", prices.name, *options]
+        done = subprocess.run(
+            command, env=given, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True
+        )
     return in_usd(json.loads(done.stdout))
 
 
