@@ -133,10 +133,7 @@ def assert_all_equal(output):
     assert set(table) == {*FILES, DELETED, "*"}, output
     assert all(table[key] == ("yes", "equal", "equal") for key in FILES), output
     assert table[DELETED] == ("yes", "-", "-"), output
-    found = re.search(r"^all files equal after \d+ s; the details are in .local.log$", output, re.MULTILINE)
-    assert found, output
-    next_steps = " ".join(output[found.end() :].split())
-    assert "./deploy.sh --local" in next_steps and 'README.md, "Deploy to AWS"' in next_steps, output
+    assert re.search(r"^all files equal after \d+ s; the details are in .local.log$", output, re.MULTILINE), output
     assert not re.search(r'^\s*([{}]|"\w+":)|console\.aws', output, re.MULTILINE), output
 
 
@@ -152,10 +149,6 @@ def test_the_chain_makes_both_sides_equal_in_a_container_on_a_machine_without_jq
     assert_all_equal(output)
     assert re.search(r"^local: deployed \d+ resources as on AWS: \d\d created, 0 changed", output, re.MULTILINE)
     assert len(output.splitlines()) <= MOST_LINES, output
-    log = (project / ".local.log").read_text()
-    assert [
-        text for text in ("[1/", "exporting to image", "| assumption ", "verify: removing what") if text not in log
-    ] == []
 
 
 # --- one cloud that stays up, on a machine without a Docker engine ---------------------------------------------------
@@ -171,7 +164,7 @@ class Session:
     stopped: tuple[int, str]  # of a deployment that Ctrl-C ended
     status: tuple[int, str]  # of the cloud after these
     again: tuple[int, str]  # of a deployment of other settings
-    mirrored: str  # after an upload that the worker was not allowed to read
+    stranger: tuple[int, str]  # of a call with keys that the cloud does not know
 
 
 @pytest.fixture(scope="module")
@@ -189,47 +182,24 @@ def session(tmp_path_factory, fast_path):
             stopped = interrupted(project, **local)
             status = run(project, "./sync.sh", "--local", "status", **local)
             again = run(project, "./deploy.sh", "--local", MAX_WORKERS="1", **local)
-            aws = by_hand(project, transcript.getvalue(), fast_path)
-            take_get_object_from_the_worker(aws)
-            mirrored = mirrored_after_a_denied_copy(aws)
+            stranger = by_a_stranger(project, transcript.getvalue(), fast_path)
         except BaseException:
             run(project, "./cleanup.sh", "--local", PATH=fast_path)
             raise
         play(SCENES[-1], project, transcript, **settings)
-    return Session(transcript.getvalue(), once, unchecked, stopped, status, again, mirrored)
+    return Session(transcript.getvalue(), once, unchecked, stopped, status, again, stranger)
 
 
-def by_hand(project, output, path):
-    """Return a function that runs an aws command with the export lines that --local printed."""
+def by_a_stranger(project, output, path):
+    """Ask for the buckets with other keys than those that --local printed."""
     exports = dict(re.findall(r"^  export (\w+)=(.*)$", output, re.MULTILINE))
-
-    def aws(*arguments):
-        command = ["aws", "--endpoint-url", exports["AWS_ENDPOINT_URL"], *arguments]
-        return subprocess.run(
-            command, env={**environment(project, PATH=path), **exports}, capture_output=True, text=True, check=True
-        ).stdout
-
-    return aws
-
-
-def take_get_object_from_the_worker(aws):
-    """Deny the task role what it needs to read the source."""
-    policy = '{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"s3:GetObject","Resource":"*"}]}'
-    role = "s3-to-s3express-sync-task-role"
-    aws("iam", "put-role-policy", "--role-name", role, "--policy-name", "deny", "--policy-document", policy)
-
-
-def mirrored_after_a_denied_copy(aws):
-    """Wait until the worker's log says why an object was not copied; return the destination's listing."""
-    aws("s3api", "put-object", "--bucket", "local-source", "--key", "denied.txt")
-    read_log = ["logs", "filter-log-events", "--log-group-name", "/ecs/s3-to-s3express-sync-task"]
-    wait_for(lambda: re.search(r"denied\.txt.*(403|AccessDenied|Forbidden)", aws(*read_log)))
-    return aws("s3", "ls", "--recursive", "s3://local-destination--use1-az4--x-s3/")
+    others = {"PATH": path, "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "theirs"}
+    command = ["aws", "--endpoint-url", exports["AWS_ENDPOINT_URL"], "s3api", "list-buckets"]
+    return run(project, *command, **exports | others)
 
 
 def test_the_chain_makes_both_sides_equal_with_a_worker_as_a_process(session):
     assert "the same worker.py as a process" in session.transcript
-    assert "its rule fires every 2 s; on AWS it fires every minute" in session.transcript
     assert_all_equal(session.transcript)
 
 
@@ -251,8 +221,8 @@ def test_a_cloud_that_is_up_is_deployed_to_again(session):
 
 
 def test_the_cloud_enforces_iam(session):
-    assert "README.md" in session.mirrored
-    assert "denied.txt" not in session.mirrored
+    status, output = session.stranger
+    assert status and re.search("InvalidAccessKeyId|AccessDenied", output), output
 
 
 def test_every_line_of_the_picture_is_one_that_the_commands_print(session):
