@@ -26,7 +26,7 @@ FAST = (
 )
 
 # Searches of these names take longer than all others, and "grows over the limit" walks the same code.
-SLOW_SEARCHES = "protocol/test_interleavings", "[two parts"
+SLOW_SEARCHES = "protocol/test_interleavings", "two parts"
 
 # Tests that look at all containers and images, or make some, must not run at the same time.
 SHARED_ENGINE = "chain/"

@@ -11,14 +11,15 @@ import json
 import os
 import re
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from mirror.concurrency import Job, next_of
-from mirror.function import settings_from
+from mirror.concurrency import Job
+from mirror.function import KEYS
 from mirror.model.services import MIN_PART_SIZE
 from mirror.options import options_for
 from mirror.options.waiting import Waits
@@ -40,7 +41,8 @@ ENVIRONMENT = {
 }
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 SETTINGS = load_settings(ENVIRONMENT)
-FUNCTION_SETTINGS = settings_from(ENVIRONMENT)  # of the function: LARGE is too large for it
+# Of the function, as far as one key shows them: LARGE is too large for it.
+FUNCTION_SETTINGS = replace(SETTINGS, in_function=True, max_concurrent_keys=KEYS, largest=MIN_PART_SIZE)
 
 # What changes something, so that S3 may go on with it after its client died.
 WRITES = {
@@ -433,8 +435,11 @@ class SlotsForAll:
 
 async def one_by_one(jobs: list[Iterator[Job]], _workers: int) -> None:
     """Stands for work_off()."""
-    while job := next_of(jobs):
-        await job()
+    while jobs:
+        if job := next(jobs[-1], None):
+            await job()
+        else:
+            jobs.pop()
 
 
 def syncer_on(client: Client, settings: Settings = SETTINGS, left_out: LeftOut = LeftOut(), **clocks: Any) -> Syncer:  # noqa: B008 a value

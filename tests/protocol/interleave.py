@@ -1,6 +1,7 @@
 """Every interleaving of the real Syncer.sync() with itself, source changes, crashes, stops and lost answers.
 
-With KEEP_DAYS, which keeping.py searches, the clock is one more bucket: to look at it is a call that is answered.
+Here of one key; readers.py has several. With KEEP_DAYS, which keeping.py searches, the clock is one more bucket: to
+look at it is a call that is answered.
 
 Each of the syncs is a worker's or the function's, which copies small objects only.
 
@@ -16,7 +17,6 @@ import string
 import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from functools import cache
 from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
@@ -60,6 +60,7 @@ OF_FUNCTION = {"crashes": "kills", "stops": "deadlines"}  # what workers and the
 MAY_HAPPEN = ("crashes", "losses", "stops", "duplicates", "joins", "removals", "functions", "kills", "deadlines")
 LEFT_OVER = "left over"  # a message joins that an earlier worker may have left an upload with
 DAY = "day"
+FOLDER = "data/"
 CLOCK = Call("clock", False, "", "", "", 0, (), None, "")
 PAUSE = Call("pause", False, "", "", "", 0, (), None, "")
 
@@ -141,7 +142,7 @@ class Parked(NamedTuple):
 
 class State(NamedTuple):
     changes: int = 0
-    store: Store = Store()
+    store: tuple[Store, ...] = ()  # of each key
     syncs: tuple[Sync, ...] = ()
     queue: tuple[Message, ...] = ()
     parked: tuple[Parked, ...] = ()
@@ -187,36 +188,9 @@ def changed(versions: Versions, change: str, new: Version, versioned: bool) -> V
     raise ValueError(change)
 
 
-@cache
-def source_after(case: Case, changes: int) -> Version | None:
-    """The current version after this many of the changes; a delete marker is None too."""
-    versions: Versions = ()
-    script = [*case.before, *case.changes][: len(case.before) + changes]
-    for number, change in enumerate(script, 1):
-        if change == DAY:
-            continue
-        name, _, content = change.partition(" ")
-        second = script[:number].count(DAY) * SECONDS_OF_DAY + (0 if case.same_second else number)
-        label = (content or f"label{number}") if name == "touch" else "label"
-        version_id = f"v{number}" if case.versioned else ""
-        size = LARGE if name == "put-large" else case.size
-        new = Version(content, size, second, version_id, label, case.opaque)
-        versions = changed(versions, name, new, case.versioned)
-    return versions[0] if versions else None
-
-
-@cache
-def current_since(case: Case, changes: int) -> int:
-    """After which change the current version became the current one."""
-    while changes and source_after(case, changes - 1) == source_after(case, changes):
-        changes -= 1
-    return changes
-
-
-@cache
-def day_after(case: Case, changes: int) -> int:
-    """Midnights until after this many of the changes."""
-    return [*case.before, *case.changes][: len(case.before) + changes].count(DAY)
+def is_over(case: Case, modified: int, day: int) -> bool:
+    """Whether KEEP_DAYS keeps what changed in that second no longer, counted in days."""
+    return day > modified // SECONDS_OF_DAY + case.keep_days
 
 
 # --- The real code, run with known answers ----------------------------------------------------------------------------
@@ -403,21 +377,62 @@ class Search:
         self.syncs = Syncs(LeftOut(conditions=case.unconditional))
         self.schedules: dict[State, int] = {}
         self.transitions = 0
+        self.all_changes = (*case.before, *case.changes)
+        self.keys = sorted({FOLDER + self.parsed(change)[1] for change in self.all_changes if change != DAY})
+        self.names = {key: number for number, key in enumerate(self.keys)}
+        self.held = [self.source_after(changes) for changes in range(len(case.changes) + 1)]
+
+    def parsed(self, change: str) -> tuple[str, str, str]:
+        """What it does, the key below FOLDER, and the content or the label."""
+        name, _, content = change.partition(" ")
+        return name, CREATED.key.removeprefix(FOLDER), content
+
+    def source_after(self, changes: int) -> tuple[Version | None, ...]:
+        """The current version of each key after this many of the changes; a delete marker is None too."""
+        case, found = self.case, dict[str, Versions].fromkeys(self.keys, ())
+        for number, change in enumerate(self.all_changes[: len(case.before) + changes], 1):
+            if change == DAY:
+                continue
+            name, key, content = self.parsed(change)
+            new = Version(
+                content,
+                LARGE if name == "put-large" else case.size,
+                self.all_changes[:number].count(DAY) * SECONDS_OF_DAY + self.second_of(number),
+                f"v{number}" if case.versioned else "",
+                (content or f"label{number}") if name == "touch" else "label",
+                case.opaque,
+            )
+            found[FOLDER + key] = changed(found[FOLDER + key], name, new, case.versioned)
+        return tuple(versions[0] if versions else None for versions in found.values())
+
+    def second_of(self, number: int) -> int:
+        """When in its day the change of that number is made."""
+        return 0 if self.case.same_second else number
 
     def start(self) -> State:
         case = self.case
-        synced = source_after(case, -1 if case.begun else 0)
-        copy = None
-        if synced:
-            parts = 2 if synced.size == LARGE else 1
-            provenance = "" if case.opaque else identity(synced)
-            copy = Copy('"d0"', (synced.content,) * parts, synced.label, provenance, 0, size=synced.size)
-        uploads, messages = begun(case) if case.begun else ((), ())
-        return State(
-            store=Store(copy, uploads, len(uploads)),
-            queue=messages,
-            **{name: getattr(case, name) for name in MAY_HAPPEN},
-        )
+        stores = tuple(Store(self.synced(version)) for version in self.source_after(-1 if case.begun else 0))
+        left = {name: getattr(case, name) for name in MAY_HAPPEN}
+        if not case.begun:
+            return State(store=stores, **left)
+        upload, message = begun(self.held[0][0])
+        return State(store=(Store(stores[0].copy, (upload,), 1),), queue=(message,), **left)
+
+    def synced(self, version: Version | None) -> Copy | None:
+        """The copy of what was there before."""
+        if version is None:
+            return None
+        content = (version.content,) * (2 if version.size == LARGE else 1)
+        provenance = "" if version.opaque else identity(version)
+        return Copy('"d0"', content, version.label, provenance, 0, self.copied_at(version), version.size)
+
+    def copied_at(self, _version: Version) -> int:
+        """The LastModified of its copy."""
+        return 0
+
+    def day(self, state: State) -> int:
+        """Midnights that have passed."""
+        return self.all_changes[: len(self.case.before) + state.changes].count(DAY)
 
     # What can happen next
 
@@ -428,21 +443,34 @@ class Search:
                 yield from self.end(state, sync)
                 return
         if state.changes < len(self.case.changes):
-            change = self.case.changes[state.changes]
-            is_silent = change == DAY or bool(self.case.eventless and change.startswith(self.case.eventless))
-            queue = state.queue if is_silent else ordered([*state.queue, self.event_of(change)])
-            yield Step(("source:", change), state._replace(changes=state.changes + 1, queue=queue))
+            yield self.change_source(state)
         for of_function in self.free(state):
             for message in set(state.queue):
                 yield from self.deliver(state, message, of_function)
-                if self.case.guesses and not message.destination_first:
-                    yield from self.guess(state, message, of_function)
         for sync in set(state.syncs):
             yield from self.go_on(state, sync)
             if state.joins:
                 yield from self.join(state, sync)
         for parked in set(state.parked):
             yield from self.land(state, parked)
+        if self.case.keep_days:
+            yield from self.lifecycle(state)
+
+    def change_source(self, state: State) -> Step:
+        change, queue = self.case.changes[state.changes], state.queue
+        is_silent = change == DAY or bool(self.case.eventless and change.startswith(self.case.eventless))
+        if not is_silent:
+            name, key, _ = self.parsed(change)
+            event = (LOOK if name.startswith("delete") else CREATED)._replace(key=FOLDER + key)
+            queue = ordered([*queue, event])
+        return Step(("source:", change), state._replace(changes=state.changes + 1, queue=queue))
+
+    def lifecycle(self, state: State) -> Iterator[Step]:
+        """The directory bucket's takes what is old enough, or is late."""
+        for number, store in enumerate(state.store):
+            if store.copy and is_over(self.case, store.copy.second, self.day(state)):
+                after = self.stored(state, number, store._replace(copy=None))
+                yield Step((f"(lifecycle) takes the copy{of_key(self.keys[number], ' of ')}",), after)
 
     def late(self, state: State) -> Iterator[Step]:
         """What S3 does with a call whose answer is lost, while its sync goes on. In steps() of those searches in which
@@ -457,9 +485,6 @@ class Search:
                 after = after._replace(syncs=replaced(after.syncs, sync, sync._replace(lost=going)))
                 yield Step(("(S3)", running, *(("reads",) if still else ("->", answer))), after)
 
-    def event_of(self, change: str) -> Message:
-        return LOOK if change.startswith("delete") else CREATED
-
     def is_of_function(self, sync: Sync) -> bool:
         return self.syncs.positions[sync.position].of_function
 
@@ -469,14 +494,13 @@ class Search:
         workers = len(state.syncs) - functions
         return [False] * (workers < self.case.workers) + [True] * (state.functions > 0 and not functions)
 
-    def guess(self, state: State, message: Message, of_function: bool) -> Iterator[Step]:
-        guessed = message._replace(destination_first=True)
-        queue = ordered([*replaced(state.queue, message), guessed])
-        yield from self.deliver(state._replace(queue=queue), guessed, of_function)
-
     def deliver(self, state: State, message: Message, of_function: bool) -> Iterator[Step]:
         left = state._replace(queue=replaced(state.queue, message), functions=state.functions - of_function)
         who = "(the function) " if of_function else ""
+        if self.case.guesses and not message.destination_first:
+            guessed = message._replace(destination_first=True)
+            queue = ordered([*left.queue, guessed])
+            yield from self.deliver(state._replace(queue=queue), guessed, of_function)
         yield self.begin(left, [message], (f"{who}starts with", message), of_function)
         for other in set(left.queue) if state.joins else ():
             both = left._replace(queue=replaced(left.queue, other), joins=state.joins - 1)
@@ -542,9 +566,27 @@ class Search:
         return state._replace(**{name: getattr(state, name) - 1})
 
     def serve(self, state: State, running: Running) -> tuple[State, Running | None, Any]:
-        source = Source(source_after(self.case, state.changes), state.changes)
-        store, still, answer = serve(source, state.store, running)
-        return state if store is state.store else state._replace(store=store), still, answer
+        number = self.names.get(running.call.key)
+        if number is None:
+            return state, None, self.answer_to(state, running.call)
+        before, source = state.store[number], Source(self.held[state.changes][number], state.changes)
+        store, still, answer = serve(source, before, running)
+        if store is not before:
+            state = self.stored(state, number, self.dated(before, store, state))
+        return state, still, answer
+
+    def answer_to(self, state: State, call: Call) -> Any:
+        """To what names none of the keys; here uploads of the only one."""
+        if call == CLOCK:
+            return self.day(state) * SECONDS_OF_DAY
+        return serve(Source(None, 0), state.store[0], Running(call))[2]
+
+    def stored(self, state: State, number: int, store: Store) -> State:
+        return state._replace(store=(*state.store[:number], store, *state.store[number + 1 :]))
+
+    def dated(self, _before: Store, store: Store, _state: State) -> Store:
+        """With the time of what was written."""
+        return store
 
     def answer(self, state: State, sync: Sync, answer: Any, words: tuple[Any, ...], lost: Sync | None = None) -> Step:
         position = self.syncs.answered(sync.position, answer)
@@ -643,32 +685,36 @@ class Search:
     # What must not happen
 
     def fault(self, before: State, state: State) -> str | None:
-        copy = state.store.copy
-        source = source_after(self.case, state.changes)
-        if copy and len(set(copy.content)) > 1:
-            return f"an object of mixed parts: {copy.content}"
-        if state.store is not before.store and not self.case.unconditional:
-            fault = self.fault_for_a_while(before, state, source)
-            if fault:
+        if state.store is not before.store:
+            for store in state.store:
+                if store.copy and len(set(store.copy.content)) > 1:
+                    return f"an object of mixed parts: {store.copy.content}"
+            if not self.case.unconditional and (fault := self.fault_for_a_while(before, state)):
                 return fault
         failed = [self.syncs.positions[sync.position].end for sync in state.syncs]
         if any(end not in ("", "done", *HANDED_BACK) for end in failed):
             return f"a sync fails: {failed}"
-        if state.syncs or state.queue or state.parked:
+        if state.syncs or state.queue or any(parked.calls for parked in state.parked):
             return None
-        return self.fault_at_rest(state, source)
+        return self.fault_at_rest(state)
 
-    def fault_for_a_while(self, before: State, state: State, source: Version | None) -> str | None:
+    def fault_for_a_while(self, before: State, state: State) -> str | None:
         """What a reader of the destination would miss until the sync has looked at the source again."""
-        old, copy = before.store.copy, state.store.copy
+        old, copy, source = before.store[0].copy, state.store[0].copy, self.held[state.changes][0]
         if old and copy and copy.stamp < old.stamp and source and copy.content[0] != source.content:
             return f"an older version covers a newer one: {old.content[0]} -> {copy.content[0]}"
-        if old and not copy and source and old.stamp >= current_since(self.case, state.changes):
+        if old and not copy and source and old.stamp >= self.current_since(state.changes):
             return f"the live object disappears: {old.content[0]}"
         return None
 
-    def fault_at_rest(self, state: State, source: Version | None) -> str | None:
-        case, copy = self.case, state.store.copy
+    def current_since(self, changes: int) -> int:
+        """After which change the current version became the current one."""
+        while changes and self.held[changes - 1] == self.held[changes]:
+            changes -= 1
+        return changes
+
+    def fault_at_rest(self, state: State) -> str | None:
+        case, source, (copy, uploads, _) = self.case, self.held[state.changes][0], state.store[0]
         if source is None or copy is None:
             if copy or source:
                 return f"at rest the destination is {copy and copy.content[0]}, the source {source and source.content}"
@@ -677,8 +723,8 @@ class Search:
         elif copy.provenance not in ("", identity(source)):
             return f"at rest the provenance is {copy.provenance}"
         undisturbed = (state.losses, state.stops, state.deadlines) == (case.losses, case.stops, case.deadlines)
-        if state.store.uploads and undisturbed:
-            return f"at rest an upload is left over: {state.store.uploads}"  # else the lifecycle rule ends it
+        if uploads and undisturbed:
+            return f"at rest an upload is left over: {uploads}"  # else the lifecycle rule ends it
         return None
 
     # Two ways to search
@@ -739,14 +785,13 @@ class Search:
         return "\n".join(lines)
 
 
-def begun(case: Case) -> tuple[tuple[OpenUpload, ...], tuple[Message, ...]]:
+def begun(source: Version | None) -> tuple[OpenUpload, Message]:
     """What a stopped worker left of a copy in two parts: the upload with the first of them, and the message."""
-    source = source_after(case, 0)
     assert source
     assert source.size == LARGE
     parts = ((1, "u1.1", source.content, 0),)
     upload = Upload("u1", identity(source), SETTINGS.part_size)
-    return (OpenUpload("u1", source.label, identity(source), parts),), (Message(upload=upload),)
+    return OpenUpload("u1", source.label, identity(source), parts), Message(upload=upload)
 
 
 def path_to(came_from: dict[State, tuple[State, Step] | None], state: State) -> list[Step]:

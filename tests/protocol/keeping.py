@@ -21,8 +21,8 @@ from functools import cache
 from itertools import combinations
 from typing import Any
 
-from fakes import SETTINGS, Copy, Running, Store, Version
-from interleave import CLOCK, DAY, Case, Message, Search, State, Step, Sync, Syncs, day_after, ordered
+from fakes import SETTINGS, Copy, Store, Version
+from interleave import DAY, Case, Message, Search, State, Step, Sync, Syncs, is_over, ordered
 from readers import Readers
 
 from mirror.model.selection import SECONDS_OF_DAY
@@ -43,11 +43,6 @@ def with_days(changes: tuple[str, ...], days: int) -> Iterator[tuple[str, ...]]:
         yield tuple(DAY if place in chosen else next(rest) for place in places)
 
 
-def is_over(case: Case, modified: int, day: int) -> bool:
-    """Whether what changed in that second is kept no longer, counted in days."""
-    return day > modified // SECONDS_OF_DAY + case.keep_days
-
-
 class Removals(Syncs):
     """A removal is run as a sync is: reconcile has found the key unwanted, at any time before."""
 
@@ -63,14 +58,9 @@ class Keeping(Search):
         settings = replace(SETTINGS, keep_days=case.keep_days if case.coded_days is None else case.coded_days)
         self.syncs = Removals(LeftOut(conditions=case.unconditional), settings)
 
-    def start(self) -> State:
-        """What is there before was copied when it was put last, or at least before the search begins."""
-        state = super().start()
-        copy = state.store.copy
-        return state._replace(store=state.store._replace(copy=copy and copy._replace(second=self.now(state))))
-
-    def day(self, state: State) -> int:
-        return day_after(self.case, state.changes)
+    def copied_at(self, _version: Version) -> int:
+        """When it was put last, or at least before the search begins."""
+        return self.now(State())
 
     def now(self, state: State) -> int:
         """For LastModified, by the clock that the source's changes are on."""
@@ -82,20 +72,12 @@ class Keeping(Search):
         yield from super().steps(state)
         if any(self.syncs.positions[sync.position].end for sync in state.syncs):
             return  # as there
-        copy = state.store.copy
-        if copy and is_over(self.case, copy.second, self.day(state)):
-            yield Step(("(lifecycle) takes the copy",), state._replace(store=state.store._replace(copy=None)))
         yield from self.late(state)
         if state.removals:
-            left = state._replace(removals=state.removals - 1)
-            yield self.begin(left, [REMOVAL], ("(reconcile) removes what is unwanted",), of_function=False)
-
-    def begin(self, state: State, messages: list[Message], *arguments: Any, **named: Any) -> Step:
-        if messages != [REMOVAL]:
-            return super().begin(state, messages, *arguments, **named)
-        position = self.syncs.start(REMOVAL, of_function=False)
-        (words,) = arguments
-        return Step(words, state._replace(syncs=ordered([*state.syncs, Sync(position, ())])), None, position)
+            position = self.syncs.start(REMOVAL, of_function=False)
+            syncs = ordered([*state.syncs, Sync(position, ())])
+            begun = state._replace(syncs=syncs, removals=state.removals - 1)
+            yield Step(("(reconcile) removes what is unwanted",), begun, None, position)
 
     def free(self, state: State) -> list[bool]:
         return super().free(state._replace(syncs=tuple(sync for sync in state.syncs if not self.is_removal(sync))))
@@ -114,17 +96,9 @@ class Keeping(Search):
         words = ("ends:", self.syncs.positions[sync.position].end)
         yield Step(words, self.park(self.left(state, sync), [*sync.lost], []), sync.position)
 
-    def serve(self, state: State, running: Running) -> tuple[State, Running | None, Any]:
-        """Writes say when: of an upload that is its begin."""
-        if running.call == CLOCK:
-            return state, None, self.day(state) * SECONDS_OF_DAY
-        after, still, answer = super().serve(state, running)
-        if after.store is state.store:
-            return after, still, answer
-        return after._replace(store=self.dated(state.store, after.store, self.now(state))), still, answer
-
-    def dated(self, before: Store, store: Store, now: int) -> Store:
-        began = {upload.upload_id: upload.second for upload in before.uploads}
+    def dated(self, before: Store, store: Store, state: State) -> Store:
+        """Of an upload that is its begin."""
+        began, now = {upload.upload_id: upload.second for upload in before.uploads}, self.now(state)
         uploads = tuple(upload._replace(second=began.get(upload.upload_id, now)) for upload in store.uploads)
         if store.copy and store.copy is not before.copy:
             done = set(began) - {upload.upload_id for upload in uploads}
@@ -149,16 +123,17 @@ class Keeping(Search):
         versions = [answer for answer in position.answers if isinstance(answer, Version)]
         return not days or is_over(self.case, versions[-1].second, days[-1])
 
-    def fault_for_a_while(self, before: State, state: State, source: Version | None) -> str | None:
-        gone = before.store.copy and not state.store.copy
-        if gone and source and is_over(self.case, source.second, self.day(state)):
-            return None
-        return super().fault_for_a_while(before, state, source)
+    def fault_for_a_while(self, before: State, state: State) -> str | None:
+        gone = before.store[0].copy and not state.store[0].copy
+        return None if gone and self.may_be_gone(state) else super().fault_for_a_while(before, state)
 
-    def fault_at_rest(self, state: State, source: Version | None) -> str | None:
-        if source and not state.store.copy and is_over(self.case, source.second, self.day(state)):
-            return None
-        return super().fault_at_rest(state, source)
+    def fault_at_rest(self, state: State) -> str | None:
+        is_gone = not state.store[0].copy
+        return None if is_gone and self.may_be_gone(state) else super().fault_at_rest(state)
+
+    def may_be_gone(self, state: State) -> bool:
+        source = self.held[state.changes][0]
+        return source is not None and is_over(self.case, source.second, self.day(state))
 
 
 class KeepingReaders(Readers):
@@ -172,21 +147,6 @@ class KeepingReaders(Readers):
             parked.calls for parked in state.parked
         )
         yield from (step for step in super().steps(state) if is_calm or step.words != ("source:", DAY))
-        if not any(self.syncs.positions[sync.position].end for sync in state.syncs):
-            yield from self.lifecycle(state)
-
-    def lifecycle(self, state: State) -> Iterator[Step]:
-        day = day_after(self.case, state.changes)
-        for number, store in enumerate(state.store):
-            if store.copy and is_over(self.case, store.copy.second, day):
-                stores = (*state.store[:number], store._replace(copy=None), *state.store[number + 1 :])
-                after = self.stirred(state._replace(store=stores))
-                yield Step((f"(lifecycle) takes the copy of {self.keys[number]}",), after)
-
-    def serve(self, state: State, running: Running) -> tuple[State, Running | None, Any]:
-        if running.call == CLOCK:
-            return state, None, day_after(self.case, state.changes) * SECONDS_OF_DAY
-        return super().serve(state, running)
 
     def fault(self, before: State, state: State) -> str | None:
         if self.case.eventless and state.changes < len(self.case.changes):
@@ -194,11 +154,10 @@ class KeepingReaders(Readers):
         return super().fault(before, state)
 
     def is_let_go(self, copy: Copy | None, version: Version | None, state: State) -> bool:
-        day = day_after(self.case, state.changes)
-        return copy is None and version is not None and is_over(self.case, version.second, day)
+        return copy is None and version is not None and is_over(self.case, version.second, self.day(state))
 
     def was_let_go(self, file: int, put: int, now: int) -> bool:
         """Also a version that was overwritten since: the lifecycle may take its copy before the new one is there."""
         versions = [held[file] for held in self.held[put : now + 1]]
-        day = day_after(self.case, now)
+        day = self.day(State(now))
         return any(version and is_over(self.case, version.second, day) for version in versions)

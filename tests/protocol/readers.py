@@ -31,22 +31,17 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
-from fakes import ENVIRONMENT, LARGE, SMALL, Copy, Running, Source, Store, Version, identity, serve
+from fakes import ENVIRONMENT, Copy, Running, Source, Store, Version, identity, serve
 from interleave import (
-    CREATED,
-    DAY,
     LOOK,
+    Call,
     Case,
-    Message,
     Parked,
     Search,
     State,
     Step,
     Sync,
     Syncs,
-    Versions,
-    changed,
-    day_after,
     handed_back,
     ordered,
     replaced,
@@ -56,11 +51,9 @@ from mirror.model.selection import SECONDS_OF_DAY
 from mirror.protocol.buckets import LeftOut
 from mirror.settings import load_settings
 
-FOLDER = "data/"
 FILES, MARKERS = "files", "markers"
 RETURNED = "returned"
 COPIED_AT, CHANGED_AT = 10_000, 20_000  # seconds: what is there before was copied long ago, so listings show that
-Held = tuple[Version | None, ...]  # what the source holds, in the order of the keys
 
 
 class Readers(Search):
@@ -84,44 +77,21 @@ class Readers(Search):
         self.strict = instant if strict is None else strict
         self.is_recent = is_recent
         self.lists_twice = lists_twice
-        script = (*case.before, *case.changes)
-        self.keys = sorted({FOLDER + change.split(" ")[1] for change in script if change != DAY})
-        self.names = {key: number for number, key in enumerate(self.keys)}
         settings = replace(load_settings(ENVIRONMENT | {"COPY_LAST": patterns}), patience=patience)
         settings = replace(settings, keep_days=case.keep_days)
         self.syncs = Syncs(LeftOut(conditions=case.unconditional), settings)
         self.syncs.now = lambda sync: sync.interruption.paused + seconds * sync.interruption.answers.given
-        self.held = [self.source_after(changes) for changes in range(len(case.changes) + 1)]
 
-    def source_after(self, changes: int) -> Held:
-        keys: dict[str, Versions] = dict.fromkeys(self.keys, ())
-        before = len(self.case.before)
-        for number, change in enumerate([*self.case.before, *self.case.changes][: before + changes], 1):
-            if change == DAY:
-                continue
-            name, key, content = [*change.split(" "), "done"][:3]
-            second = number if number <= before else CHANGED_AT + (0 if self.case.same_second else number - before)
-            second += day_after(self.case, max(0, number - before)) * SECONDS_OF_DAY
-            label = content if name == "touch" else "label"
-            version_id = f"v{number}" if self.case.versioned else ""
-            size = LARGE if name == "put-large" else SMALL
-            new = Version(content, size, second, version_id, label, self.case.opaque)
-            keys[FOLDER + key] = changed(keys[FOLDER + key], name, new, self.case.versioned)
-        return tuple(versions[0] if versions else None for versions in keys.values())
+    def parsed(self, change: str) -> tuple[str, str, str]:
+        name, key, content = [*change.split(" "), "done"][:3]
+        return name, key, content
 
-    def start(self) -> State:
-        return super().start()._replace(store=tuple(Store(self.synced(version)) for version in self.held[0]))
+    def second_of(self, number: int) -> int:
+        since = number - len(self.case.before)
+        return number if since <= 0 else CHANGED_AT + (0 if self.case.same_second else since)
 
-    def synced(self, version: Version | None) -> Copy | None:
-        if version is None:
-            return None
-        provenance = "" if version.opaque else identity(version)
-        second = version.second if self.is_recent else COPIED_AT
-        return Copy('"d0"', (version.content,), version.label, provenance, 0, second, version.size)
-
-    def event_of(self, change: str) -> Message:
-        name, key = change.split(" ")[:2]
-        return (LOOK if name.startswith("delete") else CREATED)._replace(key=FOLDER + key)
+    def copied_at(self, version: Version) -> int:
+        return version.second if self.is_recent else COPIED_AT
 
     def is_marker(self, key: str) -> bool:
         name = key[key.rfind("/") + 1 :]
@@ -171,40 +141,32 @@ class Readers(Search):
                 yield step
 
     def serve(self, state: State, running: Running) -> tuple[State, Running | None, Any]:
-        call = running.call
+        after, still, answer = super().serve(state, running)
+        if still and (MARKERS if self.is_marker(running.call.key) else FILES) in self.instant:
+            return super().serve(after, still)
+        return after, still, answer
+
+    def answer_to(self, state: State, call: Call) -> Any:
         if call.operation == "list_objects_v2":
             held = self.held[state.changes] if call.on_source else [store.copy for store in state.store]
             entries = [*zip(self.keys, held, strict=True)] * (2 if self.lists_twice and not call.on_source else 1)
-            return state, None, tuple(entry for entry in entries if entry[1] and entry[0].startswith(call.key))
+            return tuple(entry for entry in entries if entry[1] and entry[0].startswith(call.key))
         if call.operation == "list_multipart_uploads":
-            return state, None, ()
-        number = self.names.get(call.key)
-        if number is None:  # a marker that never is
-            return state, None, serve(Source(None, 0), Store(), running)[2]
-        before = state.store[number]
-        source = Source(self.held[state.changes][number], state.changes)
-        store, still, answer = serve(source, before, running)
-        if still and (MARKERS if self.is_marker(call.key) else FILES) in self.instant:
-            store, still, answer = serve(source, store, still)
-        if store is before:
-            return state, still, answer
-        if store.copy:
-            second = CHANGED_AT + state.changes + day_after(self.case, state.changes) * SECONDS_OF_DAY
-            store = store._replace(copy=store.copy._replace(second=second))
-        return state._replace(store=(*state.store[:number], store, *state.store[number + 1 :])), still, answer
+            return ()
+        if call.key:  # a marker that never is
+            return serve(Source(None, 0), Store(), Running(call))[2]
+        return super().answer_to(state, call)
+
+    def dated(self, _before: Store, store: Store, state: State) -> Store:
+        second = CHANGED_AT + state.changes + self.day(state) * SECONDS_OF_DAY
+        return store._replace(copy=store.copy and store.copy._replace(second=second))
 
     # What must not happen
 
-    def fault(self, before: State, state: State) -> str | None:
-        failed = [self.syncs.positions[sync.position].end for sync in state.syncs]
-        if any(end not in ("", "done", "interrupted", "postponed") for end in failed):
-            return f"a sync fails: {failed}"
-        if state.store is not before.store and not self.case.unconditional:
-            fault = self.fault_for_a_reader(tuple(store.copy for store in state.store), state.changes)
-            if fault:
-                return fault
-        if state.syncs or state.queue or any(parked.calls for parked in state.parked):
-            return None
+    def fault_for_a_while(self, _before: State, state: State) -> str | None:
+        return self.fault_for_a_reader(tuple(store.copy for store in state.store), state.changes)
+
+    def fault_at_rest(self, state: State) -> str | None:
         for key, store, version in zip(self.keys, state.store, self.held[state.changes], strict=True):
             if not (is_shown(store.copy, version) or self.is_let_go(store.copy, version, state)):
                 return f"at rest {key} is {shown(store.copy)} in the destination, {shown(version)} in the source"

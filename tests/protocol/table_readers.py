@@ -35,8 +35,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from fakes import Copy, Running, Version
-from interleave import PAUSE, Case, State, Step, Sync
-from readers import FOLDER, Readers
+from interleave import FOLDER, PAUSE, Case, State, Step, Sync
+from readers import Readers
 
 from mirror.options.table_log import FIRST_SHOWN_SECONDS
 from mirror.protocol.buckets import LeftOut
@@ -171,18 +171,8 @@ class TableReaders(Readers):
 
     # What must not happen
 
-    def fault(self, before: State, state: State) -> str | None:
-        if state.store is not before.store and not self.case.unconditional:
-            old, new = self.seen(self.in_destination(before)), self.seen(self.in_destination(state))
-            fault = self.fault_between(old, new, before, state)
-            if fault:
-                return fault
-        return super().fault(before, state)
-
-    def fault_for_a_reader(self, *_) -> None:
-        """See fault_between()."""
-
-    def fault_between(self, old: Seen, new: Seen, before: State, state: State) -> str | None:
+    def fault_for_a_while(self, before: State, state: State) -> str | None:
+        old, new = self.seen(self.in_destination(before)), self.seen(self.in_destination(state))
         if new.problem:
             is_excused = self.is_anew and not new.problem.startswith("a version of two")
             return None if is_excused or not self.can_be_opened(state.changes) else new.problem

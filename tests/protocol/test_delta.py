@@ -1,10 +1,8 @@
 """What the names of Delta's files and its commits say: a row for each."""
 
 import json
-import re
 
 import pytest
-from fakes import ENVIRONMENT
 
 from mirror.model.delta import (
     CHECKPOINT,
@@ -21,7 +19,6 @@ from mirror.model.delta import (
     plan_for,
     version_of_pointer,
 )
-from mirror.settings import load_settings
 
 pytestmark = pytest.mark.fast
 LOG = "t/_delta_log/"
@@ -202,19 +199,3 @@ def test_a_table_that_was_made_anew_is_known_by_its_commits(log, mirrored, stale
 
 def test_of_an_old_log_the_pointer_goes_first_and_then_what_it_begins_with():
     assert in_order_of_removal(files(2, 0, "c1", "p", 1)) == list(keys("p", "c1", 0, 1, 2))
-
-
-# what cuts through a table
-CUTS = [
-    ({"KEEP_DAYS": "7"}, "KEEP_DAYS=7 has to be 0"),
-    ({"EXCLUDE": "*.json"}, "EXCLUDE='*.json' may not leave out"),
-    ({"COPY_LAST": "_SUCCESS,*_delta_log/*.json"}, "COPY_LAST has '*_delta_log/*.json', which may not be for"),
-]
-
-
-@pytest.mark.parametrize(("settings", "refusal"), CUTS)
-def test_settings_that_cut_through_a_table_are_refused(settings, refusal):
-    load_settings(ENVIRONMENT | settings)
-    load_settings(ENVIRONMENT | {"TABLES": "delta", "EXCLUDE": "*.crc", "COPY_LAST": "_SUCCESS"})
-    with pytest.raises(ValueError, match=re.escape(refusal)):
-        load_settings(ENVIRONMENT | settings | {"TABLES": "delta"})

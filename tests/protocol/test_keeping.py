@@ -2,7 +2,7 @@
 
 import pytest
 from fakes import LARGE, NIGHTLY
-from interleave import Case, day_after
+from interleave import Case
 from keeping import Keeping, KeepingReaders, with_days
 from planted import changed
 
@@ -91,7 +91,7 @@ def test_a_marker_waits_for_what_is_in_time_and_no_longer(passes):
     search = KeepingReaders(LOST_FILE)
     passes("a file that never comes, then its marker", [search])
     waiting = [state for state in search.schedules if any(not parked.calls for parked in state.parked)]
-    assert {day_after(LOST_FILE, state.changes) for state in waiting} == {1}
+    assert {search.day(state) for state in waiting} == {1}
 
 
 # What each step is for; those of a removal, and the removal of what is stale and expired, are in mutants.py.
