@@ -1,18 +1,17 @@
-"""`./sync.sh cost --estimate`: sums by hand, without AWS; what it asks for, and what it refuses."""
+"""`./sync.sh cost --estimate`: sums by hand, without AWS; what it asks for, what it refuses, what pages quote."""
 
 import os
 import pty
 import re
 import subprocess
 from collections import Counter
-from pathlib import Path
 
 import cost
 import pytest
+from pages import ROOT, chinese_of, in_both, text_of
 
 from launch.copying import FEW_MESSAGES, MOST_SECONDS
 
-ROOT = Path(__file__).parents[2]
 PLAIN = {"PATH": os.environ["PATH"], "REGION": "us-east-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
 # What months are added up of by hand, in USD: list prices of us-east-1.
 PUT, LOOK_AT_SOURCE, LOOK_AT_DESTINATION = 1.13e-6, 0.4e-6, 0.03e-6
@@ -152,3 +151,36 @@ def test_the_rules_of_the_function_are_those_of_the_product() -> None:
     assert (given["copies_alone"], given["copy_most_seconds"]) == (FEW_MESSAGES, MOST_SECONDS)
     function = (ROOT / "lib/resources/function.sh").read_text()
     assert f"--maximum-event-age-in-seconds {given['event_age_seconds']:.0f}" in function
+
+
+# The pages
+
+
+def test_the_tables_and_curves_of_costs_are_those_that_are_computed() -> None:
+    """Otherwise: .venv/bin/python tests/docs/cost.py --write"""
+    assert [path for path, text in cost.files().items() if path.read_text() != text] == []
+
+
+@in_both("docs/costs.md")
+def test_the_figures_beside_the_tables_of_costs_are_those_that_are_computed(page: str) -> None:
+    text = text_of(page)
+    assert f"{cost.worker_hour():.4f}" in text
+    assert cost.PRICES_OF in text
+    (paragraph,) = (part for part in text.split("\n\n") if "100,000" in part and "733" in part)
+    computed = set(re.findall(r"[\d.,]*\d", cost.line_of_burst()))
+    assert computed <= set(re.findall(r"[\d.,]*\d", paragraph))
+
+
+def test_what_a_million_small_objects_cost_is_the_same_everywhere() -> None:
+    """New ones; those that are looked at first; those that overwrite others and are not, so that a copy is refused."""
+    price = {name: cost.PRICE[name] * 1e6 for name in cost.REQUESTS}
+    new = cost.usd(cost.bill(used={"copies": 10**6}), *cost.REQUESTS)
+    looked_at = new + price["express_get_request"]
+    overwritten = looked_at + price["express_put_request"] + price["standard_get_request"]
+    design = text_of("docs/design.md")
+    assert f"cost {looked_at:.2f} instead of {overwritten:.2f}, and new ones {looked_at:.2f} instead of {new:.2f}" in (
+        design.replace("\n", " ")
+    )
+    assert f"{new * 1000:,.0f} USD" in text_of("docs/performance.md")  # of a billion
+    for page in ("docs/costs.md", chinese_of("docs/costs.md")):
+        assert {f"{looked_at - new:.2f}", f"{overwritten - new:.2f}"} <= set(re.findall(r"\d[\d,.]*\d", text_of(page)))

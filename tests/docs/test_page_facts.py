@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import cache
 from importlib.metadata import metadata
 
-import cost
 import pytest
 from mutants import MUTANTS
 from pages import PAGES, ROOT, all_code_in, blocks, chinese_of, code_in, fenced, in_both, prose, section, text_of
@@ -180,36 +179,6 @@ def lines_at_warning() -> frozenset[str]:
 
 
 # Money and time
-
-
-def test_the_tables_and_curves_of_costs_are_those_that_are_computed() -> None:
-    """Otherwise: .venv/bin/python tests/docs/cost.py --write"""
-    assert [path for path, text in cost.files().items() if path.read_text() != text] == []
-
-
-@in_both("docs/costs.md")
-def test_the_figures_beside_the_tables_of_costs_are_those_that_are_computed(page: str) -> None:
-    text = text_of(page)
-    assert f"{cost.worker_hour():.4f}" in text
-    assert cost.PRICES_OF in text
-    (paragraph,) = (part for part in text.split("\n\n") if "100,000" in part and "733" in part)
-    computed = set(re.findall(r"[\d.,]*\d", cost.line_of_burst()))
-    assert computed <= set(re.findall(r"[\d.,]*\d", paragraph))
-
-
-def test_what_a_million_small_objects_cost_is_the_same_everywhere() -> None:
-    """New ones; those that are looked at first; those that overwrite others and are not, so that a copy is refused."""
-    price = {name: cost.PRICE[name] * 1e6 for name in cost.REQUESTS}
-    new = cost.usd(cost.bill(used={"copies": 10**6}), *cost.REQUESTS)
-    looked_at = new + price["express_get_request"]
-    overwritten = looked_at + price["express_put_request"] + price["standard_get_request"]
-    design = text_of("docs/design.md")
-    assert f"cost {looked_at:.2f} instead of {overwritten:.2f}, and new ones {looked_at:.2f} instead of {new:.2f}" in (
-        design.replace("\n", " ")
-    )
-    assert f"{new * 1000:,.0f} USD" in text_of("docs/performance.md")  # of a billion
-    for page in ("docs/costs.md", chinese_of("docs/costs.md")):
-        assert {f"{looked_at - new:.2f}", f"{overwritten - new:.2f}"} <= set(re.findall(FIGURE, text_of(page)))
 
 
 @in_both("README.md")

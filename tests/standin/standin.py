@@ -47,7 +47,7 @@ import standin_lifecycle
 import standin_objects
 import standin_s3
 import standin_sqs
-from standin_checks import MAX_OBJECT, find
+from standin_checks import find
 from standin_events import Bus
 from standin_fair import Queue
 from standin_faults import Disconnect, Fault, fail
@@ -298,8 +298,6 @@ def put(
     in base64, which are kept; other fields are those of Object (etag, modified, tags, has_annotations, storage_class,
     restore, missing_meta; `headers` for Content-Type and the like, names in lower case). Returns it as
     objects() does."""
-    if size > MAX_OBJECT:
-        raise ValueError(f"{size} bytes is more than the largest object, {MAX_OBJECT}")
     headers = {"content-type": "binary/octet-stream", **fields.pop("headers", {})}
     headers |= {f"x-amz-meta-{name}": value for name, value in (metadata or {}).items()}
     held = server.s3.buckets[bucket]

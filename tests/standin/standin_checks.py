@@ -7,10 +7,9 @@ from email.header import decode_header, make_header
 
 from standin_store import GIB, MIB, S3, Answer, Bucket, Object, Request, S3Error
 
-MAX_COPY = 5 * GIB  # also the largest part; 10,000 such parts are the largest object, 48.8 TiB
+MAX_COPY = 5 * GIB  # also the largest part
 MIN_PART = 5 * MIB
 MAX_PARTS = 10_000
-MAX_OBJECT = MAX_PARTS * MAX_COPY
 MAX_METADATA = 2048
 MAX_KEY = 1024
 PAGE = 1000
