@@ -19,7 +19,7 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import batched, cycle, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -197,11 +197,14 @@ def line_of_burst() -> str:
 
 def picture() -> str:
     """What a month costs by the number of files a day: each of both axes is logarithmic."""
-    cases = [f"{settings};{files};100KB;spread" for settings in MODES.values() for files in FILES_OF_PICTURE]
-    heights = [330 - 280 / 3 * math.log10(before_free(found) / 0.1) for found in estimates(*cases)]
-    points = [f"{70 + 135 * math.log10(files / 10):.1f}" for files in FILES_OF_PICTURE]
-    curves = batched((f"{x} {y:.1f}" for x, y in zip(cycle(points), heights, strict=False)), len(points), strict=True)
-    return re.sub(r'(width: 2.5" d="M)[^"]*', lambda curve: curve[1] + "L".join(next(curves)), PICTURE.read_text())
+    across = [f"{70 + 135 * math.log10(files / 10):.1f}" for files in FILES_OF_PICTURE]
+    curves = []
+    for settings in MODES.values():
+        found = estimates(*(f"{settings};{files};100KB;spread" for files in FILES_OF_PICTURE))
+        up = (f"{330 - 280 / 3 * math.log10(before_free(one) / 0.1):.1f}" for one in found)
+        curves.append("L".join(map(" ".join, zip(across, up, strict=True))))
+    drawn = iter(curves)
+    return re.sub(r'(width: 2.5" d="M)[^"]*', lambda curve: curve[1] + next(drawn), PICTURE.read_text())
 
 
 def page(text: str) -> str:
