@@ -25,6 +25,8 @@ FAST = (
     "docs/test_page",
 )
 
+NOT_FAST = "house/test_house.py::test_the_ways"  # it deploys
+
 # Searches of these names take longer than all others, and "grows over the limit" walks the same code.
 SLOW_SEARCHES = "protocol/test_interleavings", "two parts"
 
@@ -52,27 +54,19 @@ def name_of(item: pytest.Item) -> str:
 
 
 def is_fast(item: pytest.Item) -> bool:
-    return is_named_fast(f"{name_of(item)}::{item.name}")
-
-
-def is_named_fast(name: str) -> bool:
-    return name.startswith(FAST) and not all(part in name for part in SLOW_SEARCHES)
+    name = f"{name_of(item)}::{item.name}"
+    return name.startswith(FAST) and not name.startswith(NOT_FAST) and not all(part in name for part in SLOW_SEARCHES)
 
 
 class Groups(LoadScopeScheduling):
-    """Gives each process a group of tests at a time. xdist's own loadgroup does not see groups with this pytest."""
+    """Gives each process a group of tests at a time, which it has to run one after the other: a test that shares
+    nothing is a group of its own. xdist's own loadgroup does not see groups with this pytest."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return group_of(nodeid.removeprefix("tests/"))
-
-
-def group_of(name: str) -> str:
-    """What one process has to run, one test after the other: a test that shares nothing is a group of its own."""
-    if name.startswith(SHARED_ENGINE):
-        return "engine"
-    if not name.startswith(SHARED_CLOUD) or name.startswith(APART):
-        return name
-    return name.partition("::")[0]
+        name = nodeid.removeprefix("tests/")
+        if name.startswith(SHARED_ENGINE):
+            return "engine"
+        return name.partition("::")[0] if name.startswith(SHARED_CLOUD) and not name.startswith(APART) else name
 
 
 def most_seconds(item: pytest.Item) -> int:

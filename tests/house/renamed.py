@@ -20,6 +20,7 @@ from pathlib import Path
 import budgets
 
 LINKED = (".venv", ".venv-cli1", ".cache", ".git")
+MADE = (".local*", ".hypothesis", "*_cache", "__pycache__")
 QUOTING = ("tests/faults", "tests/protocol/test_mutants.py", "tests/house")
 SUFFIX = "_renamed"
 
@@ -67,14 +68,9 @@ def inner_of_python(texts: dict[str, str]) -> dict[str, set[str]]:
 def copy_renamed(folder: Path) -> int:
     """Make the copy; how many functions have another name in it."""
     project = folder / "project"
-    project.mkdir(parents=True)
-    for path in budgets.ROOT.iterdir():
-        if path.name in LINKED:
-            (project / path.name).symlink_to(path.resolve())
-        elif path.is_dir() and not path.name.endswith("_cache"):
-            shutil.copytree(path, project / path.name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif path.is_file():
-            shutil.copy(path, project)
+    shutil.copytree(budgets.ROOT, project, ignore=shutil.ignore_patterns(*LINKED, *MADE))
+    for name in LINKED:
+        (project / name).symlink_to((budgets.ROOT / name).resolve())
     texts = budgets.files()
     for renamed, inner in ((renamed_bash, inner_of_bash(texts)), (renamed_python, inner_of_python(texts))):
         for name, names in inner.items():
