@@ -32,8 +32,8 @@ from watching import watching
 
 RESULTS = HERE / "results.json"
 SURVIVED, TIMEOUT, UNCLEAR = "survived", "timeout", "unclear"
-COPIED = ("mirror", "launch", "lib", "local", "tests", "docs", ".github")
 LINKED = (".venv", ".venv-cli1", ".cache", ".git")
+MADE = (".local*", ".hypothesis", "*_cache", "__pycache__")
 MOST_SECONDS = 3600  # of all tests of a row; in_order.py has those of one test
 # The copy is /tmp; everything else can only be read. The first process of a namespace must outlive others.
 SANDBOX = """
@@ -49,14 +49,9 @@ FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
 
 def copy_with(row: Row | None, folder: str) -> None:
     project = Path(folder, "project")
-    project.mkdir()
-    for name in COPIED:
-        shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("bench", "__pycache__"))
-    for path in PROJECT.iterdir():
-        if path.name in LINKED:
-            (project / path.name).symlink_to(path.resolve())
-        elif path.is_file():
-            shutil.copy(path, project)
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns(*LINKED, *MADE, "bench"))
+    for name in LINKED:
+        (project / name).symlink_to((PROJECT / name).resolve())
     if row:
         changed = planted(row, (project / row.file).read_text())
         assert changed is not None, f"{row.name} has lost its place in {row.file}: see --anchor"
@@ -128,70 +123,52 @@ def add_result(row: Row, result: dict[str, Any]) -> None:
 def table(chosen: Iterable[Row]) -> str:
     """Rates by folder, then what survived."""
     known = results()
-    judged = [row for row in chosen if not row.struck and not found_in(known, row).startswith(UNCLEAR)]
-    survivors = [row for row in judged if known[row.name]["found"] == SURVIVED]
-    text = f"{'folder':16} {'faults':>6} {'killed':>6} {'survived':>8} {'rate':>5} {'seconds':>7}\n"
+    judged = [row for row in chosen if not found_in(known, row).startswith(UNCLEAR)]
+    survivors = [row for row in judged if found_in(known, row) == SURVIVED]
+    text = f"{'folder':16} {'faults':>6} {'killed':>6} {'survived':>8} {'rate':>5}\n"
     for folder in [*dict.fromkeys(row.folder for row in judged), ""]:
-        of_folder = [row for row in judged if folder in ("", row.folder)]
-        survived = sum(folder in ("", row.folder) for row in survivors)
-        killed, seconds = len(of_folder) - survived, sum(known[row.name]["seconds"] for row in of_folder)
-        rate = 100 * killed / max(len(of_folder), 1)
-        text += f"{folder or 'all':16} {len(of_folder):6} {killed:6} {survived:8} {rate:4.0f}% {seconds:7}\n"
+        faults, survived = (sum(folder in ("", row.folder) for row in some) for some in (judged, survivors))
+        killed = faults - survived
+        text += f"{folder or 'all':16} {faults:6} {killed:6} {survived:8} {100 * killed / max(faults, 1):4.0f}%\n"
     return text + "".join(f"\n{row.name}: {row.file}\n- {row.text}\n+ {row.fault}\n" for row in survivors)
 
 
-def lost(known: Iterable[Row]) -> dict[str, Row]:
-    """By name, each row without its place: the row where it seems to belong now, or struck if nothing is like it."""
-    without = [row for row in known if not has_place(row)]
-    files = [path for path in map(Path, tracked()) if path.suffix in (".py", ".sh", ".jq") and path.parts[0] != "tests"]
-    sources = {str(path): (PROJECT / path).read_text() for path in files if without}
-    return {row.name: proposal(row, sources) or row._replace(struck="its code is gone") for row in without}
-
-
 def anchor() -> None:
-    """Writes the proposals into the sample, and prints what became of each row."""
-    moved = lost(rows())
-    for row in rows():
-        if now := moved.get(row.name):
-            print(f"{row.name}: {row.file}\n- {row.text}\n+ {now.struck or f'{now.file}: {now.text}'}\n")
+    """Moves each row that has lost its place to where it seems to belong now, or strikes it if nothing is like it."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    files = [file for file in tracked.split() if file.endswith((".py", ".sh", ".jq")) and not file.startswith("tests/")]
+    sources = {file: (PROJECT / file).read_text() for file in files}
+    without = [row for row in rows() if not has_place(row)]
+    moved = {row.name: proposal(row, sources) or row._replace(struck="its code is gone") for row in without}
+    for row in without:
+        now = moved[row.name]
+        print(f"{row.name}: {row.file}\n- {row.text}\n+ {now.struck or f'{now.file}: {now.text}'}\n")
     write(moved.get(row.name, row) for row in rows())
     print(f"{len(moved)} rows had lost their place: look at the diff of {SAMPLE.relative_to(PROJECT)}")
-
-
-def tracked() -> list[str]:
-    return subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout.split()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folders", nargs="*", help="of the sample; all if none is named")
     parser.add_argument("--first", type=int, default=24, help="rows of each folder (default: 24)")
-    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--survivors", action="store_true", help="run only those that no test noticed the last time")
-    parser.add_argument("--new", action="store_true", help="run only those without a result")
     parser.add_argument("--table", action="store_true", help="print what is known, run nothing")
     parser.add_argument("--anchor", action="store_true", help="move the rows whose code has moved, run nothing")
     given = parser.parse_args()
-    chosen = [row for row in rows() if row.folder in (given.folders or [row.folder])]
     if given.anchor:
         anchor()
         return
-    chosen = [row for row in chosen if number(row) <= given.first]
+    of_folders = [row for row in rows() if row.folder in (given.folders or [row.folder]) and not row.struck]
+    chosen = [row for row in of_folders if number(row) <= given.first]
     known = results()
     if not given.table:
-        wanted = [row for row in chosen if not row.struck and not (given.new and row.name in known)]
-        run([row for row in wanted if not given.survivors or found_in(known, row) == SURVIVED], given.processes)
+        run([row for row in chosen if not given.survivors or found_in(known, row) == SURVIVED])
     print(table(chosen), end="")
-    sys.exit(tell_worse(known))
-
-
-def tell_worse(before: dict[str, dict[str, Any]]) -> int:
-    """1 if a fault survives that a test noticed before."""
     now = results()
-    worse = [name for name in before if is_test(before[name]["found"]) and now[name]["found"] == SURVIVED]
+    worse = [name for name in known if is_test(known[name]["found"]) and now[name]["found"] == SURVIVED]
     for name in worse:
-        print(f"{name} is not noticed any more; before: {before[name]['found']}", file=sys.stderr)
-    return 1 if worse else 0
+        print(f"{name} is not noticed any more; before: {known[name]['found']}", file=sys.stderr)
+    sys.exit(1 if worse else 0)
 
 
 def number(row: Row) -> int:
@@ -199,9 +176,9 @@ def number(row: Row) -> int:
     return int(row.name.rpartition(" ")[2])
 
 
-def run(chosen: list[Row], processes: int) -> None:
-    with ThreadPoolExecutor(processes) as pool:
-        known = results()
+def run(chosen: list[Row]) -> None:
+    known = results()
+    with ThreadPoolExecutor(2) as pool:
         begun = {pool.submit(judge, row, found_in(known, row)): row for row in sorted(chosen, key=number)}
         for done in as_completed(begun):
             add_result(begun[done], done.result())
