@@ -154,7 +154,7 @@ class Version(NamedTuple):
     modified: int
     size: int
     copy_of: str = ""  # of a copy: the version of the source that it names
-    checksum: str = ""  # "" if S3 keeps none of the whole object
+    checksum: str = ""  # "" if S3 keeps none; with "-" of its parts; with "crc32 " before it of another algorithm
     storage_class: str = ""
     is_archived: bool = False  # which HeadObject shows
     is_opaque: bool = False  # its metadata cannot be sent back, so that its copy names no version
@@ -240,7 +240,7 @@ class Drawn:
     def version(self, modified: int, size: int = 0, **fields: Any) -> Version:
         chance = self.chance
         name = f"v{next(self.serial)}" + chance.choice(("", "", "", "-2"))  # some were uploaded in parts
-        size, checksum = size or chance.choice((10, 10, 20)), chance.choice(("a", "a", "b", ""))
+        size, checksum = size or chance.choice((10, 10, 20)), chance.choice(("a", "a", "a", "b", "", "a-2", "crc32 a"))
         self.versions[name] = Version(name, modified, size, **{"checksum": checksum, **fields})
         return self.versions[name]
 
@@ -314,7 +314,8 @@ class Drawn:
         head = {"ETag": f'"{found.name}"', "ContentLength": found.size, "Metadata": {}}
         head["LastModified"] = datetime.fromtimestamp(found.modified, UTC)
         if checksums and found.checksum:
-            head |= {"ChecksumCRC64NVME": found.checksum, "ChecksumType": "FULL_OBJECT"}
+            name = "ChecksumCRC32" if found.checksum.startswith("crc32 ") else "ChecksumCRC64NVME"
+            head |= {name: found.checksum, "ChecksumType": "COMPOSITE" if "-" in found.checksum else "FULL_OBJECT"}
         if side == SOURCE:
             return head | {"MissingMeta": int(found.is_opaque)} | self.shown_of_class(found)
         if found.copy_of:
@@ -409,3 +410,12 @@ class Drawn:
         finally:
             log.removeHandler(handler)
             log.setLevel(level)
+
+
+def plain(before: dict[str, Pair], changes: dict[str, tuple[str, Pair]] | None = None) -> Drawn:
+    """Just these keys and changes, with the usual settings, and nothing wrong."""
+    drawn = Drawn(1, keys=0)
+    drawn.environment, drawn.page, drawn.busy = dict.fromkeys(drawn.environment, ""), 1000, set()
+    drawn.before, drawn.now, drawn.changes = before, dict(before), changes or {}
+    drawn.versions = {source.name: source for source, _ in before.values() if source}
+    return drawn

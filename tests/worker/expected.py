@@ -42,7 +42,9 @@ def is_copy(source: Version, copy: Version | None) -> bool:
 
 
 def same_bytes(source: Version | None, copy: Version | None) -> bool | None:
-    return source.checksum == copy.checksum if source and copy and source.checksum and copy.checksum else None
+    sums = [one.checksum for one in (source, copy) if one and one.checksum and "-" not in one.checksum]
+    is_known = len(sums) == 2 and ("crc32" in sums[0]) == ("crc32" in sums[1])
+    return sums[0] == sums[1] if is_known else None
 
 
 def category(drawn: Drawn, key: str, pair: Pair, deep: bool = False) -> str:

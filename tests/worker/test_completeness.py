@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import re
 import tracemalloc
+from resource import RUSAGE_SELF, getrusage
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from drawn import LATE, MOMENT, START, Bucket, Drawn, Version, tree
+from drawn import LATE, MOMENT, START, Bucket, Drawn, Pair, Version, plain, tree
 from fakes import ENVIRONMENT
 
 from mirror.concurrency import Slots
@@ -20,7 +21,7 @@ from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.queue.messages import Queue
 from mirror.readers.completeness import LEAST_NAMES, Budget, Completeness
-from mirror.readers.listing import Listings, Progress, used_memory
+from mirror.readers.listing import Listings, Progress
 from mirror.readers.measure import Measure, MeasureOptions
 from mirror.readers.reconcile import Options, Reconciliation
 from mirror.readers.wait import Wait, WaitOptions
@@ -31,19 +32,17 @@ pytestmark = pytest.mark.fast
 
 def world_of(missing: int, archived: int = 0, equal: int = 0, age: int = 900) -> Drawn:
     """Keys that are missing and arrive after 25 s, keys that never do, and keys that are there."""
-    drawn = Drawn(1, keys=0)
-    drawn.environment = dict.fromkeys(drawn.environment, "") | {"ROLLBACKS": "false"}
-    drawn.page, drawn.lists_now, drawn.busy = 1000, True, set()
+    before, changes = dict[str, Pair](), dict[str, tuple[str, Pair]]()
     for number in range(missing + archived + equal):
-        source = Version(f"v{number}", START - age, 10)
+        key, source = f"{number:04}", Version(f"v{number}", START - age, 10)
         copy = Version(f"c{number}", source.modified + 20, 10, copy_of=source.name)
-        drawn.versions[source.name] = source
-        drawn.before[f"{number:04}"] = source, copy if number >= missing + archived else None
+        before[key] = source, copy if number >= missing + archived else None
         if number < missing:
-            drawn.changes[f"{number:04}"] = LATE, (source, copy)
+            changes[key] = LATE, (source, copy)
         elif number < missing + archived:
-            drawn.before[f"{number:04}"] = source._replace(storage_class="GLACIER", is_archived=True), None
-    drawn.now = dict(drawn.before)
+            before[key] = source._replace(storage_class="GLACIER", is_archived=True), None
+    drawn = plain(before, changes)
+    drawn.environment["ROLLBACKS"], drawn.lists_now = "false", True
     return drawn
 
 
@@ -147,7 +146,7 @@ def test_what_two_listings_leave_open_of_many_small_folders_takes_little_memory(
 @pytest.mark.parametrize("reader", ["wait", "reconcile"])
 def test_memory_that_runs_out_is_noticed_also_while_copies_are_looked_at(reader: str):
     """By then both buckets are listed."""
-    memory, taken = 2 * used_memory() + 100, []
+    memory, taken = 2 * getrusage(RUSAGE_SELF).ru_maxrss // 1024 + 100, []
     client, work = of_small_folders(reader, 5000, TASK_MEMORY=str(memory))
 
     def take_memory() -> None:
@@ -163,27 +162,25 @@ def test_memory_that_runs_out_is_noticed_also_while_copies_are_looked_at(reader:
 # What is said of how far it is
 
 # (second, folders done, folders known) at each point, and what is said at the last one.
-COURSES = {
-    "all are found, but lately": ([(10, 5, 100), (20, 30, 100)], "folders=30/100 left=estimating"),
-    "all were found long ago": ([(10, 0, 100), (30, 40, 100), (50, 80, 100)], "folders=80/100 far=80% left=10s"),
-    "a quarter of the time has to be quiet": (
-        [(100, 100, 200), (110, 120, 300), (139, 180, 300)],
-        "folders=180/300 left=estimating",
-    ),
-    "few folders tell nothing": ([(10, 0, 12), (60, 9, 12)], "folders=9/12 left=estimating"),
-    "one large folder": ([(10, 0, 100), (50, 99, 100), (81, 99, 100)], "folders=99/100 left=estimating"),
-    "what lies below is listed yet": ([(10, 0, 100), (50, 100, 100)], "folders=100/100 left=estimating"),
-}
+COURSES = [
+    ([(10, 5, 100), (20, 30, 100)], "estimating"),  # all are found, but lately
+    ([(10, 0, 100), (30, 40, 100), (50, 80, 100)], "10s"),
+    ([(100, 100, 200), (110, 120, 300), (139, 180, 300)], "estimating"),  # a quarter of the time has to be quiet
+    ([(10, 0, 12), (60, 9, 12)], "estimating"),  # few folders say nothing
+    ([(10, 0, 100), (50, 99, 100), (81, 99, 100)], "estimating"),  # one large folder
+    ([(10, 0, 100), (50, 100, 100)], "estimating"),  # what lies below is listed yet
+]
 
 
-@pytest.mark.parametrize("course", COURSES)
-def test_the_time_that_is_left_is_said_only_when_it_can_be_known(course: str) -> None:
+@pytest.mark.parametrize(("points", "left"), COURSES)
+def test_the_time_that_is_left_is_said_only_when_it_can_be_known(points: list[tuple[int, int, int]], left: str) -> None:
     """By a clock that is set by hand."""
-    clock, (points, expected) = SimpleNamespace(now=0.0), COURSES[course]
-    progress, text = Progress(lambda: clock.now), ""
+    clock = SimpleNamespace(now=0.0)
+    progress = Progress(lambda: clock.now)
     for clock.now, done, known in points:
         text = progress.text(1000 * points[-1][0], done, known)
-    assert text == f"keys/s=1000 {expected}"
+    far = "" if left == "estimating" else f"far={100 * done // known}% "
+    assert text == f"keys/s=1000 folders={done}/{known} {far}left={left}"
 
 
 def test_a_wait_says_how_long_the_rest_takes_at_the_rate_so_far() -> None:

@@ -9,10 +9,10 @@ import subprocess
 import sys
 
 import pytest
-from fakes import ENVIRONMENT
+from test_metrics import ON, metrics_in
 from world import MIRROR, QUEUE, ROOT, SOURCE
 
-from mirror.function import OF_FUNCTION, QUIET_SECONDS, settings_from
+from mirror.function import OF_FUNCTION, QUIET_SECONDS
 from mirror.model.services import MIB
 
 # Seconds beside the given ones in which an invocation is over; the machine has other things to do, too.
@@ -86,7 +86,7 @@ def test_what_is_small_is_synced_without_the_crt_and_what_is_large_is_handed_bac
     world.standin.delete(SOURCE, "gone")
     world.put("small", 1000)
     world.put("large", 64 * MIB + 1)
-    function = Function(world, "sys.modules['awscrt'] = None\nimport starter", **SLOW_TO_RETURN)
+    function = Function(world, "sys.modules['awscrt'] = None\nimport starter", **SLOW_TO_RETURN, **ON)
     assert counts(function.invoke(20)) == {"copied": 1, "deleted": 1, "bytes": 1000, "handed_back": 1}
     assert set(world.mirrored()) == {"small"}
     assert [message["receive_count"] for message in world.standin.messages(QUEUE)] == [0]
@@ -95,6 +95,7 @@ def test_what_is_small_is_synced_without_the_crt_and_what_is_large_is_handed_bac
     assert re.search(rf"^{time_and_level}{line}$", function.output, re.MULTILINE)
     world.put("small", 2000)
     assert counts(function.invoke(20)) == {"copied": 1, "bytes": 2000}
+    assert [line["CopiedBytes"] for line in metrics_in(function.output)] == [1000, 2000]
     assert world.requests()["CreateSession"] == 1
     assert "CreateMultipartUpload" not in world.requests()
     assert function.status() == 0
@@ -128,9 +129,11 @@ def test_connections_that_died_while_the_process_was_frozen_keep_no_copy_waiting
 
 def test_a_mistake_in_the_code_is_told_and_the_next_invocation_works(world):
     fails_once = "kept.parts.buckets.s3.renew_session = iter([lambda: 1 / 0]).__next__()"
-    world.put("a")
-    function = Function(world, between=f"if not hasattr(kept, 'broken'): kept.broken = True; {fails_once}")
-    function.invoke(20)
+    world.put("a", 16 * MIB)
+    world.put("large", 16 * MIB + 1)
+    settings = SLOW_TO_RETURN | {"MULTIPART_THRESHOLD": str(16 * MIB)}
+    function = Function(world, between=f"if not hasattr(kept, 'broken'): kept.broken = True; {fails_once}", **settings)
+    assert counts(function.invoke(20)) == {"copied": 1, "bytes": 16 * MIB, "handed_back": 1}
     world.standin.latency("CopyObject", ms=1500)
     world.put("b")
     assert function.invoke(20)["status"] == 1
@@ -141,9 +144,3 @@ def test_without_credentials_it_says_so_and_the_function_goes_on(world):
     function = Function(world, 'os.environ["AWS_PROFILE"] = "missing"')
     assert counts(function.invoke(20)) == {"status": 1}
     assert "ERROR cannot start: " in function.output
-
-
-def test_its_settings():
-    for threshold, largest in (("", 64 * MIB), (str(16 * MIB), 16 * MIB)):
-        assert settings_from(ENVIRONMENT | {"MULTIPART_THRESHOLD": threshold}).largest == largest
-    assert sum(OF_FUNCTION[:5]) + QUIET_SECONDS <= 10  # the end of an invocation leaves room below a minute

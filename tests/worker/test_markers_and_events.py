@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from fakes import ENVIRONMENT
+from invocations import LastingClient
 from world import MIRROR, SOURCE, World
 
 from mirror.model.selection import is_marker
+from mirror.options import options_for
 from mirror.options.announcer import events_of
-from mirror.options.markers import markers_above
 from mirror.protocol.attempt import KeySync, Result
+from mirror.protocol.buckets import Buckets
 from mirror.protocol.verdict import ABSENT, EQUAL
+from mirror.queue.option import Option, methods
 from mirror.settings import load_settings
 
 
@@ -42,9 +48,20 @@ def test_what_is_a_marker(copy_last: str, markers: list[str], others: list[str])
         ("left,X", "", "a/b", ["X", "a/X"]),  # which EXCLUDE leaves out
     ],
 )
-def test_which_markers_may_announce_a_key(copy_last: str, prefix: str, key: str, above: list[str]):
+def test_the_markers_that_may_announce_a_key_are_looked_for_before_it_changes(
+    copy_last: str, prefix: str, key: str, above: list[str]
+):
+    looked_for: list[str] = []
+
+    async def answer(_operation: str, arguments: dict[str, Any]) -> None:
+        looked_for.append(arguments["Key"])
+        raise ClientError({"Error": {"Code": "404"}}, "HeadObject")
+
     given = {"COPY_LAST": copy_last, "PREFIX_FILTER": prefix, "EXCLUDE": "*left"}
-    assert list(markers_above(SimpleNamespace(settings=load_settings(ENVIRONMENT | given)), key)) == above
+    buckets = Buckets(load_settings(ENVIRONMENT | given), LastingClient(answer))
+    [before_write] = methods(options_for(buckets), Option.before_write)
+    asyncio.run(before_write(KeySync(key)))
+    assert looked_for == above
 
 
 ALL = {"ANNOUNCE": "all"}

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from fakes import ENVIRONMENT
-from test_first_responder import Function
 from world import World
 
 from mirror.model.errors import Postponed
@@ -53,17 +52,9 @@ def metrics_of(line: str, now: float) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("of_function", [False, True])
-def test_a_process_writes_a_bare_line_of_what_it_has_done(world: World, of_function: bool):
+def test_a_process_writes_a_bare_line_of_what_it_has_done(world: World):
     world.put("a", 1000)
-    if of_function:
-        function = Function(world, **ON)
-        for _ in range(2):
-            function.invoke(20)  # the second one does nothing
-        output = function.output
-    else:
-        output = world.run_worker(**ON)
-    (line,) = metrics_in(output)
+    (line,) = metrics_in(world.run_worker(**ON))
     assert (line["CopiedKeys"], line["CopiedBytes"], line["Keys"], len(line["Lag"])) == (1, 1000, 1, 1)
 
 
@@ -87,11 +78,10 @@ class Minutes:
                 self.metrics.beat(self.scheduler).send(None)
         return [metrics_of(line, self.seconds) for line in self.lines[begun:]]
 
-    def end(self, action: str, lag: float | None = None, error: Exception | None = None) -> None:
-        """Of a sync, for an event of S3 if it has a lag, otherwise for a message of ours."""
-        content = SimpleNamespace(is_event=lag is not None, event_time=self.seconds - (lag or 0))
-        leases = [SimpleNamespace(content=content)]
-        self.metrics.ended(KeySync(action, result=Result(action=action)), leases, error)
+    def end(self, key: str, lag: float = 0, error: Exception | None = None) -> None:
+        """Of a sync for an event of S3."""
+        leases = [SimpleNamespace(content=SimpleNamespace(is_event=True, event_time=self.seconds - lag))]
+        self.metrics.ended(KeySync(key, result=Result(action="copied")), leases, error)
 
 
 def test_there_is_a_line_a_minute_if_anything_happened():
@@ -105,23 +95,10 @@ def test_there_is_a_line_a_minute_if_anything_happened():
     assert (line["CopiedKeys"], line["CopiedBytes"], line["FailedKeys"]) == (1, 0, 1)
 
 
-def test_only_a_key_that_was_changed_for_an_event_has_a_lag():
-    minutes = Minutes()
-    for action, lag, error in (
-        ("skipped", 5, None),
-        ("copied", 5, None),
-        ("copied", None, None),
-        ("copied", 7, OSError()),
-    ):
-        minutes.end(action, lag, error)
-    (line,) = minutes.pass_by(60)
-    assert (line["Lag"], line["Keys"], line["LateKeys"]) == ([5], 1, 0)
-
-
 def test_many_lags_are_a_fair_sample_and_counted_to_the_last():
     minutes = Minutes()
     for number in range(20_000):
-        minutes.end("copied", number / 10)
+        minutes.end("k", number / 10)
     (line,) = minutes.pass_by(60)
     assert (line["Keys"], line["LateKeys"], len(line["Lag"])) == (20_000, 20_000 - 9001, SAMPLE)
     assert 700 < statistics.median(line["Lag"]) < 1300  # six times its standard deviation

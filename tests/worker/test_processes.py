@@ -80,11 +80,10 @@ def ended(process, status):
 # --- One process ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_on_an_idle_worker_ends_it_with_status_0(world, number):
+def test_a_signal_on_an_idle_worker_ends_it_with_status_0(world):
     process = world.start_worker(EMPTY_POLLS_BEFORE_EXIT="1000")
     wait_until(lambda: world.requests().get("ReceiveMessage"))
-    assert "summary copied=0" in world.stop_worker(process, number)
+    assert "summary copied=0" in world.stop_worker(process, signal.SIGINT)
     assert process.returncode == 0
 
 
@@ -120,11 +119,9 @@ def children(process):
     return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_queue_that_does_not_exist_ends_the_worker_with_status_1_and_no_traceback(world, processes):
-    output = world.run_worker(status=1, PROCESSES=processes, QUEUE_URL=world.queue_url + "-not")
+def test_a_queue_that_does_not_exist_ends_the_worker_with_status_1_and_no_traceback(world):
+    output = world.run_worker(status=1, PROCESSES="2", QUEUE_URL=world.queue_url + "-not")
     assert "cannot receive from" in output
-    assert "NonExistentQueue" in output or "QueueDoesNotExist" in output
     assert "Traceback" not in output
 
 
@@ -136,7 +133,7 @@ def test_two_processes_share_the_queue_and_a_signal_ends_both_and_each_hands_bac
     wait_until(lambda: in_flight(world, "CopyObject") == 10, IN_TIME)
     process.send_signal(signal.SIGTERM)
     output = ended(process, 0)
-    assert output.count("summary") == 1
+    assert (output.count(" version="), output.count("summary")) == (1, 1)  # a child writes its own lines only
     assert "summary copied=10 " in output
     assert receive_counts(world) == [0] * 50
     world.standin.latency("CopyObject")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drawn import DAY, DELETE, DESTINATION, LATE, LOOK, START, Drawn
+from drawn import DAY, DELETE, DESTINATION, LATE, LOOK, START, Drawn, Version, plain
 from expected import DIFFERENCES, category, compared, fits, is_excluded, is_old, keys_of, measured, waited
 from invocations import LastingClient
 
@@ -232,10 +232,9 @@ def test_what_is_found_and_done_is_what_the_model_says(check: Any) -> None:
 
 def test_what_an_audit_has_no_room_for_counts_at_once() -> None:
     """Of 1100 missing keys it remembers 1050, more than a page. Every second one goes in the pause."""
-    drawn = Drawn(1, keys=0)
-    drawn.environment, drawn.page, drawn.late = dict.fromkeys(drawn.environment, ""), 1000, 200.0
-    drawn.before = {f"{number:04}": (drawn.version(START - DAY), None) for number in range(1100)}
-    drawn.now, drawn.changes = dict(drawn.before), dict.fromkeys([*drawn.before][::2], (LATE, (None, None)))
+    pairs = {f"{number:04}": (Version("v", START - DAY, 10), None) for number in range(1100)}
+    drawn = plain(pairs, dict.fromkeys([*pairs][::2], (LATE, (None, None))))
+    drawn.late = 200.0
     buckets, queue = drawn.buckets(), Queue(LastingClient(drawn.answer_sqs), "https://queue")
     ran = drawn.ran(
         Reconciliation(buckets, queue, Options(audit=True), drawn.interruption, most_doubtful=1050).run(), []

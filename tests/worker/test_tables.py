@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,13 @@ class Deltalake:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
 
 @pytest.fixture
 def deltalake():
     running = Deltalake()
     yield running
-    running.end()
+    running.process.kill()
+    running.process.communicate()
 
 
 class Table:
@@ -70,18 +68,18 @@ class Table:
 
     def copy_onto_itself(self) -> None:
         """The log, as with another key for its encryption: the same bytes, and other ETags."""
-        for name in sorted(self.put, key=in_order_of_writing):
-            if name.startswith("_delta_log/"):
-                data = base64.b64encode((self.folder / name).read_bytes()).decode()
-                self.world.standin.put(SOURCE, f"t/{name}", data=data)
+        self.upload(name for name in self.put if name.startswith("_delta_log/"))
 
-    def carry_over(self) -> None:
-        files = {str(path.relative_to(self.folder)): path.stat().st_mtime_ns for path in self.folder.rglob("*.*")}
-        files |= {str(path.relative_to(self.folder)): path.stat().st_mtime_ns for path in self.folder.rglob("_last*")}
-        new = sorted((name for name in files if self.put.get(name) != files[name]), key=in_order_of_writing)
-        for name in new:
+    def upload(self, names: Iterable[str]) -> None:
+        for name in sorted(names, key=in_order_of_writing):
             data = base64.b64encode((self.folder / name).read_bytes()).decode()
             self.world.standin.put(SOURCE, f"t/{name}", data=data)
+
+    def carry_over(self) -> None:
+        paths = [path for path in self.folder.rglob("*") if path.is_file()]
+        files = {str(path.relative_to(self.folder)): path.stat().st_mtime_ns for path in paths}
+        new = [name for name in files if self.put.get(name) != files[name]]
+        self.upload(new)
         commits = [int(name[-25:-5]) for name in new if is_commit(name)]
         self.newest = max([self.newest, *commits])
         for version in commits:

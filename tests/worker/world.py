@@ -135,26 +135,20 @@ class World:
         return self.standin.stats()["requests"]
 
     def is_equal(self) -> bool:
-        return content(self.standin.objects(SOURCE)) == content(self.mirrored())
+        sides = self.standin.objects(SOURCE), self.mirrored()
+        source, mirrored = ({key: held(found) for key, found in side.items()} for side in sides)
+        return source == mirrored
 
     def is_empty(self) -> bool:
         return not any(self.standin.queue(QUEUE).values())
 
 
-def content(objects: dict[str, Any]) -> dict[str, Any]:
-    """key -> the bytes (as ranges of the writes they come from) and the metadata, without what only the mirror has."""
-    return {
-        key: (found["content"], {name: value for name, value in found["metadata"].items() if name != "sync-source"})
-        for key, found in objects.items()
-    }
-
-
-async def until(condition: Callable[[], Any], seconds: float = 300) -> None:
-    """As wait_until, and meanwhile the event loop goes on."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        await asyncio.sleep(0.05)
+def held(found: dict[str, Any]) -> tuple[Any, dict[str, str], dict[str, str]]:
+    """Of an object its bytes (as ranges of the writes they come from), its headers and its metadata, without what only
+    a copy has."""
+    headers = {name: value for name, value in found["headers"].items() if not name.startswith("x-amz-meta-")}
+    metadata = {name: value for name, value in found["metadata"].items() if name != "sync-source"}
+    return found["content"], headers, metadata
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 300) -> None:
