@@ -86,6 +86,11 @@ class Asked:
         return self.settings["EVENT_SOURCE"] == "eventbridge"
 
     @cached_property
+    def reserves(self) -> bool:
+        """An account keeps 100 executions unreserved, and a new one has 10 in all."""
+        return self.account.kept.get("limit unreserved", 1000) > 100
+
+    @cached_property
     def prefixes(self) -> list[str]:
         return without_covered(set(self.settings["PREFIX_FILTER"].split(",")))
 
@@ -280,15 +285,17 @@ class Asked:
 
     def function(self) -> dict[str, Any]:
         """Lambda's own defaults would be x86_64 and 3 s. A start that failed is tried by the next minute's event; one
-        that Lambda replays is for a stale count. Two at once could both see no worker."""
-        rules = [f"arn:aws:events:{HERE}:rule/{name}" for name in (self.rule, *[self.event_rule] * self.by_rule)]
+        that Lambda replays is for a stale count. Two at once could both see no worker, so without reserved concurrency
+        events start none."""
+        names = (self.rule, *[self.event_rule] * (self.by_rule and self.reserves))
+        rules = [f"arn:aws:events:{HERE}:rule/{name}" for name in names]
         return {
             "Role": self.role("starter"), "Runtime": "python3.13", "Handler": "starter.handler",
             "MemorySize": 512 if self.copies else 128, "Timeout": 60, "Architectures": ["arm64"],
             "Environment": self.of_starter,
             "CodeSha256": code_of(CONTENTS["true" if self.copies else "false"]),
             "invoke": {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60},
-            "concurrency": 1 if self.account.kept.get("limit unreserved", 1000) > 100 else None,
+            "concurrency": 1 if self.reserves else None,
             "statements": {
                 ("events.amazonaws.com", "lambda:InvokeFunction", self.starter, f"ArnLike AWS:SourceArn={rule}")
                 for rule in rules
@@ -319,7 +326,7 @@ class Asked:
             targets = {"queue": {"Id": "queue", "Arn": self.queue}}
             # The rule that fires every minute makes up for a start that fails.
             new = {"RetryPolicy": {"MaximumEventAgeInSeconds": 60}}
-            targets |= {"starter": {"Id": "starter", "Arn": self.starter, **new}}
+            targets |= {"starter": {"Id": "starter", "Arn": self.starter, **new}} if self.reserves else {}
             yield f"rule {self.event_rule}", (None, pattern, "ENABLED", says, targets)
 
     def destination(self) -> Iterator[tuple[str, Any]]:

@@ -53,28 +53,6 @@ PROGRAMS = ("aws", "docker", "sleep", "python3")
 # Reads commands from its input, and runs each in a subshell of its own.
 BASH = r"""
 source "$PROJECT/$SCRIPT"
-one_step() {
-  start_run
-  check_account
-  local step=$1
-  ROW=1 ROWS=1 LEFT=()
-  : >"$TEMP_DIR/plan"
-  check_network
-  "$@"
-  [[ $DRY_RUN == false ]] || carry_out
-  print_left
-}
-several() {
-  local step
-  for step in "$@"; do run_step "$step"; done
-}
-steps_like() {
-  local one steps
-  mapfile -t steps < <(list_steps)
-  for one in "${steps[@]}"; do
-    [[ $one != ensure_@($1) ]] || run_step "$one"
-  done
-}
 set +e
 while IFS= read -r -d '' command; do
   (
@@ -84,6 +62,8 @@ while IFS= read -r -d '' command; do
   printf '%d\n' "$?"
 done
 """
+
+STEPS = "start_run; check_account; check_network; make_plan {}; carry_out; print_left"
 
 
 class Ran(NamedTuple):
@@ -291,8 +271,9 @@ class Scripts:
         self.account.kept = copy.deepcopy(made)
         return self.account
 
-    def step(self, *step: str, status: int | None = 0, **settings: str | None) -> Ran:
-        return self.run(shlex.join(["one_step", *step]), status, **settings)
+    def step(self, *steps: str, status: int | None = 0, **settings: str | None) -> Ran:
+        """These steps of a deployment alone."""
+        return self.run(STEPS.format(shlex.join(steps)), status, **settings)
 
     def packed(self, words: list[str]) -> str:
         """What pack_function.py makes, or what pip says of itself."""

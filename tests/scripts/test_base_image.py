@@ -99,7 +99,7 @@ def test_an_image_is_built_only_on_a_base_that_is_known_to_be_another(
         }
     account.kept[f"image {name}"] |= {"imagePushedAt": (datetime.now(UTC) - day).isoformat()}
     settings = {"BASE_DIGEST_SECONDS": "1"} | ({"BASE_IMAGE": base} if base else {})
-    ran = scripts.step("several", "ensure_image", "ensure_task_definition", **settings)
+    ran = scripts.step("ensure_image", "ensure_task_definition", **settings)
     builds = [call.parameters["words"] for call in ran.calls if call.operation == "buildx" and call.is_write]
     assert [re.findall("BASE_IMAGE=(\\S+)", " ".join(words)) for words in builds] == [[built]] * bool(built)
     assert image_of_task(account) == ("cd" if built else "bb") * 6

@@ -9,17 +9,12 @@ import pytest
 from account import APP, SOURCE
 from documents import Scripts, scripts_of_module
 from paper_account import PaperAccount
-from test_documents import CHANGED_EVENTS
-from test_interrupted import REMOVAL
 
 Kept = dict[str, Any]
 RULE = f"{APP}-event-rule"
 BRIDGE, QUEUE_WAY = {"EVENT_SOURCE": "eventbridge"}, {"EVENT_SOURCE": "sqs"}
-NEW_WAY = {"eventbridge": "queue *|event_*", "sqs": "queue *|notification"}  # the steps of it
-PATH = f"role *|function|rule|{CHANGED_EVENTS}"
-KINDS = "notification event_switch event_rule rule function role queue"
+QUEUES = [f"ensure_queue {APP}-{name}" for name in ("dlq", "q")]
 BUCKET = f"notifications {SOURCE}"
-
 
 scripts = scripts_of_module()
 
@@ -39,46 +34,33 @@ def senders(kept: Kept) -> list[str]:
     return [statement["Sid"] for statement in policy["Statement"]]
 
 
-def test_an_alarm_on_events_of_somebody_else_stays(scripts: Scripts, kept: Kept) -> None:
+def test_what_others_have_beside_the_path_of_events_stays(scripts: Scripts, kept: Kept) -> None:
     name = f"{APP}-events"
     kept[f"alarm {name}"] = {"AlarmName": name, "AlarmArn": f"arn:aws:cloudwatch:us-east-1:1:alarm:{name}", "tags": {}}
-    ran = scripts.step("ensure_alarms")
-    assert f"alarm {name}: left to you, because it has no tag app={APP}" in ran.output
+    assert f"alarm {name}: left to you, because it has no tag app={APP}" in scripts.deploy().output
     assert f"alarm {name}" in kept
-
-
-def test_a_notification_without_its_statement_is_found_too(scripts: Scripts, kept: Kept) -> None:
-    del kept[f"queue {APP}-q"]["Attributes"]["Policy"]
-    scripts.step("steps_like", CHANGED_EVENTS, **BRIDGE)
-    assert (ours(kept), senders(kept)) == ([], ["eventbridge"])
-
-
-def test_a_change_that_ends_before_the_old_way_is_removed_waits_again(scripts: Scripts, kept: Kept) -> None:
-    for settings in (BRIDGE, QUEUE_WAY):
-        scripts.step("steps_like", NEW_WAY[settings["EVENT_SOURCE"]], **settings)
-        assert (bool(ours(kept)), f"rule {RULE}" in kept, senders(kept)) == (True, True, ["s3-events", "eventbridge"])
-        ran = scripts.step("steps_like", CHANGED_EVENTS, **settings)
-        assert "both event sources are on" in ran.errors
-        assert (bool(ours(kept)), f"rule {RULE}" in kept) == (settings is QUEUE_WAY, settings is BRIDGE)
-        assert len(senders(kept)) == 1
-
-
-def test_notifications_of_others_for_the_same_keys_are_no_problem_with_eventbridge(
-    scripts: Scripts, kept: Kept
-) -> None:
     theirs = {"Id": "theirs", "QueueArn": "arn:aws:sqs:us-east-1:1:q2", "Events": ["s3:ObjectCreated:*"]}
     kept[BUCKET] = {"QueueConfigurations": [theirs]}
     ran = scripts.deploy("--dry-run", status=2)
     assert "S3 allows only one per event and key: set EVENT_SOURCE=eventbridge, or PREFIX_FILTER" in ran.errors
-    scripts.step("steps_like", CHANGED_EVENTS, **BRIDGE)
+    scripts.deploy(**BRIDGE)
     assert kept[BUCKET]["QueueConfigurations"] == [theirs]
 
 
-def test_another_source_than_that_of_the_rule_or_one_of_another_account_is_refused(
-    scripts: Scripts, kept: Kept
-) -> None:
-    scripts.step("steps_like", CHANGED_EVENTS, **BRIDGE)
-    kept["notifications forgotten"] = {}
+def test_a_change_that_ends_before_the_old_way_is_removed_waits_again(scripts: Scripts, kept: Kept) -> None:
+    """Also if the queue lost the statement of the old way, which is then found all the same."""
+    del kept[f"queue {APP}-q"]["Attributes"]["Policy"]
+    for settings in (BRIDGE, QUEUE_WAY):
+        new_way = ["ensure_event_rule", "ensure_event_switch"] if settings is BRIDGE else ["ensure_notification"]
+        scripts.step(*QUEUES, *new_way, **settings)
+        assert (bool(ours(kept)), f"rule {RULE}" in kept, senders(kept)) == (True, True, ["s3-events", "eventbridge"])
+        assert "both event sources are on" in scripts.deploy(**settings).errors
+        assert (bool(ours(kept)), f"rule {RULE}" in kept) == (settings is QUEUE_WAY, settings is BRIDGE)
+        assert len(senders(kept)) == 1
+
+
+def test_another_source_than_that_of_the_rule_or_one_of_another_account_is_refused(scripts: Scripts) -> None:
+    scripts.with_deployment(**BRIDGE).kept["notifications forgotten"] = {}
     for settings, said in (
         ({"SRC_BUCKET": "forgotten"}, f"the queue {APP}-q gets the events of {SOURCE}"),
         (
@@ -95,21 +77,28 @@ def test_another_source_than_that_of_the_rule_or_one_of_another_account_is_refus
 def test_two_deployments_of_one_source_do_not_touch_each_other(scripts: Scripts, first: str) -> None:
     """The switch is turned off by the last one that goes, whichever turned it on."""
     account = scripts.account = PaperAccount()
+
+    def deploy(app: str) -> list[Any]:
+        names = [f"ensure_queue {app}-{name}" for name in ("dlq", "q")]
+        names += [f"ensure_role {app}-{name}-role" for name in ("starter", "task", "exec")]
+        names += ["ensure_function", "ensure_rule", "ensure_event_rule", "ensure_event_switch"]
+        return scripts.step(*names, **BRIDGE, APP_NAME=app).writes
+
     other = "second" if first == APP else APP
     for app in (APP, "second"):
-        scripts.step("steps_like", PATH, **BRIDGE, APP_NAME=app)
+        deploy(app)
     theirs = {name: kept for name, kept in account.kept.items() if name.split(" ")[1].startswith(f"{other}-")}
     before = copy.deepcopy(theirs)
 
-    ran = scripts.run(REMOVAL.format(KINDS), **BRIDGE, APP_NAME=first)
+    ran = scripts.clean_up(APP_NAME=first)
     said = f"stays: the EventBridge switch of {SOURCE}, because other rules may ask for its events: arn:aws:ev"
     assert said in " ".join(ran.errors.split())
     assert f"rule/{other}-event-rule" in ran.errors
     assert "EventBridgeConfiguration" in account.kept[BUCKET]
     assert theirs == before
-    assert scripts.step("steps_like", PATH, **BRIDGE, APP_NAME=other).writes == []
+    assert deploy(other) == []
 
-    scripts.run(REMOVAL.format(KINDS), **BRIDGE, APP_NAME=other)
+    scripts.clean_up(APP_NAME=other)
     assert account.kept.keys() - {BUCKET} == PaperAccount().kept.keys()
     assert not any(account.kept[BUCKET].values())
     assert "EventBridgeConfiguration" not in account.kept[BUCKET]
@@ -122,7 +111,7 @@ def test_a_target_that_is_refused_ends_the_run(scripts: Scripts, kept: Kept) -> 
 
     scripts.account = Refusing()
     scripts.account.kept = kept
-    ran = scripts.step("steps_like", CHANGED_EVENTS, status=1, **BRIDGE)
+    ran = scripts.deploy(status=1, **BRIDGE)
     assert f"event rule {RULE}: put-targets was refused: " in ran.errors
     assert ours(kept) == [APP]
 
@@ -151,7 +140,7 @@ def test_the_switch_stays_for_each_rule_that_may_ask_for_events_of_the_bucket(sc
         rule = {"Name": name, "EventPattern": json.dumps(pattern), "State": "ENABLED"}
         kept[f"rule {name}"] = rule | {"targets": {}, "tags": {}}
     kept["rule minute"] = {"Name": "minute", "ScheduleExpression": "rate(1 minute)", "targets": {}, "tags": {}}
-    ran = scripts.step("steps_like", CHANGED_EVENTS, **QUEUE_WAY)
+    ran = scripts.deploy(**QUEUE_WAY)
     said = " ".join(ran.errors.split()).partition("because other rules may ask for its events: ")[2]
     assert re.findall(r"rule/([\w-]+)", said) == [f"their-{n:02}" for n in range(len(ASKING))]
     assert "EventBridgeConfiguration" in kept[BUCKET]

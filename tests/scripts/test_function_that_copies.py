@@ -186,8 +186,8 @@ def largest(scripts: Scripts, **settings: str) -> tuple[int, int]:
     """Bytes of the function's variables and of its role's policy, with the largest of every other setting."""
     account = scripts.account = PaperAccount()
     keys = {name: LARGEST[name].replace(LARGEST["REGION"], REGION) for name in ("SRC_KMS_KEY_ARN", "DST_KMS_KEY_ARN")}
-    steps = "role *-starter-role|function"
-    scripts.step("steps_like", steps, **TEXTS, **keys, STARTER_COPIES="true", **settings)
+    steps = f"ensure_role {TEXTS['APP_NAME']}-starter-role", "ensure_function"
+    scripts.step(*steps, **TEXTS, **keys, STARTER_COPIES="true", **settings)
     (function,) = (value for name, value in account.kept.items() if name.startswith("function "))
     (policy,) = account.kept[f"role {TEXTS['APP_NAME']}-starter-role"]["policies"].values()
     of_worker = {row.name for row in TABLE.values() if row.reader != "deploy"}

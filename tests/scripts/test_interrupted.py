@@ -11,20 +11,23 @@ import pytest
 from account import APP
 from documents import Ran, Scripts, scripts_of_module
 from hostile import Hostile, Hostility
-from test_documents import CHANGED_EVENTS
 
 Kept = dict[str, Any]
 BRIDGE = {"EVENT_SOURCE": "eventbridge"}
 FUNCTION, RULE, SINCE = f"function {APP}-starter", f"rule {APP}-starter-rule", "2026-11-27T12:00:00Z"
-NEW_ROLE = "role *-starter-role|function|rule"  # with which the function is made again
-AUDITS = "role *-starter-role|function|alarms"
+QUEUES = (f"ensure_queue {APP}-dlq", f"ensure_queue {APP}-q")
+TO_BRIDGE = (*QUEUES, "ensure_event_rule", "ensure_event_switch", "ensure_notification")
+FROM_BRIDGE = (*QUEUES, "ensure_notification", "ensure_event_rule")
+STARTER_ROLE = f"ensure_role {APP}-starter-role"
+NEW_ROLE = (STARTER_ROLE, "ensure_function", "ensure_rule")  # with which the function is made again
+AUDITS = (STARTER_ROLE, "ensure_function", "ensure_alarms")
 
 
 class Part(NamedTuple):
     """Kinds that are not there yet, the steps, their settings, those of the deployment before, what happened to it."""
 
     without: tuple[str, ...]
-    steps: str
+    steps: tuple[str, ...]
     settings: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
     before: dict[str, str] = {}  # noqa: RUF012
     happened: Callable[[Kept], Any] = lambda _: None
@@ -46,33 +49,23 @@ def resumed_after_an_interruption(kept: Kept) -> None:
 
 # Each makes more than one write.
 PARTS = {
-    "a log group": Part(("log-group",), "log_group /aws/*"),
-    "a role": Part(("role",), "role *-task-role"),
-    "a repository": Part(("repository",), "repository"),
-    "a function": Part(("function",), "function"),
-    "a rule": Part(("rule",), "rule"),
+    "a log group": Part(("log-group",), (f"ensure_log_group /aws/lambda/{APP}-starter",)),
+    "a role": Part(("role",), (f"ensure_role {APP}-task-role",)),
+    "a repository": Part(("repository",), ("ensure_repository",)),
+    "a function": Part(("function",), ("ensure_function",)),
+    "a rule": Part(("rule",), ("ensure_rule",)),
     "a paused function of a new role": Part((), NEW_ROLE, happened=paused),
     "one whose rule is gone": Part(("rule",), NEW_ROLE, happened=paused),
     "one that was resumed in between": Part((), NEW_ROLE, happened=resumed_after_an_interruption),
-    "a topic": Part(("topic",), "topic", {"ALARM_EMAIL": "ops@example.com"}),
-    "a lifecycle": Part(("lifecycle", "bucket-policy"), "lifecycle"),
+    "a topic": Part(("topic",), ("ensure_topic",), {"ALARM_EMAIL": "ops@example.com"}),
+    "a lifecycle": Part(("lifecycle", "bucket-policy"), ("ensure_lifecycle",)),
     "audits": Part((), AUDITS, {"AUDIT_DAYS": "7"}),
     "no audits any more": Part((), AUDITS, {"AUDIT_DAYS": ""}, {"AUDIT_DAYS": "7"}),
-    "events of EventBridge": Part((), CHANGED_EVENTS, BRIDGE),
-    "events of the bucket again": Part((), CHANGED_EVENTS, {"EVENT_SOURCE": "sqs"}, BRIDGE),
+    "events of EventBridge": Part((), TO_BRIDGE, BRIDGE),
+    "events of the bucket again": Part((), FROM_BRIDGE, {"EVENT_SOURCE": "sqs"}, BRIDGE),
 }
-REMOVED_IN_PARTS = ("rule", "queue", "role", "event_switch event_rule", "task_definition")
-# The kinds that it is given, as cleanup.sh removes them.
-REMOVAL = """
-start_verb
-for kind in {}; do
-  "list_$kind" >"$TEMP_DIR/listing"
-  while read -r name _ <&3; do
-    RESOURCE="$kind $name"
-    "remove_$kind" "$name"
-  done 3<"$TEMP_DIR/listing"
-done
-"""
+# What there is of a deployment when it is removed.
+REMOVED_IN_PARTS = ("rule", "queue", "role", "notifications rule", "task")
 
 
 scripts = scripts_of_module()
@@ -101,18 +94,17 @@ def test_a_part_that_is_interrupted_after_any_write_is_completed_by_the_next_run
         if not (kinds and name.startswith(kinds))
     }
     part.happened(before)
-    times, kept, wanted = both_ends(
-        scripts, before, lambda: scripts.step("steps_like", part.steps, status=None, **part.settings)
-    )
+    times, kept, wanted = both_ends(scripts, before, lambda: scripts.step(*part.steps, status=None, **part.settings))
     assert times > 1
     assert kept == wanted
 
 
 @pytest.mark.parametrize("kinds", REMOVED_IN_PARTS)
 def test_a_removal_that_is_interrupted_after_any_write_is_completed_by_the_next(scripts: Scripts, kinds: str) -> None:
-    settings = BRIDGE if "event" in kinds else {}
-    before = scripts.with_deployment(**settings).kept
-    times, kept, wanted = both_ends(scripts, before, lambda: scripts.run(REMOVAL.format(kinds), None, **settings))
+    settings = BRIDGE if "notifications" in kinds else {}
+    kept = scripts.with_deployment(**settings).kept
+    before = {name: one for name, one in kept.items() if name.startswith((*kinds.split(), "role-of-ecs"))}
+    times, kept, wanted = both_ends(scripts, before, lambda: scripts.clean_up(status=None, **settings))
     assert times > 1
     assert kept == wanted
-    assert len(wanted) < len(before)
+    assert [name for name in wanted if APP in name] == []

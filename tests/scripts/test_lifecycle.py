@@ -13,7 +13,6 @@ from call import Call
 from documents import Ran, Scripts, scripts_of_module
 from paper_account import HERE, PaperAccount, Refused
 from test_documents import lines
-from test_interrupted import REMOVAL
 
 Rules = list[dict[str, Any]]
 ABORT = abort()
@@ -22,13 +21,8 @@ LIFECYCLE, POLICY = f"lifecycle {MIRROR}", f"bucket-policy {MIRROR}"
 ROW, PUT = f"bucket lifecycle {MIRROR}", "PutBucketLifecycleConfiguration"
 PLAIN = {"IMAGE_URI": "worker:1", "KEEP_DAYS": "", "PREFIX_FILTER": "", "DST_BUCKET_OWNER": ""}
 REMOVE_OLD = "./sync.sh reconcile --remove-unwanted"
-# The steps on the lifecycle and on the settings of the workers, in the order of deploy.sh.
-DEPLOY = """start_run
-check_account
-make_plan "steps_like *_lifecycle|lifecycle|task_definition"
-carry_out
-print_left"""
-CLEAN_UP = REMOVAL.format("bucket_policy bucket_lifecycle")
+# On the lifecycle and on the settings of the workers, in the order of deploy.sh.
+STEPS = ("ensure_loosened_lifecycle", "ensure_task_definition", "ensure_lifecycle")
 
 scripts = scripts_of_module()
 
@@ -40,7 +34,7 @@ def account(scripts: Scripts) -> PaperAccount:
 
 
 def deploy(scripts: Scripts, status: int | None = 0, **settings: str) -> Ran:
-    return scripts.run(DEPLOY, status, **{**PLAIN, **settings})
+    return scripts.step(*STEPS, status=status, **PLAIN | settings)
 
 
 def shown(text: str, start: str) -> Any:
@@ -136,7 +130,7 @@ def test_ours_change_with_the_settings_and_those_of_others_stay(
     again = deploy(scripts, **new)
     assert ([state for _, state in lines(again)], again.writes) == (["exists", "exists"], [])
 
-    scripts.run(CLEAN_UP)
+    scripts.clean_up()
     rest = [rule for rule in others(after) if rule != ABORT]
     left = after if others(after) == after else rest
     assert kept.get(LIFECYCLE) == (left if rest else None)

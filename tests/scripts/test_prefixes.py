@@ -298,7 +298,7 @@ def test_the_role_may_read_the_prefixes_as_far_as_a_policy_can_say_them(
     scripts: Scripts, text: str, keys: list[str]
 ) -> None:
     account = scripts.account = PaperAccount()
-    scripts.step("steps_like", "role *", PREFIX_FILTER=text)
+    scripts.step(f"ensure_role {APP}-task-role", PREFIX_FILTER=text)
     statements = json.loads(account.kept[f"role {APP}-task-role"]["policies"][APP])["Statement"]
     (granted,) = [one for one in statements if one["Action"] == "s3:GetObject"]
     assert as_list(granted["Resource"]) == [f"arn:aws:s3:::their-source/{key}" for key in keys]

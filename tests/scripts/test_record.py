@@ -15,7 +15,7 @@ import pytest
 from account import APP, MIRROR, REGION, SOURCE
 from authorized import grants
 from call import Call
-from documents import OLDEST_JQ, Ran, Scripts, scripts_of_module
+from documents import OLDEST_JQ, STEPS, Ran, Scripts, scripts_of_module
 from operated import Operated, Verbs, verbs
 from paper_account import NUMBER, PaperAccount, Refused
 from test_documents import ELSEWHERE, FULL, RULES
@@ -124,7 +124,7 @@ def test_any_runs_one_after_another_end_with_what_was_said_last(scripts: Scripts
                     if edited[name] != DEFAULTS[name]:
                         want[name] = edited[name]
         assigned = " ".join(f"{name}={shlex.quote(value)}" for name, value in edited.items())
-        scripts.run(f"{assigned}\none_step ensure_task_definition", **named)
+        scripts.run(f"{assigned}\n{STEPS.format('ensure_task_definition')}", **named)
         found = record(scripts.account.kept)
         # A default that was named and is emptied changes nothing, so its record may stay.
         assert found.items() >= (want | BUCKETS).items(), (named, edited)

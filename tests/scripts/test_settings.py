@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 from account import PROJECT
-from documents import Scripts, scripts_of_module
-from paper_account import PaperAccount
 
 from launch.settings import load_settings as load_starter
 from mirror.model.checks import TABLE as ROWS
@@ -22,8 +20,6 @@ TABLE = {setting.name: setting for setting in ROWS}
 OURS = "ghcr.io/their-name/s3-to-s3express-sync"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1234-ab"
 NO_AWS = '#!/bin/sh\necho "$@" >>"$0.calls"\nexit 255\n'
-
-scripts = scripts_of_module()
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -255,16 +251,3 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         found = problems(tmp_path, **settings)
         assert len(found) == bool(message), (settings, found)
         assert message in " ".join(found)
-
-
-def test_workers_that_cannot_read_events_of_eventbridge_get_none(scripts: Scripts) -> None:
-    """Those of release 1.0.0, whose function has no version; if that may not be read, nothing is known."""
-    account = scripts.account = PaperAccount()
-    scripts.deploy()
-    (name,) = [name for name in account.kept if name.startswith("function ")]
-    assert scripts.run("deploy_all", EVENT_SOURCE="eventbridge", DRY_RUN="true").errors.count("1.0.0") == 0
-    tags = account.kept[name]["tags"] if "tags" in account.kept[name] else account.kept[name]["Tags"]
-    tags.pop("version")
-    ran = scripts.run("deploy_all", 2, EVENT_SOURCE="eventbridge", DRY_RUN="true")
-    assert "release 1.0.0 is deployed" in ran.errors
-    scripts.run("deploy_all", EVENT_SOURCE="sqs", DRY_RUN="true")

@@ -80,27 +80,27 @@ def test_commands_side_by_side(name: str) -> None:
 
 
 scripts = scripts_of_module()
-# What AWS answers to the second of two creations, and the steps of the run that gets it.
+# What AWS answers to the second of two creations.
 MADE_MEANWHILE = [
-    ("CreateLogGroup", "ResourceAlreadyExistsException", "The specified log group already exists", "log_group *"),
-    ("CreateQueue", "QueueAlreadyExists", "A queue already exists with the same name and other attributes", "queue *"),
-    ("CreateRole", "EntityAlreadyExists", "Role with name x already exists.", "role *"),
-    ("CreateRepository", "RepositoryAlreadyExistsException", "The repository already exists", "repository"),
-    ("CreateSecurityGroup", "InvalidGroup.Duplicate", "The security group 'x' already exists", "security_group"),
-    ("CreateFunction", "ResourceConflictException", "Function already exist: x", "function"),
-    ("AddPermission", "ResourceConflictException", "The statement id (x) provided already exists.", "function|rule"),
+    ("CreateLogGroup", "ResourceAlreadyExistsException", "The specified log group already exists"),
+    ("CreateQueue", "QueueAlreadyExists", "A queue already exists with the same name and other attributes"),
+    ("CreateRole", "EntityAlreadyExists", "Role with name x already exists."),
+    ("CreateRepository", "RepositoryAlreadyExistsException", "The repository already exists"),
+    ("CreateSecurityGroup", "InvalidGroup.Duplicate", "The security group 'x' already exists"),
+    ("CreateFunction", "ResourceConflictException", "Function already exist: x"),
+    ("AddPermission", "ResourceConflictException", "The statement id (x) provided already exists."),
 ]
 
 
-@pytest.mark.parametrize(("operation", "code", "words", "steps"), MADE_MEANWHILE)
-def test_what_somebody_made_in_the_meantime_is_told_so(
-    scripts: Scripts, operation: str, code: str, words: str, steps: str
-) -> None:
-    scripts.account = PaperAccount()
-    scripts.account.refusals = [(operation, Refused(code, words))]
-    ran = scripts.step("steps_like", steps, status=1)
-    assert code in ran.errors
-    assert "somebody has just created it: if that was another deploy.sh, run this again" in ran.errors
+def test_what_somebody_made_in_the_meantime_is_told_so(scripts: Scripts) -> None:
+    """Each run gets as far as the next of them."""
+    account = scripts.account = PaperAccount()
+    for operation, code, words in MADE_MEANWHILE:
+        account.refusals = [(operation, Refused(code, words))]
+        ran = scripts.deploy(status=1)
+        assert account.refusals == []
+        assert code in ran.errors
+        assert "somebody has just created it: if that was another deploy.sh, run this again" in ran.errors
 
 
 def test_the_role_of_ecs_may_come_from_another_deployment(scripts: Scripts) -> None:
@@ -110,7 +110,7 @@ def test_the_role_of_ecs_may_come_from_another_deployment(scripts: Scripts) -> N
     taken = "Service role name AWSServiceRoleForECS has been taken in this account, please try a different suffix."
     account.refusals = [("CreateServiceLinkedRole", Refused("InvalidInput", taken))]
     account.before = {"CreateServiceLinkedRole": [lambda: account.kept.update({name: role})]}
-    scripts.step("several", "ensure_ecs_role", "ensure_cluster")
+    scripts.step("ensure_ecs_role", "ensure_cluster")
     assert account.refusals == []
 
 
@@ -119,7 +119,7 @@ def test_two_deployments_at_once_end_well_or_with_one_clear_error(scripts: Scrip
     before = copy.deepcopy(scripts.account.kept)
     with sourced_scripts(tmp_path) as other, ThreadPoolExecutor() as pool:
         other.account, other.lock = scripts.account, scripts.lock
-        ran = list(pool.map(lambda one: one.run("deploy_all", None), (scripts, other)))
+        ran = list(pool.map(lambda one: one.deploy(status=None), (scripts, other)))
     assert 0 in [one.status for one in ran], [one.errors for one in ran]
     for one in ran:
         assert one.status == 0 or "somebody has just created it" in one.errors, one.errors
