@@ -37,62 +37,46 @@ def errors_of_tools(ran: Ran) -> list[str]:
 
 # --- the plan is what happens ---------------------------------------------------------------------------------------
 
-ROW_OF: dict[str, tuple[str, str]] = {  # operation -> kind of the row, the parameter that names the resource
-    **dict.fromkeys(("CreateLogGroup", "PutRetentionPolicy"), ("log group", "logGroupName")),
-    **dict.fromkeys(
-        ("CreateRole", "PutRolePolicy", "UpdateAssumeRolePolicy", "PutRolePermissionsBoundary"), ("role", "RoleName")
-    ),
-    **dict.fromkeys(
-        ("CreateRepository", "PutLifecyclePolicy", "PutImageScanningConfiguration"), ("repository", "repositoryName")
-    ),
-    "CreateCluster": ("cluster", "clusterName"),
-    "PutClusterCapacityProviders": ("cluster", "cluster"),
-    "RegisterTaskDefinition": ("task definition", "family"),
-    "CreateSecurityGroup": ("security group", "GroupName"),
-    "CreateVpcEndpoint": ("gateway endpoint", "ServiceName"),
-    **dict.fromkeys(
-        (
-            *("CreateFunction", "UpdateFunctionCode", "UpdateFunctionConfiguration", "DeleteFunction"),
-            *("PutFunctionEventInvokeConfig", "PutFunctionConcurrency", "DeleteFunctionConcurrency"),
-        ),
-        ("function", "FunctionName"),
-    ),
-    "PutMetricAlarm": ("alarm", "AlarmName"),
-    "PutMetricFilter": ("metric filter", "filterName"),
-    "PutDashboard": ("dashboard", "DashboardName"),
-    **dict.fromkeys(("PutBucketLifecycleConfiguration", "PutBucketPolicy"), ("bucket lifecycle", "Bucket")),
-    **dict.fromkeys(("PutRule", "DeleteRule"), ("rule", "Name")),
-    **dict.fromkeys(("PutTargets", "RemoveTargets"), ("rule", "Rule")),
-    **dict.fromkeys(("AddPermission", "RemovePermission"), ("rule", "StatementId")),
-}
-OF_KIND = {  # operation -> kinds of rows, of which there is one of a kind
-    **dict.fromkeys(("CreateTopic", "DeleteTopic", "Subscribe", "Unsubscribe"), ("topic",)),
-    "CreateServiceLinkedRole": ("service-linked role",),
-    "ModifyVpcEndpoint": ("gateway endpoint",),
-    "AuthorizeSecurityGroupEgress": ("security group",),
-    "PutBucketNotificationConfiguration": ("notification", "event switch", "event rule"),
-    "DeleteMetricFilter": ("alarm",),
-    "DeleteAlarms": ("alarm",),
-    "DeleteDashboards": ("dashboard",),
-    **dict.fromkeys(("TagResource", "TagRole", "TagLogGroup", "TagQueue", "CreateTags"), ("tag", "event switch")),
-}
+# Operations, the kinds of rows that they may belong to, and what names the resource, if there are several of a kind.
+ROWS = (
+    ("CreateLogGroup|PutRetentionPolicy", "log group", "logGroupName"),
+    ("CreateQueue", "queue", "QueueName"),
+    ("SetQueueAttributes", "queue", "QueueUrl"),
+    ("CreateRole|PutRole.*|UpdateAssumeRolePolicy", "role", "RoleName"),
+    ("CreateServiceLinkedRole", "service-linked role", ""),
+    ("CreateRepository|PutLifecyclePolicy|PutImageScanningConfiguration", "repository", ""),
+    ("CreateCluster|PutClusterCapacityProviders", "cluster", ""),
+    ("RegisterTaskDefinition", "task definition", ""),
+    ("CreateSecurityGroup|AuthorizeSecurityGroupEgress", "security group", ""),
+    ("CreateVpcEndpoint", "gateway endpoint", "ServiceName"),
+    ("ModifyVpcEndpoint", "gateway endpoint", ""),
+    (".*Function.*", "function", ""),
+    ("PutMetricAlarm", "alarm", "AlarmName"),
+    ("DeleteAlarms|DeleteMetricFilter", "alarm", ""),
+    ("PutMetricFilter", "metric filter", "filterName"),
+    (".*Dashboards?", "dashboard", ""),
+    ("PutBucketLifecycleConfiguration|PutBucketPolicy", "bucket lifecycle", ""),
+    ("PutRule|DeleteRule", "rule", "Name"),
+    ("PutTargets|RemoveTargets", "rule", "Rule"),
+    ("AddPermission|RemovePermission", "rule", "StatementId"),
+    ("PutBucketNotificationConfiguration", "notification,event switch,event rule", ""),
+    (".*Topic|Subscribe|Unsubscribe", "topic", ""),
+    ("Tag.*|CreateTags", "tag,event switch", ""),
+)
 
 
 def rows_of(call: Call) -> set[tuple[str, str]]:
     """(kind, name) of each row that the call may belong to; the name is empty if any of the kind will do."""
-    given = call.parameters
     if call.service == "docker":
         return {("image", "")}
-    if call.operation in ("CreateQueue", "SetQueueAttributes"):
-        name = given.get("QueueName", given.get("QueueUrl", "")).rpartition("/")[2]
-        if name == f"{APP}-dlq":
-            return {("dead-letter queue", name)}
-        return {("queue", name), ("notification", ""), ("event rule", "")}
-    if call.operation in OF_KIND:
-        return {(kind, "") for kind in OF_KIND[call.operation]}
-    kind, parameter = ROW_OF[call.operation]
-    name = given[parameter]
-    return {("event rule" if name == EVENT_RULE else kind, name)}
+    kinds, parameter = next(row[1:] for row in ROWS if re.fullmatch(row[0], call.operation))
+    name = call.parameters[parameter].rpartition("/")[2] if parameter else ""
+    if name == EVENT_RULE:
+        return {("event rule", name)}
+    if name == f"{APP}-dlq":
+        return {("dead-letter queue", name)}
+    of_queue = {("notification", ""), ("event rule", "")} if kinds == "queue" else set()
+    return {(kind, name) for kind in kinds.split(",")} | of_queue
 
 
 def unlike_the_plan(plan: Any, ran: Ran) -> list[str]:
