@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
+from unittest.mock import ANY
 from urllib.parse import quote_plus
 
 from account import APP, MIRROR, PROJECT, REGION, SOURCE
@@ -35,10 +36,8 @@ OTHER_LINES += ['2026-01-01T00:00:00.000Z INFO synced key="x ERROR outage: ERROR
 EVENTS = ["Object Created", "Object Deleted", "Object Restore Completed"]
 # LifecycleExpiration: what a lifecycle deletes is no ObjectRemoved. ObjectRestore: what was archived can be copied now.
 NOTIFIED = {"s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*", "s3:ObjectRestore:Completed"}
-ON_QUEUE = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:SendMessage")
 LOGS = ("logs:CreateLogStream", "logs:PutLogEvents")  # not CreateLogGroup: a late run would make it again
 PULL = ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage")
-TO_TASKS = "StringEquals iam:PassedToService=ecs-tasks.amazonaws.com"
 # What each query of the dashboard shows, in a part that only it has.
 QUERIES = {
     "Copies, deletes and failures a minute": "count(deleted) as deletes, count(failed) as failures by bin(1m)",
@@ -148,55 +147,16 @@ class Asked:
 
     def roles(self) -> Iterator[tuple[str, Any]]:
         """Against a confused deputy, only ECS of this account and Region takes a role of tasks; Lambda sends no such
-        key when it takes a role."""
+        key when it takes a role. What the worker and the starter may do is seen when they do it (test_policies.py)."""
         tasks = f"ArnLike aws:SourceArn=arn:aws:ecs:{HERE}:*", f"StringEquals aws:SourceAccount={NUMBER}"
         by_ecs = {("ecs-tasks.amazonaws.com", "sts:AssumeRole", "", *tasks)}
         by_lambda = {("lambda.amazonaws.com", "sts:AssumeRole", "")}
-        rights = {"starter": self.rights_of_starter(), "task": self.rights_of_worker(), "exec": self.rights_of_ecs()}
-        for name, allowed in rights.items():
+        for name in ("starter", "task", "exec"):
             trust = by_lambda if name == "starter" else by_ecs
             kept = self.account.kept.get(f"role {self.app}-{name}-role", {})  # without the setting, what it has stays
             boundary = self.settings["ROLE_BOUNDARY_ARN"] or kept.get("boundary")
-            yield f"role {self.app}-{name}-role", (trust, {self.app: allowed}, self.settings["ROLE_PATH"], boundary)
-
-    def rights_of_starter(self) -> set[tuple[str, ...]]:
-        """RunTask names each revision of the one family, and PassRole both roles of a task. ListTasks and
-        DescribeTaskDefinition take no other resource."""
-        in_cluster = f"ArnEquals ecs:cluster={self.cluster}"
-        tasks = f"arn:aws:ecs:{HERE}:task/{self.app}-cluster/*"
-        found = {
-            ("sqs:GetQueueAttributes", self.queue),
-            ("ecs:RunTask", f"arn:aws:ecs:{HERE}:task-definition/{self.app}-task:*", in_cluster),
-            ("ecs:ListTasks", "*", in_cluster),
-            *on(tasks, "ecs:DescribeTasks", "ecs:StopTask"),
-            *(("iam:PassRole", self.role(name), TO_TASKS) for name in ("task", "exec")),
-            *on(f"arn:aws:logs:{HERE}:log-group:{self.starter_log}:*", *LOGS),
-            ("s3:GetBucketNotification", f"arn:aws:s3:::{SOURCE}"),
-            *on(f"arn:aws:events:{HERE}:rule/{self.app}-*-rule", "events:DescribeRule", "events:ListTargetsByRule"),
-            ("lambda:GetPolicy", self.starter),
-        }
-        found |= {("ecs:DescribeTaskDefinition", "*")} if self.settings["MIN_WORKERS"] != "0" else set()
-        found |= (
-            {("ecs:TagResource", tasks, "StringEquals ecs:CreateAction=RunTask")} if self.settings["TAGS"] else set()
-        )
-        return found | (self.rights_of_worker() if self.copies else set())
-
-    def rights_of_worker(self) -> set[tuple[str, ...]]:
-        """Without ListBucket on the source, S3 answers 403 for a key that does not exist. No policy may hold characters
-        beyond U+00FF, so a prefix ends before them."""
-        destination = f"arn:aws:s3express:{REGION}:{self.settings['DST_BUCKET_OWNER']}:bucket/{MIRROR}"
-        readable = without_covered({re.split("[^\u0000-\u00ff]", prefix)[0] for prefix in self.prefixes})
-        keys = items(self.settings["SRC_KMS_KEY_ARN"]) + items(self.settings["DST_KMS_KEY_ARN"])
-        found = {
-            *on(self.queue, *ON_QUEUE),
-            *(("s3:GetObject", f"arn:aws:s3:::{SOURCE}/{prefix}*") for prefix in readable),
-            ("s3:ListBucket", f"arn:aws:s3:::{SOURCE}"),
-            ("s3express:CreateSession", destination),
-            *(("kms:Decrypt", key) for key in keys),
-            *(("kms:GenerateDataKey", key) for key in items(self.settings["DST_KMS_KEY_ARN"])),
-        }
-        bus = f"arn:aws:events:{HERE}:event-bus/default"
-        return found | (on(bus, "events:PutEvents") if self.settings["ANNOUNCE"] != "none" else set())
+            rights = {self.app: self.rights_of_ecs() if name == "exec" else ANY}
+            yield f"role {self.app}-{name}-role", (trust, rights, self.settings["ROLE_PATH"], boundary)
 
     def rights_of_ecs(self) -> set[tuple[str, ...]]:
         """GetAuthorizationToken takes no other resource; an image outside of ECR needs no right."""

@@ -17,6 +17,7 @@ from documents import Ran, Scripts, sourced_scripts
 from generated import CASES, PHONE, Case, crowd, drawn_case, more_subnets, spoil
 from hostile import Hostile, Hostility
 from looks import Guarded, Seen
+from meaning import grants
 from operated import Verbs, verbs
 from oracles import SAYS_WHAT, changed_things, errors_of_tools, faults, unlike_the_plan
 from paper_account import HERE
@@ -156,6 +157,10 @@ class World:
         self.account.kept.pop("running t1", None)
 
 
+def policies(role: dict[str, Any]) -> list[set[tuple[str, ...]]]:
+    return [grants(policy) for policy in role["policies"].values()]
+
+
 @pytest.mark.parametrize("seed", seeds())
 def test_a_deployment_at_random(seed: int, scripts: Scripts, verbs: Verbs, older: Scripts) -> None:
     case = drawn_case(seed)
@@ -163,8 +168,13 @@ def test_a_deployment_at_random(seed: int, scripts: Scripts, verbs: Verbs, older
     world = World(case, scripts, verbs, older)
     world.deploy()
     assert list(faults(world.account, case.settings)) == []
-    topic = world.account.kept.get(f"topic {APP}-alarms")
-    assert case.state != "spoiled" or not topic or PHONE in topic["subscriptions"]
+    if case.state == "spoiled":
+        kept, before = world.account.kept, world.deployed()
+        assert [
+            name for name in kept if name.startswith("role ") and policies(kept[name]) != policies(before[name])
+        ] == []
+        topic = kept.get(f"topic {APP}-alarms")
+        assert not topic or PHONE in topic["subscriptions"]
     world.second_plan()
     assert world.paths() == [set(), set()]
     world.clean_up()

@@ -1,81 +1,40 @@
 """The plan that a dry run prints: what would be made, changed or removed, from what to what, and how the run ends."""
 
 import json
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from account import APP, MIRROR, SOURCE
 from documents import Scripts, scripts_of_module
 from paper_account import PaperAccount, Refused
 
-Kept = dict[str, Any]
-
-
-class Case(NamedTuple):
-    """What is different before a run, by which settings it runs, and the values that it shows."""
-
-    changes: Callable[[Kept], Any]
-    settings: dict[str, str]
-    values: list[tuple[str, Any, Any]]
-
-
-def nothing(_kept: Kept) -> None: ...
-
-
-def other_policy(kept: Kept) -> None:
-    policies = kept[f"role {APP}-exec-role"]["policies"]
-    policies[APP] = policies[APP].replace("Allow", "Deny", 1)
-
-
-def other_event(kept: Kept) -> None:
-    kept[f"notifications {SOURCE}"]["QueueConfigurations"][0]["Events"][3] = "s3:ObjectTagging:*"
-
-
-VARIABLES = "Environment.Variables"
-CASES = {
-    "a setting of the queue": Case(
-        nothing, {"VISIBILITY_TIMEOUT": "3600"}, [("VisibilityTimeout", "7200", "3600")]
-    ),
-    "a setting of the workers": Case(
-        nothing,
-        {"COPY_TIMEOUT": "60"},
-        [(f"containerDefinitions.worker.{part}.COPY_TIMEOUT", None, "60") for part in ("environment", "settings")],
-    ),
-    "a variable that goes": Case(
-        lambda kept: kept[f"function {APP}-starter"]["Environment"]["Variables"].update(MIN_WORKERS="1"),
-        {},
-        [(f"{VARIABLES}.MIN_WORKERS", "1", None)],
-    ),
-    "a number beside the function": Case(
-        lambda kept: kept[f"function {APP}-starter"].update(concurrency=5),
-        {},
-        [("concurrency", 5, 1)],
-    ),
-    "a policy": Case(
-        other_policy, {}, [("policy.Statement.0.Effect", "Deny", "Allow")]
-    ),
-    "an event type of a notification": Case(
-        other_event,
-        {},
-        [("events or filter.0.Events.3", "s3:ObjectTagging:*", "s3:ObjectRestore:Completed")],
-    ),
-}  # fmt: skip
-
-
 scripts = scripts_of_module("deploy.sh")
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_a_value_is_shown_as_it_is_and_as_it_would_be(scripts: Scripts, name: str) -> None:
-    case = CASES[name]
-    case.changes(scripts.with_deployment().kept)
-    ran = scripts.deploy("--dry-run", "--json", **case.settings)
-    plan = json.loads(ran.output)
-    (resource,) = (one for one in plan["resources"] if one["action"] != "none")
-    assert (resource["action"], plan["changes"], ran.writes) == ("change", 1, [])
-    assert [(one["path"], one["from"], one["to"]) for one in resource["values"]] == case.values
-    for path, have, want in case.values:
+def test_values_are_shown_as_they_are_and_as_they_would_be(scripts: Scripts) -> None:
+    """Of a map and of a list with names and without; what is gone, and what is a number beside a document."""
+    kept = scripts.with_deployment().kept
+    policies, function = kept[f"role {APP}-exec-role"]["policies"], kept[f"function {APP}-starter"]
+    policies[APP] = policies[APP].replace("Allow", "Deny", 1)
+    kept[f"notifications {SOURCE}"]["QueueConfigurations"][0]["Events"][3] = "s3:ObjectTagging:*"
+    function["Environment"]["Variables"]["MIN_WORKERS"] = "1"
+    function["concurrency"] = 5
+    ran = scripts.deploy("--dry-run", "--json", VISIBILITY_TIMEOUT="3600", COPY_TIMEOUT="60")
+    assert ran.writes == []
+    changed = [one for one in json.loads(ran.output)["resources"] if one["action"] == "change"]
+    shown = {one["kind"]: [(value["path"], value["from"], value["to"]) for value in one["values"]] for one in changed}
+    of_worker = [f"containerDefinitions.worker.{part}" for part in ("environment", "settings")]
+    assert shown == {
+        "queue": [("VisibilityTimeout", "7200", "3600")],
+        "role": [("policy.Statement.0.Effect", "Deny", "Allow")],
+        "task definition": [
+            *((f"{part}.COPY_TIMEOUT", None, "60") for part in of_worker),
+            *((f"{part}.VISIBILITY_TIMEOUT", "7200", "3600") for part in of_worker),
+        ],
+        "function": [("Environment.Variables.MIN_WORKERS", "1", None), ("concurrency", 5, 1)],
+        "notification": [("events or filter.0.Events.3", "s3:ObjectTagging:*", "s3:ObjectRestore:Completed")],
+    }
+    for path, have, want in (value for values in shown.values() for value in values):
         assert f"\n      {path}: {json.dumps(have)} -> {json.dumps(want)}\n" in ran.errors
 
 

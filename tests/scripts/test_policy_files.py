@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import meaning
 import pytest
 from account import APP, MIRROR, PROJECT, SOURCE
-from asked_for import TO_TASKS
 from authorized import Authorizing, Grant, allowing, grants
 from call import Call
 from documents import OLDEST_JQ, Scripts, scripts_of_module
@@ -196,6 +195,7 @@ def test_a_reader_runs_what_changes_nothing_and_may_do_nothing_else(reading: Scr
 # --- conditions -----------------------------------------------------------------------------------------------------
 
 IN_CLUSTER = f"ArnEquals ecs:cluster=arn:aws:ecs:{HERE}:cluster/{APP}-cluster"
+TO_TASKS = "StringEquals iam:PassedToService=ecs-tasks.amazonaws.com"
 READS = "StringEquals s3express:SessionMode=ReadOnly"
 WITHIN = f"StringEquals iam:PermissionsBoundary={RULES['ROLE_BOUNDARY_ARN']}"
 OF_NEW = [f"StringEquals ec2:CreateAction={name}" for name in ("CreateSecurityGroup", "CreateVpcEndpoint")]
