@@ -159,36 +159,20 @@ def converted(shape: Shape, words: list[str]) -> Any:
     return typed(shape, shorthand(value))
 
 
-SHORTHAND = re.compile(r'\s*(?:(?P<key>[\w:.-]+)=)?(?P<value>\[|\{|"[^"]*"|[^,\]}]*)')
-
-
-def shorthand(text: str) -> Any:
-    """Read NAME=VALUE,NAME=VALUE with [lists] and {structures} in it; a value without a name belongs to the last."""
-    value, end = shorthand_members(text, 0)
-    assert end == len(text), f"{text!r} is no shorthand"
-    return value
-
-
-def shorthand_members(text: str, start: int) -> tuple[Any, int]:
+def shorthand(text: str) -> dict[str, Any]:
+    """Read NAME=VALUE,NAME=VALUE; a value without a name is of the last. Old releases end in NAME=[{...},{...}]."""
+    text, is_nested, rest = text.partition("=[{")
+    if is_nested:
+        text, _, name = text.rpartition(",")
+        return shorthand(text) | {name: [shorthand(one) for one in rest.removesuffix("}]").split("},{")]}
     names: dict[str, Any] = {}
-    items: list[Any] = []
-    name = ""
-    while start < len(text) and text[start] not in "]}":
-        match = SHORTHAND.match(text, start)
-        assert match
-        value, start = match["value"].strip('"'), match.end()
-        if value in ("[", "{"):
-            value, start = shorthand_members(text, start)
-            start += 1
-        if match["key"]:
-            name = match["key"]
-            names[name] = value
-        elif name:
-            names[name] = [*(names[name] if isinstance(names[name], list) else [names[name]]), value]
+    for part in text.split(","):
+        name, is_named, value = part.partition("=")
+        if is_named:
+            last, names[name] = name, value
         else:
-            items.append(value)
-        start += text[start : start + 1] == ","
-    return names or items, start
+            names[last] = [*(names[last] if isinstance(names[last], list) else [names[last]]), part]
+    return names
 
 
 def typed(shape: Shape, value: Any) -> Any:

@@ -250,7 +250,8 @@ TURNED_ON = {
     "events of EventBridge": (
         {"EVENT_SOURCE": "eventbridge", "CHANGEOVER_SECONDS": "70"},
         [
-            *("queue: s3-events+eventbridge", "PutRule", "AddPermission", "PutTargets", "TagResource"),
+            *("queue: s3-events+eventbridge", "RegisterTaskDefinition", "PutRule", "AddPermission", "PutTargets"),
+            "TagResource",
             *(
                 "bucket: notification switch",
                 "sleep 30",
@@ -263,7 +264,7 @@ TURNED_ON = {
     ),
     "copies by the starter": (
         {"STARTER_COPIES": "true"},
-        ["rights of the starter", "UpdateFunctionCode", "UpdateFunctionConfiguration"],
+        ["rights of the starter", "RegisterTaskDefinition", "UpdateFunctionCode", "UpdateFunctionConfiguration"],
     ),
 }
 

@@ -47,9 +47,13 @@ def test_what_others_have_beside_the_path_of_events_stays(scripts: Scripts, kept
     assert kept[BUCKET]["QueueConfigurations"] == [theirs]
 
 
-def test_a_change_that_ends_before_the_old_way_is_removed_waits_again(scripts: Scripts, kept: Kept) -> None:
-    """Also if the queue lost the statement of the old way, which is then found all the same."""
+def test_a_notification_without_its_statement_is_found_too(scripts: Scripts, kept: Kept) -> None:
     del kept[f"queue {APP}-q"]["Attributes"]["Policy"]
+    scripts.deploy(**BRIDGE)
+    assert (ours(kept), senders(kept)) == ([], ["eventbridge"])
+
+
+def test_a_change_that_ends_before_the_old_way_is_removed_waits_again(scripts: Scripts, kept: Kept) -> None:
     for settings in (BRIDGE, QUEUE_WAY):
         new_way = ["ensure_event_rule", "ensure_event_switch"] if settings is BRIDGE else ["ensure_notification"]
         scripts.step(*QUEUES, *new_way, **settings)

@@ -19,17 +19,16 @@ def test_values_are_shown_as_they_are_and_as_they_would_be(scripts: Scripts) -> 
     kept[f"notifications {SOURCE}"]["QueueConfigurations"][0]["Events"][3] = "s3:ObjectTagging:*"
     function["Environment"]["Variables"]["MIN_WORKERS"] = "1"
     function["concurrency"] = 5
-    ran = scripts.deploy("--dry-run", "--json", VISIBILITY_TIMEOUT="3600", COPY_TIMEOUT="60")
+    kept[f"queue {APP}-q"]["Attributes"]["VisibilityTimeout"] = "3600"
+    ran = scripts.deploy("--dry-run", "--json", COPY_TIMEOUT="60")
     assert ran.writes == []
     changed = [one for one in json.loads(ran.output)["resources"] if one["action"] == "change"]
     shown = {one["kind"]: [(value["path"], value["from"], value["to"]) for value in one["values"]] for one in changed}
-    of_worker = [f"containerDefinitions.worker.{part}" for part in ("environment", "settings")]
     assert shown == {
-        "queue": [("VisibilityTimeout", "7200", "3600")],
+        "queue": [("VisibilityTimeout", "3600", "7200")],
         "role": [("policy.Statement.0.Effect", "Deny", "Allow")],
         "task definition": [
-            *((f"{part}.COPY_TIMEOUT", None, "60") for part in of_worker),
-            *((f"{part}.VISIBILITY_TIMEOUT", "7200", "3600") for part in of_worker),
+            (f"containerDefinitions.worker.{part}.COPY_TIMEOUT", None, "60") for part in ("environment", "settings")
         ],
         "function": [("Environment.Variables.MIN_WORKERS", "1", None), ("concurrency", 5, 1)],
         "notification": [("events or filter.0.Events.3", "s3:ObjectTagging:*", "s3:ObjectRestore:Completed")],
