@@ -1,6 +1,5 @@
 """The worker's image: how it is built, and when it is built again (BASE_IMAGE)."""
 
-import copy
 import re
 import subprocess
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from account import APP, PROJECT, REGION, copy_checkout
+from asked_for import Compared
 from documents import Scripts, scripts_of_module
 from paper_account import NUMBER, PaperAccount, Refused
 
@@ -48,30 +48,14 @@ def test_an_image_is_built_for_the_task_of_its_flags_and_base_and_pushed_once(sc
     ):
         build, login, push = [call.parameters["words"] for call in scripts.step("ensure_image", **settings).writes]
         assert (build[:2], build[-1], push[:1]) == (["buildx", "build"], str(PROJECT), ["push"])
-        for words in (
-            "--load --provenance=false --sbom=false ",
-            f"BASE_IMAGE={BASE}@{OLD} ",
-            f"--tag {push[1]} ",
-            given,
-        ):
+        flags = "--load --provenance=false --sbom=false "
+        for words in (flags, f"BASE_IMAGE={BASE}@{OLD} ", f"--tag {push[1]} ", given):
             assert words in " ".join(build)
         assert login == ["login", "--username", "AWS", "--password-stdin", registry]
         assert re.fullmatch(rf"{registry}/{APP}:[0-9a-f]{{16}}-b{{12}}", push[1])
         names.add(push[1].partition(":")[2])
         assert scripts.step("ensure_image", **settings).writes == []
     assert len(names) == 3
-
-
-def deployed(scripts: Scripts, said: str) -> Answering:
-    account = Answering()
-    account.kept, account.said = copy.deepcopy(scripts.with_deployment().kept), said
-    scripts.account = account
-    return account
-
-
-def image_of_task(account: PaperAccount) -> str:
-    newest = max(name for name in account.kept if name.startswith(f"task {APP}-task:"))
-    return str(account.kept[newest]["containerDefinitions"][0]["image"].rpartition("-")[2])
 
 
 @pytest.mark.parametrize(
@@ -89,7 +73,9 @@ def test_an_image_is_built_only_on_a_base_that_is_known_to_be_another(
     scripts: Scripts, said: str, base: str, built: str
 ) -> None:
     """Otherwise the newest that was built from the same files stays."""
-    account = deployed(scripts, said)
+    kept = scripts.with_deployment().kept
+    account = scripts.account = Answering()
+    account.kept, account.said = kept, said
     (name,) = [name.removeprefix("image ") for name in account.kept if name.startswith("image ")]
     inputs, day = name.partition("-")[0], timedelta(days=1)
     for tag, age in ((f"{inputs}-111111111111", 2), ("fedcba9876543210-333333333333", 0)):
@@ -102,7 +88,8 @@ def test_an_image_is_built_only_on_a_base_that_is_known_to_be_another(
     ran = scripts.step("ensure_image", "ensure_task_definition", **settings)
     builds = [call.parameters["words"] for call in ran.calls if call.operation == "buildx" and call.is_write]
     assert [re.findall("BASE_IMAGE=(\\S+)", " ".join(words)) for words in builds] == [[built]] * bool(built)
-    assert image_of_task(account) == ("cd" if built else "bb") * 6
+    (container,) = Compared(account.kept, APP).newest_task()["containerDefinitions"]
+    assert container["image"].rpartition("-")[2] == ("cd" if built else "bb") * 6
 
 
 def test_without_a_digest_a_first_image_is_built_on_the_name(scripts: Scripts) -> None:

@@ -1,7 +1,6 @@
 """The layout of the scripts: what has to stand where."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -18,13 +17,8 @@ LOG_PATTERNS = re.compile(
     r"synced key=|failed key=|reconciled end=|waited end=|lacking key=|action=(?:copied|deleted|\*)|lag=[*(]"
     r'|"visible":|ERROR outage|outage over'
 )
-Files = dict[str, str]  # path in the project -> text
-
-
-def scripts() -> Files:
-    """Every script of the product."""
-    files = [*(ROOT / name for name in ENTRY_POINTS), *ROOT.glob("lib/**/*.sh"), *ROOT.glob("local/*.sh")]
-    return {str(file.relative_to(ROOT)): file.read_text() for file in files}
+FILES = [*(ROOT / name for name in ENTRY_POINTS), *ROOT.glob("lib/**/*.sh"), *ROOT.glob("local/*.sh")]
+SCRIPTS = {str(file.relative_to(ROOT)): file.read_text() for file in FILES}
 
 
 def functions(text: str) -> list[str]:
@@ -36,54 +30,38 @@ def code(text: str) -> str:
     return re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
 
 
-def lengths(files: Files) -> Iterator[str]:
-    yield from (f"{name} is too long" for name, text in files.items() if text.count("\n") > MOST_LINES)
-
-
-def heads(files: Files) -> Iterator[str]:
-    for name, text in files.items():
+def test_every_script_is_short_and_begins_by_saying_what_it_is_for() -> None:
+    assert len(SCRIPTS) > 30
+    for name, text in SCRIPTS.items():
+        assert text.count("\n") <= MOST_LINES, name
         first, second = text.split("\n")[:2]
-        wanted = "# shellcheck shell=bash" if name.startswith("lib/") else "#!/usr/bin/env bash"
-        if first != wanted or not second.startswith("# "):
-            yield f"{name} does not begin by saying what it is for"
+        assert first == ("# shellcheck shell=bash" if name.startswith("lib/") else "#!/usr/bin/env bash"), name
+        assert second.startswith("# "), name
 
 
-def arrows(files: Files) -> Iterator[str]:
-    for name, text in files.items():
-        for target in re.findall(r'^ *source "\$(?:[^"]*?/)?([\w/]+(?:\.sh)?)"$', text, re.MULTILINE):
-            if not re.fullmatch(MAY_SOURCE.get(name, "nothing"), target):
-                yield f"{name} may not source {target}"
-    above = {function for name in ENTRY_POINTS for function in functions(files.get(name, ""))}
+def test_arrows_go_down_only() -> None:
+    above = {function for name in ENTRY_POINTS for function in functions(SCRIPTS[name])}
     called = re.compile(rf"(?:^\s*|\$\(|[|&;] |then |do |! )({'|'.join(sorted(above))})\b(?!\()", re.MULTILINE)
-    for name, text in files.items():
-        if name.startswith("lib/"):
-            yield from (f"{name} calls {found} of an entry point" for found in called.findall(code(text)))
+    for name, text in SCRIPTS.items():
+        for target in re.findall(r'^ *source "\$(?:[^"]*?/)?([\w/]+(?:\.sh)?)"$', text, re.MULTILINE):
+            assert re.fullmatch(MAY_SOURCE.get(name, "nothing"), target), (name, target)
+        assert not name.startswith("lib/") or called.findall(code(text)) == [], name
 
 
-def names(files: Files) -> Iterator[str]:
-    """Of two functions of the same name the one that is sourced last takes the place of the other."""
-    defined = [(found, name) for name, text in files.items() for found in functions(text) if found != "main"]
-    first = dict(reversed(defined))
-    yield from (f"{first[found]} and {name} both have {found}" for found, name in defined if first[found] != name)
+def test_no_two_functions_share_a_name() -> None:
+    """The one that is sourced last would take the place of the other."""
+    names = [found for text in SCRIPTS.values() for found in functions(text) if found != "main"]
+    assert sorted(names) == sorted(set(names))
 
 
-def log_patterns(files: Files) -> Iterator[str]:
-    for name, text in files.items():
-        if name.startswith(("lib/", *ENTRY_POINTS)) and name != "lib/log_lines.sh":
-            yield from (f"{name} has the log pattern {found} of its own" for found in LOG_PATTERNS.findall(code(text)))
-
-
-def breaches(files: Files) -> list[str]:
-    return [breach for rule in (lengths, heads, arrows, names, log_patterns) for breach in rule(files)]
-
-
-def test_the_scripts_are_laid_out_as_agreed() -> None:
-    assert breaches(scripts()) == []
-    assert len(scripts()) > 30
+def test_log_patterns_stand_in_one_file() -> None:
+    for name, text in SCRIPTS.items():
+        if not name.startswith("local/") and name != "lib/log_lines.sh":
+            assert LOG_PATTERNS.findall(code(text)) == [], name
 
 
 def test_the_local_cloud_s_jq_takes_every_option_that_the_scripts_use() -> None:
     of_jq = "arg|argjson|slurpfile|rawfile|args|jsonargs|tab|indent|join-output|stream|unbuffered"
-    used = {option for text in scripts().values() for option in re.findall(rf"--(?:{of_jq})\b", code(text))}
+    used = {option for text in SCRIPTS.values() for option in re.findall(rf"--(?:{of_jq})\b", code(text))}
     assert "--slurpfile" in used
     assert [option for option in sorted(used) if f'"{option}"' not in (ROOT / "local/jq").read_text()] == []
