@@ -6,10 +6,12 @@ import random
 import re
 from typing import Any, NamedTuple
 
-from account import APP, MIRROR, REGION, SOURCE
+from account import APP, MIRROR, SOURCE
 from broken_links import BROKEN, MODES
 from hostile import Hostility
 from paper_account import HERE, NUMBER, ROUTE_TABLES, SUBNETS, VPC
+
+from mirror.version import VERSION
 
 Kept = dict[str, Any]
 WORKER_LOG, STARTER_LOG = f"/ecs/{APP}-task", f"/aws/lambda/{APP}-starter"
@@ -169,43 +171,27 @@ def spoil(kept: Kept) -> None:
 CROWD = 17
 
 
-def theirs(number: int) -> Kept:
-    """One of each kind, under a name that begins with ours."""
-    group, rule, queue = f"{STARTER_LOG}-{number}", f"{APP}-starter-rule-{number}", f"{APP}-q-{number}"
-    alarm = f"{APP}-behind-{number}"
-    pattern = f'{{"source": ["aws.s3"], "detail": {{"bucket": {{"name": ["other-{number}"]}}}}}}'
-    endpoint = {
-        "VpcEndpointId": f"vpce-{number}", "VpcId": "vpc-other", "VpcEndpointType": "Gateway", "State": "available",
-        "ServiceName": f"com.amazonaws.{REGION}.s3{'express' * (number % 2)}", "RouteTableIds": [f"rtb-other-{number}"],
-        "Tags": [{"Key": "app", "Value": f"{APP}-{number}"}],
-    }  # fmt: skip
-    revision = {
-        "family": f"{APP}-task-{number}", "status": "ACTIVE", "containerDefinitions": [], "tags": {},
-        "taskDefinitionArn": f"arn:aws:ecs:{HERE}:task-definition/{APP}-task-{number}:9",
-    }  # fmt: skip
-    network = {"GroupId": f"sg-{number}", "GroupName": f"{APP}-sg-{number}", "VpcId": VPC, "Tags": []}
-    targets = {"t": {"Id": "starter", "Arn": f"arn:aws:lambda:{HERE}:function:other"}}
-    return {
-        f"log-group {group}": {"logGroupName": group, "tags": {}, "retentionInDays": 1},
-        f"log-group {WORKER_LOG}{number}": {"logGroupName": f"{WORKER_LOG}{number}", "tags": {}},
-        f"filter {APP}-outage of {group}": {"filterName": f"{APP}-outage", "logGroupName": group},
-        f"queue {queue}": {"Attributes": {"VisibilityTimeout": "30"}, "tags": {}},
-        f"role {APP}-task-role-{number}": {"trust": "{}", "policies": {APP: "{}"}, "path": "/", "boundary": ""},
-        f"task {APP}-task-{number}:9": revision,
-        f"security-group sg-{number}": network,
-        f"endpoint vpce-{number}": endpoint,
-        f"rule {rule}": {"Name": rule, "EventPattern": pattern, "State": "ENABLED", "targets": targets, "tags": {}},
-        f"cluster {APP}-cluster-{number}": {"status": "ACTIVE", "tags": {}},
-        f"topic {APP}-alarms-{number}": {"tags": {}, "subscriptions": []},
-        f"alarm {alarm}": {"AlarmName": alarm, "AlarmArn": f"arn:aws:cloudwatch:{HERE}:alarm:{alarm}", "tags": {}},
-        f"dashboard {APP}-{number}": "{}",
-    }
+OTHERS = {"EVENT_SOURCE": "eventbridge", "AUDIT_DAYS": "7", "ALARM_EMAIL": "dev@example.com"}
+OTHERS |= {"CREATE_VPC_ENDPOINTS": "true"}
+NOT_OF_ONE = ("image", "role-of-ecs", "notifications", "lifecycle", "bucket-policy")
 
 
-def crowd() -> Kept:
+def theirs(ours: Kept, number: int) -> Kept:
+    """What a deployment has, under names that begin with ours. It is of another bucket, and of another release."""
+    kept = {name: one for name, one in ours.items() if not name.startswith(NOT_OF_ONE)}
+    text = re.sub(rf"{APP}[a-z-]*|vpce-\w+|sg-ours", rf"\g<0>-{number}", json.dumps(kept))
+    found: Kept = json.loads(text.replace(SOURCE, f"other-{number}").replace(f'"{VERSION}"', '"0.9.0"'))
+    for name in found:
+        if name.startswith("endpoint "):
+            found[name] |= {"VpcId": "vpc-other", "RouteTableIds": [f"rtb-other-{number}"]}
+    return found
+
+
+def crowd(ours: Kept) -> Kept:
+    """`ours`: what an account has after a deployment with the settings OTHERS."""
     found: Kept = {}
     for number in range(CROWD):
-        found |= theirs(number)
+        found |= theirs(ours, number)
     notifications = [
         {
             "Id": f"{APP}-x{number}",

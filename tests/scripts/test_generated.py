@@ -14,7 +14,7 @@ import pytest
 from account import APP, MIRROR, SOURCE
 from broken_links import BROKEN
 from documents import Ran, Scripts, sourced_scripts
-from generated import CASES, PHONE, Case, crowd, drawn_case, more_subnets, spoil
+from generated import CASES, OTHERS, PHONE, Case, crowd, drawn_case, more_subnets, spoil
 from hostile import Hostile, Hostility
 from looks import Guarded, Seen
 from meaning import grants
@@ -59,13 +59,12 @@ class World:
 
     def __init__(self, case: Case, scripts: Scripts, verbs: Verbs, older: Scripts) -> None:
         self.case, self.scripts, self.verbs, self.older = case, scripts, verbs, older
+        self.theirs = crowd(scripts.with_deployment(**OTHERS).kept) if case.hostility.crowded else {}
         self.account = Hostile(Hostility(), case.seed)
         for found in (scripts, verbs, older):
             found.account = self.account
         self.make()
-        self.theirs = {}
         if case.hostility.crowded:
-            self.theirs = crowd()
             ours = self.account.kept.get(f"notifications {SOURCE}", {})
             self.account.kept |= copy.deepcopy(self.theirs)
             both = self.account.kept[f"notifications {SOURCE}"]
