@@ -7,7 +7,7 @@ The AWS CLI asks for all pages itself, but for the calls of which botocore has n
 import copy
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from call import READ, Call, service_model
@@ -163,62 +163,46 @@ class Hostile(Operated):
             raise Refused(code, "Rate exceeded")
         if dial.busy and not READ.match(call.operation) and (code := in_progress(call)) and self.few(f"busy {name}", 1):
             raise Refused(*code)
-        if dial.new_roles and call.operation in self.UNSEEN:
-            self.UNSEEN[call.operation](self, call.parameters)
+        for what, times, code, reason in self.unseen(call.operation, call.parameters) if dial.new_roles else ():
+            if self.few(what, times):
+                raise Refused(code, reason)
 
     def iam_create_role(self, given: Given) -> Any:
         self.new.add(given["RoleName"])
         return super().iam_create_role(given)
 
-    def refuse_new_role(self, given: Given) -> None:
-        if self.few(f"new {given['RoleName']}", 1):
-            raise Refused(NO_ROLE, f"The role with name {given['RoleName']} cannot be found.")
+    def unseen(self, operation: str, given: Given) -> Iterator[tuple[str, int, str, str]]:
+        """(what is not seen yet, how often, the error, its reason); of a role that is not new, the same words are final."""
+        match operation:
+            case "PutRolePolicy":
+                role = given["RoleName"]
+                yield f"new {role}", 1, NO_ROLE, f"The role with name {role} cannot be found."
+            case "DeleteRole":
+                reason = "Cannot delete entity, must delete policies first."
+                yield f"policies of {given['RoleName']}", 1, "DeleteConflict", reason
+            case "CreateFunction":
+                role, code = given["Role"], "InvalidParameterValueException"
+                yield f"assumed {role}", 2, code, "The role defined cannot be assumed by Lambda."
+                reason = "KMS Message: ARN does not refer to a valid principal"
+                yield f"key for {role}", self.is_new(role), code, f"the KMS key is invalid for CreateGrant. {reason}"
+                yield self.not_passed(role)
+            case "RegisterTaskDefinition":
+                yield from map(self.not_passed, (given["taskRoleArn"], given["executionRoleArn"]))
+            case "CreateCluster":
+                yield "role of ECS", 1, "InvalidParameterException", "Unable to assume the service linked role."
+            case "PutBucketNotificationConfiguration" if given["NotificationConfiguration"].get("QueueConfigurations"):
+                reason = "Unable to validate the following destination configurations"
+                yield "queue policy", 1, "InvalidArgument", reason
+            case "CreateQueue" if "RedrivePolicy" in given["Attributes"]:
+                reason = "Value for parameter RedrivePolicy is invalid. Reason: Dead letter target does not exist."
+                yield "dead letters", 1, "InvalidParameterValue", reason
 
-    def refuse_to_assume(self, given: Given) -> None:
-        if self.few(f"assumed {given['Role']}", 2):
-            raise Refused("InvalidParameterValueException", "The role defined cannot be assumed by Lambda.")
-        if self.few(f"key for {given['Role']}", self.is_new(given["Role"])):
-            reason = "the KMS key is invalid for CreateGrant. KMS Message: ARN does not refer to a valid principal"
-            raise Refused("InvalidParameterValueException", reason)
-        self.refuse_to_pass({"taskRoleArn": given["Role"], "executionRoleArn": given["Role"]})
-
-    def refuse_to_pass(self, given: Given) -> None:
-        for role in (given["taskRoleArn"], given["executionRoleArn"]):
-            if self.few(f"passed {role}", self.is_new(role)):
-                words = f"User: u is not authorized to perform: iam:PassRole on resource: {role}"
-                raise Refused("AccessDeniedException", words)
+    def not_passed(self, role: str) -> tuple[str, int, str, str]:
+        words = f"User: u is not authorized to perform: iam:PassRole on resource: {role}"
+        return f"passed {role}", self.is_new(role), "AccessDeniedException", words
 
     def is_new(self, role: str) -> bool:
-        """Of a role that is not, the same words are a final refusal."""
         return role.rpartition("/")[2] in self.new
-
-    def refuse_role_of_ecs(self, _given: Given) -> None:
-        if self.few("role of ECS", 1):
-            raise Refused("InvalidParameterException", "Unable to assume the service linked role.")
-
-    def refuse_new_policy(self, given: Given) -> None:
-        queues = given["NotificationConfiguration"].get("QueueConfigurations")
-        if queues and self.few("queue policy", 1):
-            raise Refused("InvalidArgument", "Unable to validate the following destination configurations")
-
-    def refuse_new_dead_letters(self, given: Given) -> None:
-        if "RedrivePolicy" in given["Attributes"] and self.few("dead letters", 1):
-            reason = "Value for parameter RedrivePolicy is invalid. Reason: Dead letter target does not exist."
-            raise Refused("InvalidParameterValue", reason)
-
-    def refuse_to_delete(self, given: Given) -> None:
-        if self.few(f"policies of {given['RoleName']}", 1):
-            raise Refused("DeleteConflict", "Cannot delete entity, must delete policies first.")
-
-    UNSEEN: dict[str, Callable[["Hostile", Given], None]] = {  # noqa: RUF012 - nobody changes it
-        "PutRolePolicy": refuse_new_role,
-        "CreateFunction": refuse_to_assume,
-        "CreateCluster": refuse_role_of_ecs,
-        "RegisterTaskDefinition": refuse_to_pass,
-        "PutBucketNotificationConfiguration": refuse_new_policy,
-        "CreateQueue": refuse_new_dead_letters,
-        "DeleteRole": refuse_to_delete,
-    }
 
     # --- what settles -----------------------------------------------------------------------------------------------
 
