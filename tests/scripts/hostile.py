@@ -172,7 +172,7 @@ class Hostile(Operated):
         return super().iam_create_role(given)
 
     def unseen(self, operation: str, given: Given) -> Iterator[tuple[str, int, str, str]]:
-        """(what is not seen yet, how often, the error, its reason); of a role that is not new, the same words are final."""
+        """(what is not seen yet, how often, the error, its reason): of a role that is not new, the words are final."""
         match operation:
             case "PutRolePolicy":
                 role = given["RoleName"]
