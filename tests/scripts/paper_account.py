@@ -114,26 +114,17 @@ NO_QUEUE, NO_ROLE, NO_REPOSITORY = (
 )
 MISSING = "ResourceNotFoundException"
 
-# Call -> kind, the parameter that names the resource, the parameter with the tags, and the error if there is none.
+# Service -> the call that tags, and the one that answers tags; the kind, the parameter that names the resource, the one
+# with the tags, and the error if there is none. Some services answer tags as a map.
 TAGGING = {
-    ("cloudwatch", "TagResource"): ("alarm", "ResourceARN", "Tags", MISSING),
-    ("ecr", "TagResource"): ("repository", "resourceArn", "tags", NO_REPOSITORY),
-    ("events", "TagResource"): ("rule", "ResourceARN", "Tags", MISSING),
-    ("iam", "TagRole"): ("role", "RoleName", "Tags", NO_ROLE),
-    ("lambda", "TagResource"): ("function", "Resource", "Tags", MISSING),
-    ("logs", "TagLogGroup"): ("log-group", "logGroupName", "tags", MISSING),
-    ("sns", "TagResource"): ("topic", "ResourceArn", "Tags", "ResourceNotFound"),
-    ("sqs", "TagQueue"): ("queue", "QueueUrl", "Tags", NO_QUEUE),
-}
-# Call -> the same, with what the answer calls the tags; some services answer them as a map.
-READING_TAGS = {
-    ("cloudwatch", "ListTagsForResource"): ("alarm", "ResourceARN", "Tags", MISSING),
-    ("ecr", "ListTagsForResource"): ("repository", "resourceArn", "tags", NO_REPOSITORY),
-    ("events", "ListTagsForResource"): ("rule", "ResourceARN", "Tags", MISSING),
-    ("lambda", "ListTags"): ("function", "Resource", "Tags", MISSING),
-    ("logs", "ListTagsLogGroup"): ("log-group", "logGroupName", "tags", MISSING),
-    ("sns", "ListTagsForResource"): ("topic", "ResourceArn", "Tags", "ResourceNotFound"),
-    ("sqs", "ListQueueTags"): ("queue", "QueueUrl", "Tags", NO_QUEUE),
+    "cloudwatch": ("TagResource", "ListTagsForResource", "alarm", "ResourceARN", "Tags", MISSING),
+    "ecr": ("TagResource", "ListTagsForResource", "repository", "resourceArn", "tags", NO_REPOSITORY),
+    "events": ("TagResource", "ListTagsForResource", "rule", "ResourceARN", "Tags", MISSING),
+    "iam": ("TagRole", "ListRoleTags", "role", "RoleName", "Tags", NO_ROLE),
+    "lambda": ("TagResource", "ListTags", "function", "Resource", "Tags", MISSING),
+    "logs": ("TagLogGroup", "ListTagsLogGroup", "log-group", "logGroupName", "tags", MISSING),
+    "sns": ("TagResource", "ListTagsForResource", "topic", "ResourceArn", "Tags", "ResourceNotFound"),
+    "sqs": ("TagQueue", "ListQueueTags", "queue", "QueueUrl", "Tags", NO_QUEUE),
 }
 TAGS_AS_MAP = ("lambda", "logs", "sqs")
 # Call -> kind, the parameter that names the resource, and the error if there is none.
@@ -171,8 +162,9 @@ def putting(kind: str, name: str, part: str) -> Answer:
     return lambda account, given: account.kept.update({f"{kind} {given[name]}": given[part]})
 
 
-ANSWERS |= {call: tagging(*row) for call, row in TAGGING.items()}
-ANSWERS |= {call: reading_tags(*row, as_map=call[0] in TAGS_AS_MAP) for call, row in READING_TAGS.items()}
+for service, (tag, show, *row) in TAGGING.items():
+    ANSWERS[service, tag] = tagging(*row)
+    ANSWERS[service, show] = reading_tags(*row, as_map=service in TAGS_AS_MAP)
 ANSWERS |= {call: dropping(*row) for call, row in DROPPING.items()}
 ANSWERS |= {call: putting(*row) for call, row in PUTTING.items()}
 
