@@ -89,8 +89,6 @@ class World:
             self.account.is_made = self.case.seed % 2 == 0
             self.account.left_until_interrupted = self.case.step
             self.checked(self.scripts.deploy(status=None, **before))
-        if state == "nothing" and self.case.seed % 2:  # all that an account has to keep unreserved
-            self.account.kept["limit unreserved"] = 100
         if state not in ("nothing", "interrupted"):
             self.account.kept = self.deployed()
             if self.case.seed % 3 == 0:
@@ -105,6 +103,8 @@ class World:
         elif state == "partly cleaned":
             self.account.left_until_interrupted = self.case.step % 25 + 1
             self.checked(self.scripts.clean_up(status=None, **before))
+        if state in ("nothing", "spoiled") and self.case.seed % 2:  # all that an account has to keep unreserved
+            self.account.kept["limit unreserved"] = 100
         self.account.left_until_interrupted = -1
         self.account.new.clear()
 
