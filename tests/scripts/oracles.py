@@ -70,7 +70,9 @@ def rows_of(call: Call) -> set[tuple[str, str]]:
     if call.service == "docker":
         return {("image", "")}
     kinds, parameter = next(row[1:] for row in ROWS if re.fullmatch(row[0], call.operation))
-    name = call.parameters[parameter].rpartition("/")[2] if parameter else ""
+    name = call.parameters[parameter] if parameter else ""
+    if name.startswith("https://"):  # the URL of a queue
+        name = name.rpartition("/")[2]
     if name == EVENT_RULE:
         return {("event rule", name)}
     if name == f"{APP}-dlq":
