@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from account import SOURCE
+from account import APP, SOURCE
 from documents import Scripts, scripts_of_module, sourced_scripts
 from paper_account import PaperAccount, Refused
 
@@ -80,27 +80,33 @@ def test_commands_side_by_side(name: str) -> None:
 
 
 scripts = scripts_of_module()
-# What AWS answers to the second of two creations.
+# What AWS answers to the second of two creations, and the step that gets it.
+LOGS, QUEUE, ROLE = f"ensure_log_group /ecs/{APP}-task", f"ensure_queue {APP}-dlq", f"ensure_role {APP}-task-role"
+OTHER_QUEUE = "A queue already exists with the same name and other attributes"
 MADE_MEANWHILE = [
-    ("CreateLogGroup", "ResourceAlreadyExistsException", "The specified log group already exists"),
-    ("CreateQueue", "QueueAlreadyExists", "A queue already exists with the same name and other attributes"),
-    ("CreateRole", "EntityAlreadyExists", "Role with name x already exists."),
-    ("CreateRepository", "RepositoryAlreadyExistsException", "The repository already exists"),
-    ("CreateSecurityGroup", "InvalidGroup.Duplicate", "The security group 'x' already exists"),
-    ("CreateFunction", "ResourceConflictException", "Function already exist: x"),
-    ("AddPermission", "ResourceConflictException", "The statement id (x) provided already exists."),
+    ("CreateLogGroup", "ResourceAlreadyExistsException", "The specified log group already exists", LOGS),
+    ("CreateQueue", "QueueAlreadyExists", OTHER_QUEUE, QUEUE),
+    ("CreateRole", "EntityAlreadyExists", "Role with name x already exists.", ROLE),
+    ("CreateRepository", "RepositoryAlreadyExistsException", "The repository already exists", "ensure_repository"),
+    ("CreateSecurityGroup", "InvalidGroup.Duplicate", "The group 'x' already exists", "ensure_security_group"),
+    ("CreateFunction", "ResourceConflictException", "Function already exist: x", "ensure_function"),
+    ("AddPermission", "ResourceConflictException", "The statement id (x) provided already exists.", "ensure_rule"),
 ]
 
 
-def test_what_somebody_made_in_the_meantime_is_told_so(scripts: Scripts) -> None:
-    """Each run gets as far as the next of them."""
-    account = scripts.account = PaperAccount()
-    for operation, code, words in MADE_MEANWHILE:
-        account.refusals = [(operation, Refused(code, words))]
-        ran = scripts.deploy(status=1)
-        assert account.refusals == []
-        assert code in ran.errors
-        assert "somebody has just created it: if that was another deploy.sh, run this again" in ran.errors
+@pytest.mark.parametrize(("operation", "code", "words", "step"), MADE_MEANWHILE)
+def test_what_somebody_made_in_the_meantime_is_told_so(
+    scripts: Scripts, operation: str, code: str, words: str, step: str
+) -> None:
+    kept = scripts.with_deployment().kept
+    function = kept[f"function {APP}-starter"]
+    kept.clear()
+    if operation == "AddPermission":
+        kept[f"function {APP}-starter"] = function | {"statements": {}}
+    scripts.account.refusals = [(operation, Refused(code, words))]
+    ran = scripts.step(step, status=1)
+    assert code in ran.errors
+    assert "somebody has just created it: if that was another deploy.sh, run this again" in ran.errors
 
 
 def test_the_role_of_ecs_may_come_from_another_deployment(scripts: Scripts) -> None:
