@@ -1,7 +1,7 @@
 """A deployment keeps its settings: a run that names none of them changes none, and nothing else has to be known.
 
 On an account on paper (documents.py), where a setting that is given to a run counts as named in its environment, and
-one that is assigned counts as edited in deploy.sh. The oldest jq is the one that reads the record.
+one that is assigned counts as edited in deploy.sh. The oldest jq takes a deployment's settings from what it shows.
 """
 
 import copy
@@ -32,7 +32,8 @@ ALL = FULL | RULES
 NOT_SHOWN = {"DOCKER_BUILD_FLAGS", "CREATE_VPC_ENDPOINTS", "ROLE_BOUNDARY_ARN", "IMAGE_URI"}
 
 
-scripts = scripts_of_module(tools=OLDEST_JQ)
+scripts = scripts_of_module()
+with_oldest_jq = scripts_of_module(tools=OLDEST_JQ)
 
 
 @pytest.fixture(scope="module")
@@ -263,21 +264,21 @@ WITHOUT_RECORD = {"every option": (ALL, {LABEL: '["no", {"record"'}), "elsewhere
 
 @pytest.mark.parametrize("case", WITHOUT_RECORD)
 def test_what_a_deployment_without_a_record_shows_is_taken_in_one_run(
-    scripts: Scripts, kept: dict[str, Any], case: str
+    with_oldest_jq: Scripts, kept: dict[str, Any], case: str
 ) -> None:
     """But not what somebody may have broken."""
     settings, labels = WITHOUT_RECORD[case]
     app = settings.get("APP_NAME", APP)
-    account = scripts.account = having(kept) if app == APP else PaperAccount()
+    account = with_oldest_jq.account = having(kept) if app == APP else PaperAccount()
     if app != APP:
-        scripts.deploy(**settings)
+        with_oldest_jq.deploy(**settings)
     want = record(account.kept, app)
     worker(account.kept, app)["dockerLabels"] = labels
     queue = account.kept[f"queue {app}-q"]["Attributes"]
     visibility = queue["VisibilityTimeout"]
     queue["VisibilityTimeout"] = "50"
     named = {name: value for name, value in settings.items() if name in NOT_SHOWN}
-    ran = scripts.deploy(**NOTHING | {"APP_NAME": app} | named)
+    ran = with_oldest_jq.deploy(**NOTHING | {"APP_NAME": app} | named)
     assert sorted(changes(ran)) == [
         f"queue {app}-q: changed (VisibilityTimeout)",
         f"task definition {app}-task: changed (containerDefinitions)",
