@@ -15,37 +15,19 @@ CHANGES = st.sampled_from(["put x", "put y", "put z", "touch", "delete", "delete
 SQS_CALLS = ("receive_message", "send_message", "change_message_visibility_batch", "delete_message_batch")
 TIMES = st.sampled_from([1, 60, 400, 1000, 8000])
 
+
+def alone(names):
+    return [(name,) for name in names]
+
+
 # What can happen at a call: to all of them, to those of S3, to those that change something, to those of SQS.
-ANYWHERE = [
-    ("dies",),
-    ("SIGTERM",),
-    ("receives more",),
-    ("acknowledges",),
-    ("delivered again",),
-    ("another works",),
-    ("time", 60),
-    ("time", 46_800),
-    ("nothing",),
-    ("nothing",),
-]
-AT_S3 = [
-    *[
-        (what, change)
-        for what in ("change", "overtaken", "too late")
-        for change in ("put x", "put y", "touch", "delete")
-    ],
-    *[("error", code) for code in ERRORS],
-]
-AT_WRITES = [
-    ("dies",),
-    ("stops",),
-    ("times out",),
-    ("reset",),
-    ("loses the answer",),
-    ("empty 200",),
-    ("conflict",),
-    ("time", 899),
-]
+ANYWHERE = alone(("dies", "SIGTERM", "receives more", "acknowledges", "delivered again", "another works"))
+ANYWHERE += [("time", 60), ("time", 46_800), ("nothing",), ("nothing",)]
+MOVES = ("put x", "put y", "touch", "delete")
+AT_S3 = [(what, change) for what in ("change", "overtaken", "too late") for change in MOVES]
+AT_S3 += [("error", code) for code in ERRORS]
+AT_WRITES = alone(("dies", "stops", "times out", "reset", "loses the answer", "empty 200", "conflict"))
+AT_WRITES += [("time", 899)]
 PLANNABLE = [
     *[("head_object", happens) for happens in ANYWHERE + AT_S3],
     *[("copy_object", happens) for happens in ANYWHERE + AT_S3 + AT_WRITES * 2] * 2,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -113,19 +112,16 @@ def test_a_large_object_is_copied_in_at_most_10000_parts_that_cover_every_byte_o
 
     def write(operation: str, arguments: dict[str, Any]) -> Answer:
         if operation == "upload_part_copy":
-            if arguments["PartNumber"] > MAX_PARTS:
-                pytest.fail("too many parts")  # whatever catches errors
             copied.append((arguments["PartNumber"], arguments["CopySourceRange"]))
             return {"CopyPartResult": {"ETag": f"{arguments['PartNumber']}"}}
         completed.extend(arguments.get("MultipartUpload", {}).get("Parts", []))
         return None
 
     synced(lambda is_source, _: SOURCE | {"ContentLength": size} if is_source else OTHER, write)
-    starts = list(range(0, size, part_size))
-    ranges = [f"bytes={start}-{min(start + part_size, size) - 1}" for start in starts]
-    expected = [((number, part), {"PartNumber": number, "ETag": f"{number}"}) for number, part in enumerate(ranges, 1)]
-    wrong = [pair for pair in zip_longest(zip_longest(copied, completed), expected) if pair[0] != pair[1]]
-    assert wrong[:1] == []
+    starts = enumerate(range(0, size, part_size), 1)
+    parts = [(number, f"bytes={start}-{min(start + part_size, size) - 1}") for number, start in starts]
+    named = [{"PartNumber": number, "ETag": f"{number}"} for number, _ in parts]
+    assert (copied == parts, completed == named) == (True, True)
 
 
 def test_an_object_that_no_10000_parts_can_hold_is_refused_with_its_size() -> None:

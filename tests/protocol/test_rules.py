@@ -9,7 +9,6 @@ from botocore.exceptions import (
     ClientError,
     ConnectionClosedError,
     ConnectTimeoutError,
-    NoCredentialsError,
     ReadTimeoutError,
 )
 from fakes import ENVIRONMENT, SETTINGS
@@ -21,21 +20,19 @@ from told import with_time
 
 from mirror.concurrency import Slots
 from mirror.model.errors import (
-    Changed,
     GaveUp,
-    Kind,
     describe,
     is_busy,
+    is_environment,
     may_be_environment,
-    meaning_of,
     outcome_unknown,
 )
 from mirror.model.log_lines import summary
 from mirror.model.services import MIB
 from mirror.protocol.attempt import Upload
-from mirror.protocol.objects import metadata_to_send, source_from_head
+from mirror.protocol.objects import source_from_head
 from mirror.protocol.verdict import COPY, MISSING
-from mirror.queue.messages import Queue, handed_back_body, hint_body, read_body
+from mirror.queue.messages import Queue, read_body
 from mirror.readers.listing import Finding
 from mirror.readers.repairs import Hints
 from mirror.settings import load_settings
@@ -112,32 +109,13 @@ def test_every_change_of_a_source_object_changes_its_identity(changed):
     assert source(**not_carried) == source()
 
 
-@pytest.mark.parametrize(
-    ("changed", "without_encoding", "sent"),
-    [
-        ({"ContentEncoding": "gzip"}, True, {"colour": "red", "sync-content-encoding": "gzip"}),
-        ({"Metadata": {"long": "x" * 2000}}, False, {"long": "x" * 2000}),  # no room for the provenance
-    ],
-)
-def test_user_metadata_is_sent_as_far_as_it_can_be(changed, without_encoding, sent):
-    arguments = metadata_to_send(source(**changed), without_encoding)
-    assert "ContentEncoding" not in arguments
-    assert {name: text for name, text in arguments["Metadata"].items() if name != "sync-source"} == sent
-    assert ("sync-source" in arguments["Metadata"]) == without_encoding
-
-
-# what a head has -> whether its metadata can be sent back as they came, and the archive that it is in
+# What a head has -> whether its metadata can be sent back as they came, and the archive that it is in. The rest, on a
+# bucket: tests/worker/test_copies.py.
 HEADS = [
-    ({"Metadata": {"name": "=?UTF-8?B?5pel5pys?="}}, False, ""),
-    ({"Metadata": {"name": "日本"}}, False, ""),
     ({"MissingMeta": 1}, False, ""),
     ({"ExpiresString": "never"}, False, ""),
-    ({"ContentDisposition": "attachment; filename=\u65e5"}, False, ""),
-    ({"Expires": EXPIRES, "ExpiresString": "Tue, 01 Jan 2030 00:00:00 GMT"}, True, ""),
     ({"StorageClass": "GLACIER_IR"}, True, ""),
     ({"StorageClass": "DEEP_ARCHIVE", "Restore": 'ongoing-request="true"'}, True, "DEEP_ARCHIVE"),
-    ({"StorageClass": "GLACIER", "Restore": 'ongoing-request="false", expiry-date="..."'}, True, ""),
-    ({"StorageClass": "INTELLIGENT_TIERING", "ArchiveStatus": "ARCHIVE_ACCESS"}, True, "ARCHIVE_ACCESS"),
 ]
 
 
@@ -190,19 +168,6 @@ def test_another_bucket_or_prefix_asks_for_nothing_and_what_is_no_event_is_an_er
             read_body(body, SETTINGS)
 
 
-@pytest.mark.parametrize("are_missing", [False, True])
-def test_a_hint_is_read_like_an_event_and_begins_with_the_destination_unless_its_keys_are_missing(are_missing):
-    got = read_body(hint_body("source", ["data/a b+c&é", "data/d"], are_missing=are_missing), SETTINGS)
-    assert (got.keys, got.destination_first) == ({"data/a b+c&é", "data/d"}, not are_missing)
-
-
-def test_a_message_that_is_handed_back_carries_its_uploads_and_its_tries():
-    uploads = {"data/big+1": Upload("upload-1", "identity", 64 * MIB)}
-    for form in EVENT_FORMS:
-        again = read_body(handed_back_body(json.dumps(form("data/big+1", False)), uploads, 2), SETTINGS)
-        assert (again.keys, again.uploads, again.tries) == ({"data/big+1"}, uploads, 2)
-
-
 def test_what_a_worker_of_1_1_0_handed_back_is_gone_on_with():
     """Its body as that release wrote it: an upgrade finds such messages in the queue."""
     record = {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "source"}, "object": {"key": "data/big%2B1"}}}
@@ -226,40 +191,16 @@ def of(code: str, operation: str = "CopyObject") -> ClientError:
     return ClientError({"Error": {"Code": code}}, operation)
 
 
-ERRORS = [
-    (of("PreconditionFailed"), Kind.CHANGED),
-    (Changed(), Kind.CHANGED),
-    (of("SlowDown"), Kind.BUSY),
-    (ReadTimeoutError(endpoint_url="u"), Kind.BUSY),
-    (ConnectTimeoutError(endpoint_url="u"), Kind.BUSY),
-    (of("AccessDenied"), Kind.DENIED),
-    (of("AccessDenied", "ListObjectsV2"), Kind.ENVIRONMENT),
-    (of("AccessDenied", "CreateSession"), Kind.ENVIRONMENT),
-    (of("AccessDenied", "ReceiveMessage"), Kind.QUEUE_GONE),
-    (of("AccessDenied", "SendMessage"), Kind.DENIED),
-    (of("KMS.DisabledException"), Kind.DENIED),
-    (of("ExpiredToken"), Kind.ENVIRONMENT),
-    (NoCredentialsError(), Kind.ENVIRONMENT),
-    (of("NotImplemented"), Kind.REFUSED),
-    (of("AWS.SimpleQueueService.NonExistentQueue", "ReceiveMessage"), Kind.QUEUE_GONE),
-    (of("OverLimit", "ReceiveMessage"), Kind.QUEUE_FULL),
-    (of("AWS.SimpleQueueService.MessageNotInflight", "DeleteMessageBatch"), Kind.RECEIPT_LOST),
-    (of("InvalidParameterValue", "SendMessage"), Kind.OWN),
-    (of("Unheard"), Kind.OWN),
-    (ValueError(), Kind.OWN),
-]
-
-
-@pytest.mark.parametrize(("error", "kind"), ERRORS, ids=str)
-def test_what_an_error_means(error, kind):
-    assert meaning_of(error).kind is kind
-
-
 def test_what_has_no_answer_may_still_take_effect():
     silent = ReadTimeoutError(endpoint_url="u"), ConnectionClosedError(endpoint_url="u"), of("InternalError"), of("500")
     refused = ConnectTimeoutError(endpoint_url="u"), of("SlowDown"), of("503")
     assert [outcome_unknown(error) for error in (*silent, *refused)] == [True] * 4 + [False] * 3
     assert all(map(is_busy, refused))
+
+
+def test_what_names_no_key_is_no_keys_fault():
+    of_all = of("AccessDenied", "ListObjectsV2"), of("AccessDenied", "CreateSession"), of("AccessDenied")
+    assert [is_environment(error) for error in of_all] == [True, True, False]
 
 
 def test_only_others_can_show_whether_a_key_that_s3_was_too_busy_for_is_at_fault():

@@ -136,8 +136,9 @@ def test_a_marker_that_the_source_has_no_longer_goes_before_a_file_that_it_annou
     assert (world.stores[MARKER].copy, world.differences()) == (None, [])
 
 
-def test_what_cannot_be_looked_at_is_named_with_its_error(stuck, caplog):
+def test_of_what_is_missing_that_which_cannot_be_looked_at_is_named_with_its_error(stuck, caplog):
     caplog.set_level("INFO", "worker")
+    stuck.hold("data/d/a", Version("a", 1, 1))
     stuck.denies = lambda operation, key: "AccessDenied" if (operation, key) == ("head_object", ICE) else ""
     stuck.live(**LAST)
     assert f'such as "{ICE}": trouble: operation=HeadObject error=AccessDenied' in caplog.text
