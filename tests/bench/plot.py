@@ -1,10 +1,10 @@
 """The plots of bench.py and soak.py, which draw them at their end if matplotlib is there.
 
-.cache/bench/venv/bin/python tests/bench/plot.py .cache/bench/soak/soak.csv
+.cache/bench/venv/bin/python tests/bench/plot.py .cache/bench/soak/soak.json
 """
 
+import json
 import sys
-from csv import DictReader
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +85,13 @@ SOAK_LINES = {
 
 
 def draw_soak(path: Path) -> Path:
-    """The picture beside the table soak.csv."""
+    """The picture beside soak.json."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    with path.open() as file:
-        seen = [(float(row["second"]) / 60, row["what"], row["name"], float(row["value"])) for row in DictReader(file)]
+    seen = [(second / 60, what, name, value) for second, what, name, value in json.loads(path.read_text())]
     figure, axes = pyplot.subplots(3, 1, figsize=(11, 9), sharex=True, layout="constrained", height_ratios=(4, 2, 3))
     panels = dict(zip(PANELS, axes, strict=True))
     for what, name in dict.fromkeys((what, name) for _, what, name, _ in seen if what in SOAK_LINES):

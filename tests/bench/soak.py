@@ -7,12 +7,11 @@ Changes come at --rate a second: small objects, deletes, hot keys, large ones in
 refused. Events come twice and late. A few requests of every kind fail at all times; one after the other, whole faults
 come and go (EVENTS). One worker is killed or stopped again and again, the other lives through it all, for its memory.
 At the end the faults stop and the queue runs empty. Printed are the keys that differ, and the dead letters whose key
-did not deserve it: both have to be none, otherwise the status is 1. soak.csv is what was seen every two seconds,
+did not deserve it: both have to be none, otherwise the status is 1. soak.json is what was seen every two seconds,
 plot.py draws it.
 """
 
 import argparse
-import csv
 import json
 import random
 import signal
@@ -250,11 +249,8 @@ class Soak:
         return self.seconds() < end
 
     def write(self) -> Path:
-        path = self.place.directory / "soak.csv"
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("second", "what", "name", "value"))
-            writer.writerows((f"{second:.1f}", what, name, f"{value:.1f}") for second, what, name, value in self.rows)
+        path = self.place.directory / "soak.json"
+        path.write_text(json.dumps(self.rows))
         return path
 
     # At the end

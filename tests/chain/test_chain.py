@@ -8,8 +8,8 @@ import os
 import re
 import signal
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from account import copy_checkout, running_cli
@@ -154,21 +154,9 @@ def test_the_chain_makes_both_sides_equal_in_a_container_on_a_machine_without_jq
 # --- one cloud that stays up, on a machine without a Docker engine ---------------------------------------------------
 
 
-@dataclass
-class Session:
-    """What was seen of it."""
-
-    transcript: str  # of the scenes of the picture
-    once: tuple[int, str]  # of --once, which would remove the cloud
-    unchecked: tuple[int, str]  # of a setting that a check refuses
-    stopped: tuple[int, str]  # of a deployment that Ctrl-C ended
-    status: tuple[int, str]  # of the cloud after these
-    again: tuple[int, str]  # of a deployment of other settings
-    stranger: tuple[int, str]  # of a call with keys that the cloud does not know
-
-
 @pytest.fixture(scope="module")
 def session(tmp_path_factory, fast_path):
+    """The transcript of the picture's scenes, and exit status and output of each run that came between the last two."""
     project = copy_project(tmp_path_factory.mktemp("stays up"))
     settings = {**ours(project), "PATH": fast_path}
     transcript = io.StringIO()
@@ -177,17 +165,19 @@ def session(tmp_path_factory, fast_path):
             for scene in SCENES[:-1]:
                 play(scene, project, transcript, **settings)
             local = {"DOCKER_HOST": NO_ENGINE, "PATH": fast_path}
-            once = run(project, "./deploy.sh", "--local", "--once", **local)
-            unchecked = run(project, "./deploy.sh", "--local", TASK_CPU="7", **local)
-            stopped = interrupted(project, **local)
-            status = run(project, "./sync.sh", "--local", "status", **local)
-            again = run(project, "./deploy.sh", "--local", MAX_WORKERS="1", **local)
-            stranger = by_a_stranger(project, transcript.getvalue(), fast_path)
+            runs = {
+                "once": run(project, "./deploy.sh", "--local", "--once", **local),
+                "unchecked": run(project, "./deploy.sh", "--local", TASK_CPU="7", **local),
+                "stopped": interrupted(project, **local),
+                "status": run(project, "./sync.sh", "--local", "status", **local),
+                "again": run(project, "./deploy.sh", "--local", MAX_WORKERS="1", **local),
+                "stranger": by_a_stranger(project, transcript.getvalue(), fast_path),
+            }
         except BaseException:
             run(project, "./cleanup.sh", "--local", PATH=fast_path)
             raise
         play(SCENES[-1], project, transcript, **settings)
-    return Session(transcript.getvalue(), once, unchecked, stopped, status, again, stranger)
+    return SimpleNamespace(transcript=transcript.getvalue(), **runs)
 
 
 def by_a_stranger(project, output, path):
