@@ -6,7 +6,7 @@ import json
 import uuid
 
 import pytest
-from account import DIRECTORY, running_local_cloud
+from account import DIRECTORY
 from local_cloud import (
     ACCOUNT,
     REGION,
@@ -17,7 +17,6 @@ from local_cloud import (
     let_in,
     make_role,
     metric,
-    task_program,
 )
 from local_operator import wait_for
 
@@ -169,24 +168,6 @@ def test_a_family_is_its_newest_active_revision(cloud):
     assert newest() == 1
     ecs.deregister_task_definition(taskDefinition=f"{family}:1")
     assert error_of(newest)[1] == "ClientException"
-
-
-def test_a_task_takes_as_long_to_start_as_asked_for_and_delays_nothing(tmp_path):
-    with running_local_cloud(
-        tmp_path, AUTH="true", LOCAL_WORKER=task_program(tmp_path), LOCAL_TASK_SECONDS="8"
-    ) as cloud:
-        ecs, task, _, _ = run_task(cloud, "obey")
-        _, other, _, _ = run_task(cloud, "obey")
-        ecs.stop_task(cluster=other.split("/")[1], task=other)
-        assert "startedAt" not in describe(ecs, task)  # all of these calls took less
-        wait_for(lambda: describe(ecs, task)["lastStatus"] == "PENDING")
-        wait_for(lambda: describe(ecs, task)["lastStatus"] == "RUNNING")
-        begun = describe(ecs, task)
-        assert (begun["startedAt"] - begun["createdAt"]).total_seconds() > 7.9
-        end = stopped(ecs, other)
-    assert end["stopCode"] == "UserInitiated"
-    assert "exitCode" not in end["containers"][0]
-    assert "startedAt" not in end
 
 
 # --- EventBridge --------------------------------------------------------------------------------------------------
