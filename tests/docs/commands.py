@@ -46,7 +46,6 @@ EXPECTED = (
     'synced key="test.txt" action=copied',
     "Uploading 3 parts in parallel (max 256 concurrent)...",
     "An error occurred (404) when calling the HeadObject operation: Not Found",
-    "the starter copies objects up to 64 MiB itself",
     "rule s3-to-s3express-sync-starter-rule: would change (ScheduleExpression)",
     "bucket lifecycle your-express-bucket--euw1-az1--x-s3: changed (rules of KEEP_DAYS)",
     "PREFIX_FILTER: 2 prefixes are synced: datasets/2026/, models/",
