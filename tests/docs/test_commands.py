@@ -10,32 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from account import CREDENTIALS, copy_checkout, running_cli, running_local_cloud
+from account import copy_checkout, empty_cloud
 from commands import EXPECTED, Script, place_of, script_of, tour
-from pages import ROOT
 
 MOST_SECONDS = 3000  # a command that waits forever is reported then
 SHOWN = 4000
 
 
-def cli_with_logs_tail() -> Path:
-    """The AWS CLI of version 2, which tests/run installs."""
-    return Path(os.environ.get("AWS_CLI_V2") or "/usr/bin/aws")
-
-
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment for commands in a local cloud in which nothing is yet, and a worker is a process."""
-    settings = {
-        "LOCAL_TICK": "2",
-        "LOCAL_WORKER": str(ROOT / "worker.py"),
-        "COPY_MAX": str(8 * 1024**2),
-        "AUTH": "true",
-    }
-    own = ("AWS_", "REGION", "SRC_", "DST_", "APP_NAME")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-    with running_cli(cli_with_logs_tail(), tmp_path) as tools, running_local_cloud(tmp_path, **settings) as url:
-        yield kept | CREDENTIALS | {"AWS_ENDPOINT_URL": url, "PATH": f"{tools}:{os.environ['PATH']}", "AWS_PAGER": ""}
+    with empty_cloud(tmp_path, AUTH="true") as environment:
+        yield environment
 
 
 @pytest.fixture

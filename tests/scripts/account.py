@@ -84,12 +84,12 @@ def answers(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def running_local_cloud(folder: Path, program: Path = LOCAL / "cloud.py", **settings: str) -> Iterator[str]:
+def running_local_cloud(folder: Path, **settings: str) -> Iterator[str]:
     """Its URL; its log is `cloud.log` in the folder."""
     python = python_with("ministack", LOCAL / "requirements.txt")
     port, log = free_port(), folder / "cloud.log"
     settings |= {"GATEWAY_PORT": str(port), "TMPDIR": str(folder)}
-    with running([python, str(program)], log, **settings) as process:
+    with running([python, str(LOCAL / "cloud.py")], log, **settings) as process:
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: answers(f"{url}/_ministack/health"), process, log)
         yield url
@@ -107,6 +107,19 @@ def running_cli(cli: Path, folder: Path) -> Iterator[Path]:
     with running([*interpreter, str(HERE / "fast_aws.py"), str(address)], log) as process:
         wait_for(lambda: "ready" in log.read_text(), process, log)
         yield client.parent
+
+
+@contextlib.contextmanager
+def empty_cloud(folder: Path, **settings: str) -> Iterator[dict[str, str]]:
+    """The environment of commands in a local cloud in which nothing is yet, and a worker is a process."""
+    settings |= {"LOCAL_TICK": "2", "LOCAL_WORKER": str(PROJECT / "worker.py"), "COPY_MAX": str(8 * 1024**2)}
+    own = ("AWS_", "REGION", "SRC_", "DST_", "APP_NAME")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    cli = Path(os.environ.get("AWS_CLI_V2") or "/usr/bin/aws")
+    with running_cli(cli, folder) as tools, running_local_cloud(folder, **settings) as url:
+        image = {"IMAGE_URI": f"{url.removeprefix('http://')}/worker.py:process"}
+        path = {"PATH": f"{tools}:{os.environ['PATH']}", "AWS_PAGER": ""}
+        yield kept | CREDENTIALS | image | path | {"AWS_ENDPOINT_URL": url}
 
 
 def copy_checkout(to: Path) -> Path:

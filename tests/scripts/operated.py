@@ -61,7 +61,7 @@ class Operated(PaperAccount):
         self.follows = True
         self.as_copied: Callable[[str, dict[str, Any]], dict[str, Any] | None] = lambda _key, found: found
         self.writes = 0  # of the source
-        self.denied: list[Callable[[Call], str | None]] = []  # the code with which a call is refused
+        self.denied = [another_source]  # the code with which a call is refused
         self.parked = [json.dumps(PARKED)]  # the bodies of messages in the dead-letter queue
         self.taken: list[str] = []  # those that were received
         self.hidden = 0  # messages that somebody else has received
@@ -269,12 +269,11 @@ class Operated(PaperAccount):
         if found is None:
             self.copies.pop(key, None)
             return
-        copied = self.as_copied(key, dict(self.objects[key]))
+        # A directory bucket has ETags of its own, one for each write.
+        copied = self.as_copied(key, self.objects[key] | {"ETag": f'"c{self.writes}"'})
         if copied is not None:
             etag = self.objects[key]["ETag"].strip('"')
             identity = f"{etag} {MADE_AT[:19]}Z {len(found['Body'])} "
-            # A directory bucket has ETags of its own, one for each write.
-            copied["ETag"] = f'"c{self.writes}"'
             self.copies[key] = copied | {"Metadata": copied.get("Metadata", {}) | {"sync-source": identity}}
 
     def s3_put_object(self, given: Given) -> Any:
@@ -283,7 +282,9 @@ class Operated(PaperAccount):
         return {"ETag": self.objects[given["Key"]]["ETag"], "VersionId": "v"}
 
     def s3_copy_object(self, given: Given) -> Any:
-        refuse_another(given)
+        if given["Bucket"] == MIRROR:
+            self.copies[given["Key"]] = {"Body": b"", "ETag": '"e"'}
+            return {"CopyObjectResult": {"ETag": '"e"'}}
         found = self.objects[given["Key"]] | {"ContentType": given["ContentType"], "Metadata": given["Metadata"]}
         self.written(given["Key"], found)
         return {"CopyObjectResult": {"ETag": self.objects[given["Key"]]["ETag"]}}
@@ -330,8 +331,7 @@ class Operated(PaperAccount):
     def s3_create_multipart_upload(self, _given: Given) -> Any:
         return {"UploadId": "u"}
 
-    def s3_upload_part_copy(self, given: Given) -> Any:
-        refuse_another(given)
+    def s3_upload_part_copy(self, _given: Given) -> Any:
         return {"CopyPartResult": {"ETag": '"e"'}}
 
     def s3_complete_multipart_upload(self, given: Given) -> Any:
@@ -345,10 +345,9 @@ class Operated(PaperAccount):
         return None
 
 
-def refuse_another(given: Given) -> None:
+def another_source(call: Call) -> str | None:
     """No ETag of verify is a condition that holds."""
-    if "CopySourceIfMatch" in given:
-        raise Refused("PreconditionFailed")
+    return "PreconditionFailed" if "CopySourceIfMatch" in call.parameters else None
 
 
 # --- the process ----------------------------------------------------------------------------------------------------
@@ -481,6 +480,12 @@ def too_wide(text: str) -> list[str]:
     plain, word = re.sub("\x1b\\[[0-9]+m", "", text).replace(MIRROR, "dst"), r'"[^"]*"|`[^`]*`|\S+'
     one_word = re.compile(rf"(?: *| *[a-z]+ {{2,}}|  Look closer: |- [a-z]+: )(?:{word})[:;,]?")
     return [line for line in plain.splitlines() if len(line) > 80 and not one_word.fullmatch(line)]
+
+
+def rows_of_report(text: str) -> dict[str, list[str]]:
+    """Of verify: what a row is about -> its other cells."""
+    found = re.findall(r"^\| `([^`]+)` +\| (.*) \|$", text, re.MULTILINE)
+    return {key: [cell.strip() for cell in rest.split(" | ")] for key, rest in found}
 
 
 def split(words: str) -> list[str]:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from account import APP, MIRROR, SOURCE
 from documents import ENVIRONMENT, printed
-from operated import Operated, Verbs, deployed, stamp, verbs
+from operated import Operated, Verbs, deployed, rows_of_report, stamp, verbs
 from paper_account import Given, Interrupted
 
-from mirror.model.log_lines import LAG, OUTAGE, OUTAGE_ENDS, OUTAGE_OVER, SYNCED, quoted, summary
+from mirror.model.log_lines import LAG, OUTAGE, OUTAGE_ENDS, OUTAGE_OVER, SYNCED, UNCONDITIONAL, quoted, summary
 from mirror.protocol.multipart import BEGUN
 
 __all__ = ["verbs"]
@@ -315,23 +315,19 @@ def account(verbs: Verbs) -> Operated:
     return found
 
 
-def rows(output: str) -> dict[str, list[str]]:
-    """Object -> the other cells of its row."""
-    found = re.findall(r"^\| `([^`]+)` +\| (.*) \|$", output, re.MULTILINE)
-    return {key: [cell.strip() for cell in rest.split(" | ")] for key, rest in found}
-
-
 def assert_nothing_is_left(account: Operated) -> None:
     assert (account.objects, account.copies) == ({}, {})
 
 
-def test_a_run_that_goes_well_says_so_publishes_no_names_and_leaves_nothing(
-    verbs: Verbs, account: Operated, tmp_path: Path
-) -> None:
-    file = tmp_path / "report.md"
+def test_a_run_that_goes_well_says_so_publishes_no_names_and_leaves_nothing(verbs: Verbs, tmp_path: Path) -> None:
+    file, options = tmp_path / "report.md", {"EVENT_SOURCE": "eventbridge", "STARTER_COPIES": "true"}
+    verbs.account = account = deployed(**options)
     done = verbs.run_words("verify", "--yes", "--report", str(file))
     assert done.output.startswith("# sync.sh verify: all is well\n")
-    table = rows(done.output)
+    for what in ("AWS CLI", "Bash", "jq", "task definition", "image", "function"):
+        assert re.search(rf"^- {what}: \S", done.output, re.MULTILINE), what
+    assert "- options: EVENT_SOURCE=eventbridge, STARTER_COPIES=true, " in done.output
+    table = rows_of_report(done.output)
     assert [table[name][:3] for name in ("small.txt", "with space/größe € +%.txt", "*")] == [
         ["yes", "equal", "equal"], ["yes", "equal", "equal"], ["yes", "-", "-"]
     ]  # fmt: skip
@@ -362,7 +358,7 @@ def test_each_copy_that_differs_is_a_red_row_that_names_what(verbs: Verbs, accou
     account.as_copied = as_copied
     done = verbs.run_words("verify", "--yes", status=1, shows="stdout")
     plain = re.sub("\x1b\\[[0-9]+m", "", done.output)
-    table = rows(plain)
+    table = rows_of_report(plain)
     assert table["small.txt"][:3] == ["yes", "differ", "equal"]
     assert table["trailing/"][-1] == "differ"
     assert table["encoded.txt"][:3] == ["yes", "equal", "equal"]
@@ -374,6 +370,34 @@ def test_each_copy_that_differs_is_a_red_row_that_names_what(verbs: Verbs, accou
         assert f"- `{key}`: metadata different: {what}\n" in plain
     red = [line for line in done.output.splitlines() if line.startswith("\x1b[31m")]
     assert len(red) == 1 + 6
+    assert_nothing_is_left(account)
+
+
+def test_a_destination_that_takes_less_than_aws_documents_refutes_assumptions(verbs: Verbs, account: Operated) -> None:
+    """All is well nevertheless: conditions and Content-Encoding are refused, those on a source ignored, pages short."""
+    for write in CONDITIONS:
+        account.write(f"{stamp(99)} WARNING {UNCONDITIONAL % f'operation={write} error=NotImplemented'}", ago=99)
+    account.denied.clear()
+    usual = account.s3_list_objects_v2
+
+    def in_pages(given: Given) -> Any:
+        found, start = usual(given).get("Contents", []), int(given.get("ContinuationToken", 0))
+        more = {"IsTruncated": True, "NextContinuationToken": str(start + 10)} if len(found) > start + 10 else {}
+        return {"Contents": found[start : start + 10]} | more
+
+    def as_copied(key: str, found: dict[str, Any]) -> dict[str, Any]:
+        account.objects[key] |= {"ChecksumCRC32": "aaaaaa==", "ChecksumType": "FULL_OBJECT"}
+        moved = {"Metadata": found.get("Metadata", {}) | {"sync-content-encoding": "gzip"}}
+        encoding = found.pop("ContentEncoding", None)
+        return found | {"ETag": '"same"'} | (moved if encoding else {})
+
+    account.s3_list_objects_v2, account.as_copied = in_pages, as_copied  # type: ignore[method-assign]
+    done = verbs.sync("verify --yes")
+    found = dict(re.findall(r"^\| `([a-z-]+)` +\| refuted: (.*?) +\|$", done.output, re.MULTILINE))
+    assert found == dict.fromkeys(CONDITIONS.values(), "refused") | {
+        "gzip": "kept as sync-content-encoding", "pages": "10 keys in a page", "source-condition": "ignored",
+        "new-etag": "the same again", "checksum": "none",
+    }  # fmt: skip
     assert_nothing_is_left(account)
 
 
@@ -398,7 +422,7 @@ def test_a_key_that_fails_is_named_by_its_reason_once_and_not_waited_for(verbs: 
     assert "put: not all after 60 s (--timeout)" in done.errors
     (line,) = (line for line in done.errors.splitlines() if line.startswith("verify: no copy: "))
     assert re.fullmatch(rf"verify: no copy: \S+\.(txt|dat) and 2 more: {re.escape(WHY)} \$x 'y", line)
-    table = rows(done.output)
+    table = rows_of_report(done.output)
     assert {name for name, row in table.items() if row[0] == "no"} == {*attempts, "double//slash.txt"}
     assert "has not run for" in done.output.replace("\n  ", " ")
     assert_nothing_is_left(account)
@@ -411,7 +435,7 @@ def test_a_change_that_does_not_arrive_is_missing_although_the_object_is_there(v
     account.as_copied, account.waiting[""] = as_copied, 1
     done = verbs.sync("verify --yes --timeout 60s", 1)
     assert "change: not all after 60 s (--timeout)" in done.errors
-    table = rows(done.output)
+    table = rows_of_report(done.output)
     assert {name for name, row in table.items() if row[0] == "no"} == {"overwritten.txt"}
     assert table["*"][0] == "-"
     assert_nothing_is_left(account)
