@@ -34,30 +34,38 @@ ALL_RUNS, EVENT_RUNS, NO_RUN = "all", "of events", "none"
 
 
 class Broken(NamedTuple):
-    """The deployment that it happens to; how it happens; what is said by all that look; the kind of the plan's row, and
-    what it names; what verify calls the link; the cure; which runs of the starter say it, too. Nobody asks for what has
-    no link: it `shows` in what the deployment then does."""
+    """How a link breaks; what is said by all that look; the kind of the plan's row, and what it names; what verify
+    calls the link; the cure; which runs of the starter say it, too; the deployment that it happens to. Nobody asks for
+    what has no link: it `shows` in what the deployment then does."""
 
-    mode: str
     breaks: Callable[[Kept], Any]
     fault: str
     plan: tuple[str, str] = ("", "")
     link: str = "no event"
     cure: str = RECONCILE
     guard: str = ALL_RUNS
+    mode: str = "sqs"
     shows: Callable[[Operated], Any] = lambda _: None
 
 
-def unasked(breaks: Callable[[Kept], Any], fault: str, plan: tuple[str, str], shows: Callable[..., Any]) -> Broken:
-    return Broken("sqs", breaks, fault, plan, "", guard=NO_RUN, shows=shows)
-
-
-def no_starter(mode: str, breaks: Callable[[Kept], Any], fault: str, part: str, guard: str = NO_RUN) -> Broken:
-    return Broken(mode, breaks, fault, ("rule", part), "no starter", DEPLOY, guard)
+def of_bridge(breaks: Callable[[Kept], Any], fault: str, plan: tuple[str, str]) -> Broken:
+    return Broken(breaks, fault, plan, mode="eventbridge")
 
 
 def not_at_once(breaks: Callable[[Kept], Any], fault: str, part: str) -> Broken:
-    return Broken("eventbridge", breaks, fault, ("event rule", part), "no start at once", DEPLOY)
+    return of_bridge(breaks, fault, ("event rule", part))._replace(link="no start at once", cure=DEPLOY)
+
+
+def no_starter(breaks: Callable[[Kept], Any], fault: str, plan: tuple[str, str]) -> Broken:
+    return Broken(breaks, fault, plan, "no starter", DEPLOY, NO_RUN)
+
+
+def not_redriven(breaks: Callable[[Kept], Any], fault: str, link: str = "no dead-letter queue") -> Broken:
+    return Broken(breaks, fault, ("queue", "RedrivePolicy"), link, DEPLOY)
+
+
+def unasked(breaks: Callable[[Kept], Any], fault: str, plan: tuple[str, str], shows: Callable[..., Any]) -> Broken:
+    return Broken(breaks, fault, plan, "", guard=NO_RUN, shows=shows)
 
 
 def without(*path: str) -> Callable[[Kept], Any]:
@@ -79,10 +87,6 @@ def to_another_queue(kept: Kept) -> None:
         notification["QueueArn"] += "2"
 
 
-def no_event_type(kept: Kept) -> None:
-    kept[BUCKET]["QueueConfigurations"][1]["Events"].remove("s3:ObjectRemoved:*")
-
-
 def other_prefix(kept: Kept) -> None:
     kept[BUCKET]["QueueConfigurations"][0]["Filter"]["Key"]["FilterRules"][0]["Value"] = "d/"
 
@@ -95,7 +99,7 @@ def renamed(kept: Kept) -> None:
 
 def renamed_and_fewer(kept: Kept) -> None:
     renamed(kept)
-    no_event_type(kept)
+    kept[BUCKET]["QueueConfigurations"][1]["Events"].remove("s3:ObjectRemoved:*")
 
 
 def statements_of_queue(kept: Kept, change: Callable[[list[Kept]], Any]) -> None:
@@ -129,9 +133,9 @@ def redrives(queue: str, receives: str) -> Callable[[Kept], None]:
     return queue_has(RedrivePolicy=json.dumps({"deadLetterTargetArn": queue, "maxReceiveCount": receives}))
 
 
-def permits_another_rule(name: str) -> Callable[[Kept], None]:
+def permits_another_rule(kept: Kept) -> None:
     condition = {"ArnLike": {"AWS:SourceArn": f"{RULE_ARN}another"}}
-    return lambda kept: kept[FUNCTION]["statements"][name].update(Condition=condition)
+    kept[FUNCTION]["statements"][f"{APP}-starter-rule"].update(Condition=condition)
 
 
 def no_runs(kept: Kept) -> None:
@@ -154,92 +158,86 @@ def in_outage(account: Operated) -> None:
 
 OF_ANOTHER = {"ArnEquals": {"aws:SourceArn": f"{RULE_ARN}another"}}
 IN_BUCKET = {"bucket": {"name": [SOURCE]}}
-OTHER_PREFIXES = "the notifications of the bucket are for other prefixes than those that are synced"
 NO_WAY = "no event reaches the queue: there is neither a notification of the bucket nor a rule"
-NO_REMOVALS = "the notifications of the bucket are without s3:ObjectRemoved:*"
-OTHER_EVENTS = f"the rule {APP}-event-rule is for other events than those that are synced"
+NO_TARGET, NOT_RUN = (
+    f"the rule {APP}-%s: its target is gone",
+    f"the function {APP}-starter does not let the rule {APP}-%s run it",
+)
+BUCKET_SHUT_OUT = f"the policy of the queue does not let the bucket {SOURCE} send to it"
 INPUT = (
     f"the rule {APP}-event-rule sends something else than the event to the queue: its target has an input of its own"
 )
-NO_TARGET = f"the rule {APP}-%s: its target is gone"
-RULE_SHUT_OUT = f"the policy of the queue does not let the rule {APP}-event-rule send to it"
-BUCKET_SHUT_OUT = f"the policy of the queue does not let the bucket {SOURCE} send to it"
 NOTHING_MOVED = f"the queue {APP}-q moves nothing to {APP}-dlq: it has another redrive policy or none"
-NOT_RUN = f"the function {APP}-starter does not let the rule {APP}-%s run it"
-GUARD_OFF = f"the guard is off, which checks the path of events: GUARD of {APP}-starter is empty"
 NOT_PULLED, NO_SESSION = "CannotPullContainerError", "operation=CreateSession error=AccessDenied"
-SINCE, NO_DEAD_LETTERS = stamp(60 * 60), "no dead-letter queue"
-# Rows of the plan.
-EVENTS, POLICY, REDRIVE = ("notification", "events or filter"), ("queue", "Policy"), ("queue", "RedrivePolicy")
-PATTERN, TARGET = ("event rule", "EventPattern"), ("event rule", "target queue")
+SINCE = stamp(60 * 60)
+EVENTS = ("notification", "events or filter")  # a row of the plan
 
 BROKEN = {
     "the queue is gone": Broken(
-        "sqs", without(QUEUE), f"there is no queue {APP}-q", ("queue", "create"), cure=OR_SET, guard=NO_RUN
+        without(QUEUE), f"there is no queue {APP}-q", ("queue", "create"), cure=OR_SET, guard=NO_RUN
     ),
-    "the notifications are gone": Broken("sqs", no_notification, NO_WAY, ("notification", "create")),
+    "the notifications are gone": Broken(no_notification, NO_WAY, ("notification", "create")),
     "the notifications are of another queue": Broken(
-        "sqs",
         to_another_queue,
         f"the notification {APP} of the bucket sends to another queue, {QUEUE_ARN}q2",
         cure=f"remove it, then {RECONCILE}",
     ),
     "a notification is gone": Broken(
-        "sqs",
         lambda kept: kept[BUCKET]["QueueConfigurations"].pop(),
         "the bucket has 1 of 2 notifications, one for each prefix",
         ("notification", "2 prefixes, not 1"),
     ),
-    "a notification is for another prefix": Broken("sqs", other_prefix, OTHER_PREFIXES, EVENTS),
-    "a notification has lost an event type": Broken("sqs", no_event_type, NO_REMOVALS, EVENTS),
-    "the notifications have other names and lost an event type": Broken("sqs", renamed_and_fewer, NO_REMOVALS, EVENTS),
-    "the queue has no policy": Broken("sqs", without(QUEUE, "Attributes", "Policy"), BUCKET_SHUT_OUT, POLICY),
-    "the policy is for another sender": Broken("sqs", other_policy(Condition=OF_ANOTHER), BUCKET_SHUT_OUT, POLICY),
-    "a statement denies sending": Broken("sqs", another_statement(), BUCKET_SHUT_OUT, POLICY),
+    "a notification is for another prefix": Broken(
+        other_prefix, "the notifications of the bucket are for other prefixes than those that are synced", EVENTS
+    ),
+    "the notifications have other names and lost an event type": Broken(
+        renamed_and_fewer, "the notifications of the bucket are without s3:ObjectRemoved:*", EVENTS
+    ),
+    "the policy is for another sender": Broken(
+        other_policy(Condition=OF_ANOTHER), BUCKET_SHUT_OUT, ("queue", "Policy")
+    ),
+    "a statement denies sending": Broken(another_statement(), BUCKET_SHUT_OUT, ("queue", "Policy")),
     "the queue has a key of KMS": Broken(
-        "sqs",
         queue_has(SqsManagedSseEnabled="false", KmsMasterKeyId="alias/aws/sqs"),
         f"the queue {APP}-q is encrypted with the KMS key alias/aws/sqs: no event gets into it",
         ("queue", "KmsMasterKeyId"),
     ),
     "the queue takes small messages only": Broken(
-        "sqs",
         queue_has(MaximumMessageSize="1024"),
         f"the queue {APP}-q refuses messages of more than 1024 bytes",
         ("queue", "MaximumMessageSize"),
     ),
-    "the switch of the bucket is off": Broken(
-        "eventbridge",
+    "the switch of the bucket is off": of_bridge(
         without(BUCKET, "EventBridgeConfiguration"),
         f"the bucket {SOURCE} sends no events to EventBridge: it is switched off",
         ("event switch", "create"),
     ),
-    "the event rule is gone": Broken("eventbridge", without(EVENT_RULE), NO_WAY, ("event rule", "create")),
-    "the event rule is disabled": Broken(
-        "eventbridge",
+    "the event rule is gone": of_bridge(without(EVENT_RULE), NO_WAY, ("event rule", "create")),
+    "the event rule is disabled": of_bridge(
         lambda kept: kept[EVENT_RULE].update(State="DISABLED"),
         f"the rule {APP}-event-rule, which sends the events, is disabled",
         ("event rule", "State"),
     ),
-    "the pattern has other keys": Broken(
-        "eventbridge",
+    "the pattern has other keys": of_bridge(
         other_pattern(detail=IN_BUCKET | {"object": {"key": [{"prefix": "a b/c/"}]}}),
-        OTHER_EVENTS,
-        PATTERN,
+        f"the rule {APP}-event-rule is for other events than those that are synced",
+        ("event rule", "EventPattern"),
     ),
-    "the pattern has lost an event type": Broken(
-        "eventbridge", other_pattern(**{"detail-type": ["Object Created"]}), OTHER_EVENTS, PATTERN
-    ),
-    "the rule does not send to the queue": Broken(
-        "eventbridge",
+    "the rule does not send to the queue": of_bridge(
         without(EVENT_RULE, "targets", "queue"),
         NO_TARGET % "event-rule does not send to the queue",
-        TARGET,
+        ("event rule", "target queue"),
     ),
-    "the rule sends a text of its own to the queue": Broken(
-        "eventbridge", lambda kept: kept[EVENT_RULE]["targets"]["queue"].update(Input='{"news": true}'), INPUT, TARGET
+    "the rule sends a text of its own to the queue": of_bridge(
+        lambda kept: kept[EVENT_RULE]["targets"]["queue"].update(Input='{"news": true}'),
+        INPUT,
+        ("event rule", "target queue"),
     ),
-    "the queue takes nothing of the rule": Broken("eventbridge", other_policy(Effect="Deny"), RULE_SHUT_OUT, POLICY),
+    "the queue takes nothing of the rule": of_bridge(
+        other_policy(Effect="Deny"),
+        f"the policy of the queue does not let the rule {APP}-event-rule send to it",
+        ("queue", "Policy"),
+    ),
     "the rule does not start the starter": not_at_once(
         without(EVENT_RULE, "targets", "starter"),
         NO_TARGET % "event-rule does not start the starter at once",
@@ -248,64 +246,46 @@ BROKEN = {
     "the event rule may not run the function": not_at_once(
         without(FUNCTION, "statements", f"{APP}-event-rule"), NOT_RUN % "event-rule", "permission"
     ),
-    "the permission of events is for another rule": not_at_once(
-        permits_another_rule(f"{APP}-event-rule"), NOT_RUN % "event-rule", "permission"
-    ),
-    "the minute's rule is gone": no_starter("sqs", without(RULE), "no rule runs the starter", "create"),
+    "the minute's rule is gone": no_starter(without(RULE), "no rule runs the starter", ("rule", "create")),
     "the minute's rule is disabled": no_starter(
-        "eventbridge",
         lambda kept: kept[RULE].update(State="DISABLED"),
         "the rule that runs the starter is disabled",
-        "State",
-        EVENT_RUNS,
-    ),
+        ("rule", "State"),
+    )._replace(mode="eventbridge", guard=EVENT_RUNS),
     "the minute's rule has no target": no_starter(
-        "sqs", lambda kept: kept[RULE]["targets"].clear(), NO_TARGET % "starter-rule does not run the starter", "target"
-    ),
-    "the minute's rule may not run the function": no_starter(
-        "sqs", without(FUNCTION, "statements", f"{APP}-starter-rule"), NOT_RUN % "starter-rule", "permission"
+        lambda kept: kept[RULE]["targets"].clear(),
+        NO_TARGET % "starter-rule does not run the starter",
+        ("rule", "target"),
     ),
     "the permission is for another rule": no_starter(
-        "sqs", permits_another_rule(f"{APP}-starter-rule"), NOT_RUN % "starter-rule", "permission"
+        permits_another_rule, NOT_RUN % "starter-rule", ("rule", "permission")
     ),
     "the function is gone": no_starter(
-        "sqs", without(FUNCTION), "there is no function that starts workers", "create"
-    )._replace(plan=("function", "create")),
+        without(FUNCTION), "there is no function that starts workers", ("function", "create")
+    ),
     "the dead-letter queue is gone": Broken(
-        "sqs",
         without(DEAD_LETTERS),
         f"there is no dead-letter queue {APP}-dlq",
         ("dead-letter queue", "create"),
-        NO_DEAD_LETTERS,
+        "no dead-letter queue",
         OR_SET,
         NO_RUN,
     ),
     "the dead-letter queue forgets after a minute": Broken(
-        "sqs",
         queue_has(DEAD_LETTERS, MessageRetentionPeriod="60"),
         f"the queue {APP}-dlq has MessageRetentionPeriod=60 instead of 1209600",
         ("dead-letter queue", "MessageRetentionPeriod"),
-        NO_DEAD_LETTERS,
+        "no dead-letter queue",
         guard=NO_RUN,
     ),
-    "the queue has no redrive policy": Broken(
-        "sqs", without(QUEUE, "Attributes", "RedrivePolicy"), NOTHING_MOVED, REDRIVE, NO_DEAD_LETTERS, DEPLOY
-    ),
-    "the redrive policy is of another queue": Broken(
-        "sqs", redrives("arn:aws:sqs:x:y:z", "3"), NOTHING_MOVED, REDRIVE, NO_DEAD_LETTERS, DEPLOY
-    ),
-    "the redrive policy gives up at once": Broken(
-        "sqs",
-        redrives(f"{QUEUE_ARN}dlq", "1"),
-        f"the queue {APP}-q has maxReceiveCount=1 instead of 3",
-        REDRIVE,
-        "wrong queue",
-        DEPLOY,
+    "the queue has no redrive policy": not_redriven(without(QUEUE, "Attributes", "RedrivePolicy"), NOTHING_MOVED),
+    "the redrive policy is of another queue": not_redriven(redrives("arn:aws:sqs:x:y:z", "3"), NOTHING_MOVED),
+    "the redrive policy gives up at once": not_redriven(
+        redrives(f"{QUEUE_ARN}dlq", "1"), f"the queue {APP}-q has maxReceiveCount=1 instead of 3", "wrong queue"
     ),
     "the guard is off": Broken(
-        "sqs",
         lambda kept: kept[FUNCTION]["Environment"]["Variables"].update(GUARD=""),
-        GUARD_OFF,
+        f"the guard is off, which checks the path of events: GUARD of {APP}-starter is empty",
         ("function", "Environment"),
         "no guard",
         DEPLOY,
@@ -330,20 +310,16 @@ BROKEN = {
         in_outage,
     ),
 }
-# Of an attribute of the queue: what it is, what it should be, and whether messages are lost by it.
+# Of an attribute of the queue: what it is, what it should be, and the cure, by whether messages are lost by it.
 ATTRIBUTES = {
-    "MessageRetentionPeriod": ("60", "1209600", True),
-    "VisibilityTimeout": ("0", "7200", False),
-    "DelaySeconds": ("900", "0", False),
-    "ReceiveMessageWaitTimeSeconds": ("0", "20", False),
-    "SqsManagedSseEnabled": ("false", "true", False),
+    "MessageRetentionPeriod": ("60", "1209600", RECONCILE),
+    "VisibilityTimeout": ("0", "7200", DEPLOY),
+    "DelaySeconds": ("900", "0", DEPLOY),
+    "ReceiveMessageWaitTimeSeconds": ("0", "20", DEPLOY),
+    "SqsManagedSseEnabled": ("false", "true", DEPLOY),
 }
-for name, (value, wanted, loses) in ATTRIBUTES.items():
+for name, (value, wanted, cure) in ATTRIBUTES.items():
+    fault = f"the queue {APP}-q has {name}={value} instead of {wanted}"
     BROKEN[f"the queue has another {name}"] = Broken(
-        "sqs",
-        queue_has(**{name: value}),
-        f"the queue {APP}-q has {name}={value} instead of {wanted}",
-        ("queue", name),
-        "wrong queue",
-        RECONCILE if loses else DEPLOY,
+        queue_has(**{name: value}), fault, ("queue", name), "wrong queue", cure
     )

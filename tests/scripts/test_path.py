@@ -264,7 +264,7 @@ def test_the_checks_run_on_python_3_7() -> None:
 
 
 def test_what_may_not_be_read_is_said_and_is_no_fault(verbs: Verbs, deployments: dict[str, Kept]) -> None:
-    kept = broken(deployments["sqs"], BROKEN["the minute's rule may not run the function"])
+    kept = broken(deployments["sqs"], BROKEN["the permission is for another rule"])
     no_notification(kept)
     seen = Seen(verbs, operated(kept, "GetBucketNotificationConfiguration", "GetPolicy"))
     assert (seen.reasons, seen.faults, seen.way[0]) == ([], [], "unknown")
@@ -275,7 +275,7 @@ def test_what_may_not_be_read_is_said_and_is_no_fault(verbs: Verbs, deployments:
 def test_the_policy_of_the_queue_is_checked_although_the_bucket_may_not_be_read(
     verbs: Verbs, deployments: dict[str, Kept]
 ) -> None:
-    row = BROKEN["the queue has no policy"]
+    row = BROKEN["the policy is for another sender"]
     seen = Seen(verbs, operated(broken(deployments["sqs"], row), "GetBucketNotificationConfiguration"))
     assert seen.reasons == [why for _, why in seen.faults] == [said(row)]
 
