@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from documents import printed
+
 Row = dict[str, Any]
 
 
 def widgets() -> list[dict[str, Any]]:
     """The widgets that deploy.sh gives the dashboard."""
-    command = ["bash", "-c", f"source '{ROOT}/deploy.sh'; set_names; dashboard"]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["widgets"]
+    return json.loads(printed("dashboard"))["widgets"]
 
 
 def answer(query: str, rows: list[Row], seconds: int = 60) -> list[Row]:

@@ -111,51 +111,22 @@ def test_only_ids_of_subnets_reach_the_cli(wrong: str, tmp_path: Path) -> None:
     assert not (tmp_path / "called").exists()
 
 
-# What is wrong -> the environment that shows it to the CLI, and what the script says. {port} has a server that answers
-# with the path's last part as the error code; nothing listens on port 9.
+# What is wrong -> the environment that shows it to the CLI, and what the script says. A server without TLS is at
+# {port}, and nothing listens on port 9.
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 NO_ACCOUNT = {
     "no keys": ({}, "no usable AWS credentials (run aws configure, or set AWS_PROFILE): Unable to locate"),
     "half a key": ({"AWS_ACCESS_KEY_ID": "a"}, "no usable AWS credentials (run aws configure"),
     "no profile": ({"AWS_PROFILE": "nobody"}, "no usable AWS credentials (run aws configure"),
     "no network": (KEYS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS does not respond: check the network and "),
-    "no answer": (KEYS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:{port}/hang-up"}, "AWS does not respond: check the "),
     "no proxy": (KEYS | {"HTTPS_PROXY": "http://127.0.0.1:9"}, "the proxy does not respond: check HTTPS_PROXY"),
     "no TLS": (KEYS | {"AWS_ENDPOINT_URL": "https://127.0.0.1:{port}"}, "the certificate of AWS is not trusted: "),
-    "expired": (
-        KEYS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:{port}/ExpiredToken"},
-        "the AWS credentials have expired: sign in again, for example with aws sso login: An error occurred",
-    ),
-    "unknown": (
-        KEYS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:{port}/InvalidClientTokenId"},
-        "AWS does not know these credentials: run aws configure, or set AWS_PROFILE: An error occurred",
-    ),
-    "denied": (
-        KEYS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:{port}/AccessDenied"},
-        "the account of the AWS credentials could not be asked for: An error occurred (AccessDenied)",
-    ),
 }
-
-
-class Refusing(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        code = self.path.strip("/")
-        self.rfile.read(int(self.headers["Content-Length"]))
-        if code == "hang-up":
-            return
-        self.send_response(403)
-        self.end_headers()
-        self.wfile.write(
-            f"<ErrorResponse><Error><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>".encode()
-        )
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
         server.shutdown()
@@ -174,6 +145,22 @@ def test_why_the_account_is_not_known_is_named_for_what_it_is(cli: Path, trouble
     path = {"PATH": f"{cli}:{os.environ['PATH']}", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1"}
     done = piece("check_account; stop_on_problems", **path | environment)
     assert (done.returncode, f"\n- {said}" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "said"),
+    [
+        ("ExpiredToken", "", "the AWS credentials have expired: sign in again, for example with aws sso login"),
+        ("InvalidClientTokenId", "", "AWS does not know these credentials: run aws configure, or set AWS_PROFILE: An"),
+        ("SignatureDoesNotMatch", "Signature expired: 20260101T", "the clock of this machine is wrong"),
+        ("AccessDenied", "", "the account of the AWS credentials could not be asked for: An error occurred"),
+    ],
+)
+def test_credentials_that_aws_refuses_are_named_by_what_is_wrong(
+    scripts: Scripts, code: str, message: str, said: str
+) -> None:
+    (problem,) = refused(scripts, PaperAccount(), ("GetCallerIdentity", Refused(code, message)))
+    assert problem.startswith(said)
 
 
 THEIRS = {

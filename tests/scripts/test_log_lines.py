@@ -22,7 +22,6 @@ from mirror.model.log_lines import (
     RECONCILED,
     REMOVED_FIRST,
     SYNCED,
-    UNCONDITIONAL,
     WAITED,
     WAITS,
     quoted,
@@ -125,23 +124,6 @@ def test_a_pattern_finds_its_line_and_no_other(pattern: str, found: list[str], n
     assert in_bash(f'grep -E "${pattern}"', lines).splitlines() == found
 
 
-def test_each_write_that_is_refused_with_a_condition_is_read_once() -> None:
-    refused = [
-        line(
-            "WARNING",
-            UNCONDITIONAL,
-            describe(ClientError({"Error": {"Code": "NotImplemented", "Message": KEY}}, write)),
-        )
-        for write in ("DeleteObject", "CopyObject", "CopyObject")
-    ]
-    events = [
-        {"message": text + "\n"} for text in (*refused, line("INFO", SYNCED, quoted(refused[0]), "copied", 1, 1, ""))
-    ]
-    assert (
-        in_bash("refused_writes", json.dumps({"events": events}) + '{"events": []}') == '["CopyObject","DeleteObject"]'
-    )
-
-
 def test_what_is_not_seen_is_escaped_in_a_key_and_comes_back_from_there() -> None:
     """The same by the worker and by the scripts, and nothing else is."""
     for text in (UNSEEN, SEEN, KEY):
@@ -174,70 +156,6 @@ def test_the_message_of_an_error_is_one_text_whatever_key_is_in_it(forged: str) 
 
 KEYS = [KEY, "a/_SUCCESS", "a.b*(c)+[d]{1}|^$?é", "a-b c"]
 SYNCED_KEYS = [line("INFO", SYNCED, quoted(key), "copied", 1, 0.25, "") for key in [*KEYS, "axb", "a/_SUCCESS2", "x"]]
-MARKER = {"at": STAMP, "key": KEY, "keys": 3, "prefix": "a/", "example": "a/x: y", "why": WHY}
-# What reads lines, the lines, and what is read: of the rows of a query, of the log of a task.
-OF_ROWS: dict[str, tuple[list[str], Any]] = {
-    "failures_of": (
-        [FAILED_LINE],
-        [{"at": STAMP, "key": KEY, "attempt": "attempt=2/3 ", "reason": f'{DENIED} message="no"'}],
-    ),
-    "outages_of": (
-        OUTAGE_LINES,
-        [
-            {"at": STAMP, "stream": None, "event": "began", "seconds": None, "reason": REASON},
-            {"at": STAMP, "stream": None, "event": "over", "seconds": 12, "reason": None},
-            {"at": STAMP, "stream": None, "event": "ended", "seconds": 600, "reason": REASON},
-        ],
-    ),
-    "markers_of": (  # also by a line of 1.1.0, which does not say since when
-        [*MARKER_LINES, MARKER_LINES[0].removesuffix(f" since={SINCE}")],
-        [MARKER | {"since": since} for since in (SINCE, SINCE, None)],
-    ),
-    "synced_of": (SYNCED_KEYS, dict.fromkeys([*KEYS, "axb", "a/_SUCCESS2", "x"], STAMP)),
-    "audits_of": (
-        AUDITED_LINES,
-        [
-            {"at": STAMP, "end": "complete", "status": 0, "found": 0, "foreign": 5},
-            {"at": STAMP, "end": "stopped", "status": 3, "found": 2, "foreign": 0},
-        ],
-    ),
-    "lags_of": ([SYNCED_LINE], [1.5]),
-}
-OF_LOG: dict[str, tuple[list[str], Any]] = {
-    "summary_of": (
-        [RECONCILED_LINE],
-        {"end": "complete", "status": 0, "listed": 5, "missing": 1, "seconds": 0.2, "keys/s": 25},
-    ),
-    "summary_of of wait": (
-        [WAITED_LINE],
-        {"end": "timeout", "status": 1, "keys": 5, "here": 3, "lacking": 2, "seconds": 60.1},
-    ),
-    "lacking_of": (
-        [
-            line("WARNING", LACKING, quoted(KEY), "waiting"),
-            line("INFO", SYNCED, quoted('x lacking key="y" why=z'), "copied", 1, 0.25, ""),
-            LACKING_LINE,
-            line("WARNING", LACKING, quoted('odd" why=no \x01'), "trouble: error=403"),
-            WAITED_LINE,
-        ],
-        [
-            {"key": KEY, "why": "waiting"},
-            {"key": "x waited end=complete status=0", "why": "waiting"},
-            {"key": 'odd" why=no \x01', "why": "trouble: error=403"},
-        ],
-    ),
-}
-
-
-@pytest.mark.parametrize("reader", [*OF_ROWS, *OF_LOG])
-def test_what_is_in_a_line_is_read(reader: str) -> None:
-    lines, expected = (OF_ROWS | OF_LOG)[reader]
-    script, text = reader, rows(*lines)
-    if reader in OF_LOG:
-        script, text = reader.partition(" ")[0], "".join(f"{text}\n" for text in lines)
-    if script == "summary_of":
-        script = 'read -r line && is_summary "$line" && summary_of "$line"'
-    assert json.loads(in_bash(script, text)) == expected
 
 
 def test_the_alarm_counts_the_lines_that_an_outage_begins_and_ends_with() -> None:
@@ -265,10 +183,6 @@ def test_the_dashboard_counts_what_a_worker_writes_and_no_words_of_a_key() -> No
     assert shown == {
         "bin": 60, "copies": 1, "deletes": 3, "failures": 1, "bytes": 1024, "p50": 1.5, "p99": 1.5, "workers": 1,
     }  # fmt: skip
-
-
-def test_the_lines_on_a_key_are_found_by_the_key_as_a_worker_writes_it() -> None:
-    assert in_bash("key_pattern", json.dumps('a "b" (1).c\n%ü')) == r'"a \\"b\\" \(1\)\.c\\n\%ü"'
 
 
 def test_the_synced_lines_of_given_keys_are_found() -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 from account import APP, MIRROR, SOURCE
@@ -30,6 +31,10 @@ def account(verbs: Verbs) -> Operated:
 
 def message(key: str) -> str:
     return json.dumps({"Records": [{"s3": {"object": {"key": key}}}]})
+
+
+def synced(key: str) -> str:
+    return log_lines.SYNCED % (log_lines.quoted(key), "copied", 1, 0.1, "")
 
 
 def failed(key: str, why: str = WHY) -> str:
@@ -391,16 +396,19 @@ def test_a_key_that_is_missing_has_its_reason_from_the_log_and_the_dead_letter_q
         ("trouble: error=403", [WHY], False, f"failing: {WHY}"),
         ("trouble: error=403", [], False, "trouble: error=403"),
     ]
-    account.task_log = [[*(lacking(f"a {n}", row[0]) for n, row in enumerate(table)), waited()]]
-    account.parked = [message(f"a+{n}") for n, row in enumerate(table) if row[2]] + [message("other")]
+    keys = [f'{n} waited end=complete status=0" why=no \x01' for n in range(len(table))]
+    account.task_log = [[*(lacking(key, row[0]) for key, row in zip(keys, table, strict=True)), waited()]]
+    account.task_log[0].insert(1, f"{stamp()} INFO {synced('x lacking key="y" why=z')}")
+    account.parked = [message(quote_plus(key)) for key, row in zip(keys, table, strict=True) if row[2]]
+    account.parked.append(message("other"))
     account.hidden = 2
     for age in (20, 10):
-        for n, (_, lines, _, _) in enumerate(table):
+        for key, (_, lines, _, _) in zip(keys, table, strict=True):
             for why in lines[1:] if age == 20 else lines[:1]:
-                account.write(failed(f"a {n}", why), ago=age)
+                account.write(failed(key, why), ago=age)
     account.write(failed("another key"))
     done = verbs.sync("wait --json", 1)
-    assert missing(done) == [(f"a {n}", row[3]) for n, row in enumerate(table)]
+    assert missing(done) == [(key, row[3]) for key, row in zip(keys, table, strict=True)]
     assert HIDDEN.format("2 messages") in done.errors
     (query,) = done.sent("StartQuery")  # as far back as the oldest of their messages
     assert query["startTime"] < 1_700_000_000 < query["endTime"]
