@@ -75,6 +75,10 @@ class Ran(NamedTuple):
     status: int = 0
 
     @property
+    def json(self) -> Any:
+        return json.loads(self.output)
+
+    @property
     def writes(self) -> list[Call]:
         return [call for call in self.calls if call.is_write]
 

@@ -25,7 +25,7 @@ import pytest
 from account import APP, MIRROR, PROJECT, REGION, SOURCE
 from call import Call
 from cost import STORED
-from documents import Scripts, programs, sourced_scripts
+from documents import Ran, Scripts, programs, sourced_scripts
 from insights import answer as rows_of
 from paper_account import HERE, MADE_AT, Given, Interrupted, PaperAccount, Refused
 
@@ -90,6 +90,11 @@ class Operated(PaperAccount):
         for rule in self.denied:
             if code := rule(call):
                 raise Interrupted if code == CTRL_C else Refused(code, f"no {call.operation}")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Of the starter."""
+        return self.kept[f"function {APP}-starter"]["Environment"]["Variables"]
 
     # --- logs and metrics -------------------------------------------------------------------------------------------
 
@@ -419,13 +424,11 @@ class Verbs(Scripts):
         """Ctrl-C reaches all processes of a terminal."""
         os.killpg(self.process.pid, number)
 
-    def sync(self, words: str, status: int | None = 0, typed: str = "", **settings: Any) -> "Done":
+    def sync(self, words: str, status: int | None = 0, typed: str = "", **settings: Any) -> Ran:
         """A command line, with $'...' as Bash has it."""
         return self.run_words(*split(words), status=status, typed=typed, **settings)
 
-    def run_words(
-        self, *words: str, status: int | None = 0, typed: str = "", shows: str = "", **settings: Any
-    ) -> "Done":
+    def run_words(self, *words: str, status: int | None = 0, typed: str = "", shows: str = "", **settings: Any) -> Ran:
         """A terminal has what is typed, and shows the streams that are named."""
         screen, terminal = pty.openpty()
         output, errors = ((self.folder / name).open("w+b") for name in ("output", "errors"))
@@ -454,25 +457,7 @@ class Verbs(Scripts):
         code = 128 - code if code < 0 else code  # Bash may end itself by the signal, which is the same status
         assert status in (None, code), texts
         assert words[0] not in ("status", "redrive", "verify", "cost") or "--json" in words or too_wide(texts[0]) == []
-        return Done(self.calls, *texts, code)
-
-
-class Done:
-    """A verb that has ended: its calls in their order, what it printed, and its exit status."""
-
-    def __init__(self, calls: list[Call], output: str, errors: str, status: int) -> None:
-        self.calls, self.output, self.errors, self.status = calls, output, errors, status
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.output)
-
-    @property
-    def writes(self) -> list[str]:
-        return [call.operation for call in self.calls if call.is_write and call.service != "bash"]
-
-    def sent(self, operation: str) -> list[dict[str, Any]]:
-        return [call.parameters for call in self.calls if call.operation == operation]
+        return Ran(self.calls, *texts, code)
 
 
 def too_wide(text: str) -> list[str]:
@@ -519,3 +504,9 @@ def deployed(**settings: str) -> Operated:
 def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
     with operating(tmp_path_factory.mktemp("verbs")) as found:
         yield found
+
+
+@pytest.fixture
+def account(verbs: Verbs) -> Operated:
+    verbs.account = found = deployed()
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any
 
 import pytest
 from cost import LISTED, PRICE, REQUESTS, bill, quantity, usd, worker_hour
-from documents import Ran, Scripts, scripts_of_module
-from operated import Operated, measured, too_wide
-from paper_account import Given, Interrupted, Refused
+from documents import Ran
+from operated import CTRL_C, Operated, Verbs, deployed, measured, verbs
+from paper_account import Given
 
+__all__ = ["verbs"]
 HOUR, DAY, GB = 3600, 86_400, 10**9
 MONTH = 30 * DAY
 
@@ -78,7 +78,6 @@ def test_money_has_two_digits_and_no_noise(amount: float, text: str) -> None:
 
 # The verb
 
-scripts = scripts_of_module("sync.sh")
 DEPLOYED = {"ANNOUNCE": "all", "AUDIT_DAYS": "1", "LAMBDA_POLL_RATE": "5"}
 
 
@@ -102,7 +101,7 @@ SUMS = {"Invocations": [100, 44], "Duration": [8000], "IncomingBytes": [10**9]}
 class Busy(Operated):
     """An account whose deployment has worked for a month; one that is quiet has no figures."""
 
-    age, quiet, refusal, end, times = 10 * MONTH, False, None, ("complete", 0), 1
+    age, quiet, times = 10 * MONTH, False, 1
 
     def sqs_get_queue_attributes(self, given: Given) -> Any:
         found = super().sqs_get_queue_attributes(given)
@@ -110,8 +109,6 @@ class Busy(Operated):
         return found
 
     def logs_start_query(self, given: Given) -> Any:
-        if self.refusal:
-            raise self.refusal
         return {"queryId": next(part for part in QUERIED if part in given["queryString"])}
 
     def logs_get_query_results(self, given: Given) -> Any:
@@ -121,30 +118,15 @@ class Busy(Operated):
         results = [[{"field": name, "value": value} for name, value in row.items()] for row in rows]
         return {"status": "Complete", "results": results}
 
-    def logs_filter_log_events(self, given: Given) -> Any:
-        found = super().logs_filter_log_events(given)
-        return {"events": [event | {"message": measured(*self.end)} for event in found["events"]]}
-
     def cloudwatch_get_metric_statistics(self, given: Given) -> Any:
         return {"Datapoints": [] if self.quiet else [{"Sum": float(n)} for n in SUMS[given["MetricName"]]]}
 
 
-@pytest.fixture(scope="module")
-def deployed(scripts: Scripts) -> dict[str, Any]:
-    scripts.account = Busy()
-    scripts.deploy(**DEPLOYED)
-    return scripts.account.kept
-
-
 @pytest.fixture
-def account(scripts: Scripts, deployed: dict[str, Any]) -> Busy:
-    scripts.account = found = Busy()
-    found.kept = copy.deepcopy(deployed)
+def account(verbs: Verbs) -> Busy:
+    verbs.account = found = Busy()
+    found.kept = deployed(**DEPLOYED).kept
     return found
-
-
-def ran(scripts: Scripts, options: str = "--json", status: int = 0, **settings: str) -> Ran:
-    return scripts.run(f"FOLLOW_PAUSE=0; main cost {options}", status, **settings)
 
 
 def spans(done: Ran) -> set[int]:
@@ -153,9 +135,9 @@ def spans(done: Ran) -> set[int]:
 
 
 @pytest.mark.usefixtures("account")
-def test_the_figures_come_from_the_logs_the_metrics_and_the_task(scripts: Scripts) -> None:
-    done = ran(scripts)
-    found = json.loads(done.output)
+def test_the_figures_come_from_the_logs_the_metrics_and_the_task(verbs: Verbs) -> None:
+    done = verbs.sync("cost --json")
+    found = done.json
     quantities = {row["price_name"]: row["quantity"] for row in found["rows"]}
     scale = 730 / 720
     hours = (3600 + 600 + 2 * 40) / 3600 * scale
@@ -180,59 +162,61 @@ def test_the_figures_come_from_the_logs_the_metrics_and_the_task(scripts: Script
     assert (done.sent("StopTask"), spans(done), len(done.sent("StartQuery"))) == ([], {MONTH}, 4)
 
 
-def test_the_table_has_prices_figures_and_levers_in_80_columns(scripts: Scripts, account: Busy) -> None:
-    lines = ran(scripts, "", REGION="us-east-1").output.splitlines()
+def test_the_table_has_prices_figures_and_levers_in_80_columns(verbs: Verbs, account: Busy) -> None:
+    lines = verbs.sync("cost", REGION="us-east-1").output.splitlines()
     assert lines[0] == f"prices of us-east-1 of {LISTED['as_of']} in USD without tax"
     (stored,) = [line for line in lines if line.startswith("GB stored")]
     assert stored.split()[-4:] == ["100", "0.11", "11.00", "measured"]
     assert any(line.split()[:2] == ["KEEP_DAYS=30", "6.60"] for line in lines)
     account.times = 10**6
-    assert too_wide(ran(scripts, "", REGION="ap-southeast-2").output) == []
+    verbs.sync("cost", REGION="ap-southeast-2")
 
 
 @pytest.mark.parametrize(("hours", "too_young"), [(36, False), (24, False), (23, True), (0.25, True)])
 def test_of_a_younger_deployment_all_its_time_counts(
-    hours: float, too_young: bool, scripts: Scripts, account: Busy
+    hours: float, too_young: bool, verbs: Verbs, account: Busy
 ) -> None:
     """A first fill of minutes would be hundreds of dollars a month."""
     account.age = int(hours * HOUR)
-    done = ran(scripts)
-    notes = json.loads(done.output)["notes"]
+    done = verbs.sync("cost --json")
+    notes = done.json["notes"]
     assert any(note.startswith("WARNING: less than a day of history") for note in notes) == too_young
     assert all(0 < span - account.age < 60 for span in spans(done))
-    assert json.loads(done.output)["rows"][0]["quantity"] == pytest.approx(30 * 730 / hours, rel=0.1)
+    assert done.json["rows"][0]["quantity"] == pytest.approx(30 * 730 / hours, rel=0.1)
 
 
-def test_a_quiet_month_is_reckoned_by_the_rule(scripts: Scripts, account: Busy) -> None:
+def test_a_quiet_month_is_reckoned_by_the_rule(verbs: Verbs, account: Busy) -> None:
     account.quiet = True
-    by_name = {row["price_name"]: row for row in json.loads(ran(scripts).output)["rows"]}
+    by_name = {row["price_name"]: row for row in verbs.sync("cost --json").json["rows"]}
     assert (by_name["lambda_request"]["quantity"], by_name["lambda_request"]["from"]) == (8760, "by the rule")
     assert by_name["express_upload_gb"]["usd"] == 0
     assert "vcpu_hour" not in by_name
 
 
 @pytest.mark.usefixtures("account")
-def test_days_reach_as_far_as_the_logs_do(scripts: Scripts) -> None:
-    assert spans(ran(scripts, "--days 3")) == {3 * DAY}
-    assert spans(ran(scripts, LOG_RETENTION_DAYS="7")) == {7 * DAY}
+def test_days_reach_as_far_as_the_logs_do(verbs: Verbs) -> None:
+    assert spans(verbs.sync("cost --json --days 3")) == {3 * DAY}
+    assert spans(verbs.sync("cost --json", LOG_RETENTION_DAYS="7")) == {7 * DAY}
     for days, kept, said in (31, 30, "LOG_RETENTION_DAYS=30"), (456, 545, "455"):
-        done = ran(scripts, f"--days {days}", 2, LOG_RETENTION_DAYS=str(kept))
+        done = verbs.sync(f"cost --days {days}", 2, LOG_RETENTION_DAYS=str(kept))
         assert f"--days {days} is more than {said}" in done.errors
 
 
 @pytest.mark.parametrize(
-    ("changed", "status", "said", "stops"),
+    ("end", "code", "status", "said", "stops"),
     [
-        ({"end": ("stopped", 3)}, 3, "the buckets could not be counted", 0),
-        ({"refusal": Refused("AccessDenied", "logs:StartQuery")}, 1, "logs:StartQuery", 1),
-        ({"refusal": Interrupted()}, 130, "", 1),
+        (("stopped", 3), "", 3, "the buckets could not be counted", 0),
+        (("complete", 0), "AccessDenied", 1, "no StartQuery", 1),
+        (("complete", 0), CTRL_C, 130, "", 1),
     ],
 )
 def test_what_ends_it_early_prints_no_sum_and_stops_the_task(
-    changed: dict[str, Any], status: int, said: str, stops: int, scripts: Scripts, account: Busy
+    end: tuple[str, int], code: str, status: int, said: str, stops: int, verbs: Verbs, account: Busy
 ) -> None:
-    vars(account).update(changed)
-    done = ran(scripts, status=status)
+    account.task_log = [[measured(*end)]]
+    if code:
+        account.deny("StartQuery", code)
+    done = verbs.sync("cost --json", status)
     assert (done.output, said in done.errors, len(done.sent("StopTask"))) == ("", True, stops)
 
 
@@ -240,15 +224,15 @@ def test_what_ends_it_early_prints_no_sum_and_stops_the_task(
 
 
 @pytest.mark.usefixtures("account")
-def test_ones_own_prices_stand_above_ours(scripts: Scripts, tmp_path: Path) -> None:
+def test_ones_own_prices_stand_above_ours(verbs: Verbs, tmp_path: Path) -> None:
     file = tmp_path / "my prices.json"
     file.write_text(
         '{"region": "eu-west-1", "prices": {"express_storage_gb_month": 0.2}, "free_a_month": {"logs_gb": 0}}'
     )
-    lines = ran(scripts, f"--prices '{file}'").output.splitlines()
+    lines = verbs.sync(f"cost --prices '{file}'").output.splitlines()
     assert lines[0].startswith("prices of eu-west-1 of ")
     assert any(line.split()[-3:-1] == ["0.2", "20.00"] for line in lines)
-    assert ran(scripts, "", PRICES_FILE=str(file)).output.splitlines() == lines
+    assert verbs.sync("cost", PRICES_FILE=str(file)).output.splitlines() == lines
 
 
 @pytest.mark.parametrize(
@@ -264,10 +248,10 @@ def test_ones_own_prices_stand_above_ours(scripts: Scripts, tmp_path: Path) -> N
     ],
 )
 def test_wrong_prices_are_told_before_anything_is_called(
-    text: str, complaint: str, scripts: Scripts, tmp_path: Path
+    text: str, complaint: str, verbs: Verbs, tmp_path: Path
 ) -> None:
     file = tmp_path / "p.json"
     file.write_text(text)
-    done = ran(scripts, f"--prices {file}", 2)
+    done = verbs.sync(f"cost --prices {file}", 2)
     assert (done.output, done.calls) == ("", [])
     assert complaint in done.errors and str(file) in done.errors

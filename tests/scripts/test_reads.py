@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from account import APP, MIRROR, SOURCE
-from documents import Scripts, sourced_scripts
-from operated import Done, Verbs, deployed, verbs
+from documents import Ran, Scripts, sourced_scripts
+from operated import Verbs, deployed, verbs
 from paper_account import PaperAccount
 
 __all__ = ["verbs"]
@@ -59,7 +59,7 @@ class Mirror:
             older[name]: counted for name, counted in self.account.counted_from.items() if name in older
         }
 
-    def cost(self, words: str, status: int = 0, **settings: str) -> Done:
+    def cost(self, words: str, status: int = 0, **settings: str) -> Ran:
         return self.verbs.sync(f"cost --reads {words}", status, **settings)
 
     def report(self, **settings: str) -> dict[str, Any]:

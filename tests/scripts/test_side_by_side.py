@@ -1,82 +1,36 @@
 """Commands of one run side by side; two deployments of the same name at once."""
 
 import copy
-import subprocess
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from account import APP, SOURCE
-from documents import Scripts, scripts_of_module, sourced_scripts
+from documents import Scripts, printed, scripts_of_module, sourced_scripts
 from paper_account import PaperAccount, Refused
 
-ROOT = Path(__file__).parents[2]
-
 # A script that goes on when both jobs are there, or gives up after a minute.
-MEET = """
+MEET = """start_run
 await() {
   local end=$((SECONDS + 60))
   until [[ -e $1 ]] || ((SECONDS > end)); do read -rt 0.1 <> <(:) || :; done
   [[ -e $1 ]]
 }
 meet() { : >"$TEMP_DIR/$1"; await "$TEMP_DIR/one"; await "$TEMP_DIR/two"; printf 'met\\n'; }
-"""
-# name -> (script, exit status, stdout, what stderr has or None for nothing at all)
-SCRIPTS = {
-    "jobs run at the same time": (MEET + "all_at_once meet one two", 0, "met\nmet\n", None),
-    "a run ends with a job that failed, when the others have ended": (
-        MEET
-        + "job() { if [[ $1 == one ]]; then : >$TEMP_DIR/one; exit 7; else await $TEMP_DIR/one; echo ended; fi; }\n"
-        "all_at_once job one two; echo went on",
-        1,
-        "ended\n",
-        None,
-    ),
-    "what each kind of call takes for an answer": (
-        "mkdir $TEMP_DIR/bin; PATH=$TEMP_DIR/bin:$PATH\n"
-        "printf '#!/bin/sh\\necho \"An error occurred ($CODE) when calling the X operation: no\" >&2; exit 254' "
-        ">$TEMP_DIR/bin/aws; chmod +x $TEMP_DIR/bin/aws; export CODE; REGION=r\n"
-        "for CODE in AccessDenied UnauthorizedOperation AuthorizationError NoSuchEntity ValidationException; do\n"
-        "  for call in aws_if_allowed aws_or_nothing aws_or_die; do\n"
-        "    if ($call iam get-role 2>/dev/null); then printf y; else printf n; fi\n  done; echo; done",
-        0,
-        "ynn\nynn\nynn\nyyn\nnnn\n",
-        None,
-    ),
-    "a member that is missing, or one more in a list, is a difference": (
-        "while read -r want have; do differing $want $have; done <<'E'\n"
-        '{"a":1,"b":2} {"a":1,"b":2,"default":3}\n{"a":1,"b":2} {"a":1}\n{"a":1,"b":2} {"a":2,"b":1}\n'
-        '{"a":[1,2]} {"a":[1,2]}\n{"a":[1,2]} {"a":[2,1]}\n{"a":[1,2]} {"a":[1]}\n'
-        '{"a":[1]} {"a":[1,2]}\n{"a":[]} {"a":[1]}\n'
-        '{"a":[{"b":{"c":1}}]} {"a":[{"b":{"c":1,"d":2}}]}\n'
-        '{"a":[{"b":{"c":1}}]} {"a":[{"b":{"c":"1"}}]}\n{"a":1} null\nE',
-        0,
-        "\nb\na, b\n\na\na\na\na\n\na\na\n",
-        None,
-    ),
-    "a time is read as each generation of the CLI prints it": (
-        """jq -nc "$(jq_epoch)"'[["Z", ".250Z", "+00:00"][] | "2026-11-25T12:00:00\\(.)" | epoch], [1795608000.5, null,
-        "2026-11-25T14:00:00+02:00", "2026-11-25T06:30:00.500000-05:30", "2026-11-25T21:00:00+0900" | epoch]'""",
-        0,
-        "[1795608000,1795608000.25,1795608000]\n[1795608000.5,null,1795608000,1795608000.5,1795608000]\n",
-        None,
-    ),
-}
+all_at_once meet one two"""
 
 
-@pytest.mark.fast
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_commands_side_by_side(name: str) -> None:
-    script, status, printed, said = SCRIPTS[name]
-    done = subprocess.run(
-        ["bash", "-c", f"source ./deploy.sh; start_run; {script}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert (done.returncode, done.stdout) == (status, printed), done.stderr
-    assert said in done.stderr if said else done.stderr == ""
+def test_commands_run_at_the_same_time() -> None:
+    assert printed(MEET) == "met\nmet\n"
+
+
+def test_a_time_is_read_as_each_generation_of_the_cli_prints_it() -> None:
+    """A number, or ISO 8601 with "Z" or with the offset of this machine."""
+    noon = ["2026-11-25T12:00:00Z", "2026-11-25T14:00:00+02:00", "2026-11-25T21:00:00+0900"]
+    times = [*noon, 1795608000, "2026-11-25T12:00:00.250Z", "2026-11-25T06:30:00.500000-05:30", 1795608000.5, None]
+    found = printed("""jq -c "$(jq_epoch)map(epoch)" """, json.dumps(times))
+    assert json.loads(found) == [1795608000] * 4 + [1795608000.25, 1795608000.5, 1795608000.5, None]
 
 
 scripts = scripts_of_module()

@@ -229,7 +229,7 @@ def account(verbs: Verbs) -> Operated:
 
 
 def audit_every_week(account: Operated) -> None:
-    account.kept[f"function {APP}-starter"]["Environment"]["Variables"]["AUDIT_DAYS"] = "7"
+    account.variables["AUDIT_DAYS"] = "7"
 
 
 def status(verbs: Verbs, code: int | None = None) -> tuple[dict[str, Any], str]:

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from account import APP, MIRROR, SOURCE
+from account import MIRROR, SOURCE
 from documents import ENVIRONMENT, printed
-from operated import Operated, Verbs, deployed, rows_of_report, stamp, verbs
+from operated import Operated, Verbs, account, deployed, rows_of_report, stamp, verbs
 from paper_account import Given, Interrupted
 
 from mirror.model.log_lines import LAG, OUTAGE, OUTAGE_ENDS, OUTAGE_OVER, SYNCED, UNCONDITIONAL, quoted, summary
 from mirror.protocol.multipart import BEGUN
 
-__all__ = ["verbs"]
+__all__ = ["account", "verbs"]
 ROOT = Path(__file__).parents[2]
 ASSUMPTIONS = json.loads((ROOT / "lib/verify/assumptions.json").read_text())
 WHY = "operation=CopyObject error=AccessDenied"
@@ -287,12 +287,6 @@ def test_what_the_log_does_not_say_is_not_known() -> None:
 # Whole runs
 
 
-@pytest.fixture
-def account(verbs: Verbs) -> Operated:
-    verbs.account = found = deployed()
-    return found
-
-
 def assert_nothing_is_left(account: Operated) -> None:
     assert (account.objects, account.copies) == ({}, {})
 
@@ -477,10 +471,6 @@ def test_nobody_to_ask_is_no_consent(verbs: Verbs, account: Operated) -> None:
 OTHERS_PAUSE = "2026-11-27T00:00:00Z"
 
 
-def variables(account: Operated) -> dict[str, str]:
-    return account.kept[f"function {APP}-starter"]["Environment"]["Variables"]
-
-
 @pytest.mark.parametrize("moment", ["", "interrupted", "refused", "paused by others"])
 def test_the_pause_of_a_bench_ends_whatever_happens_and_that_of_others_does_not(
     verbs: Verbs, account: Operated, moment: str
@@ -488,7 +478,7 @@ def test_the_pause_of_a_bench_ends_whatever_happens_and_that_of_others_does_not(
     happens = {
         "interrupted": {"Invoke": [lambda: verbs.interrupt(signal.SIGINT)]},
         "refused": {"UpdateFunctionConfiguration": []},
-        "paused by others": {"PutObject": [lambda: variables(account).update(PAUSED_SINCE=OTHERS_PAUSE)]},
+        "paused by others": {"PutObject": [lambda: account.variables.update(PAUSED_SINCE=OTHERS_PAUSE)]},
     }
     account.before = happens.get(moment, {})
     account.start("w1")
@@ -497,7 +487,7 @@ def test_the_pause_of_a_bench_ends_whatever_happens_and_that_of_others_does_not(
     status = {"": 0, "interrupted": 130}.get(moment, 1)
     done = verbs.sync("verify --bench --yes", status, VERIFY_SMALL_OBJECTS=1200)
     others = moment == "paused by others"
-    assert variables(account).get("PAUSED_SINCE") == (OTHERS_PAUSE if others else None)
+    assert account.variables.get("PAUSED_SINCE") == (OTHERS_PAUSE if others else None)
     assert (f"somebody has paused the sync since {OTHERS_PAUSE}" in done.errors) == others
     if not moment:
         assert account.running() == set()
