@@ -6,8 +6,6 @@ clock by which the scripts wait (SECONDS).
 """
 
 import contextlib
-import copy
-import functools
 import hashlib
 import json
 import os
@@ -15,7 +13,6 @@ import pty
 import re
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +22,7 @@ import pytest
 from account import APP, MIRROR, PROJECT, REGION, SOURCE
 from call import Call
 from cost import STORED
-from documents import Ran, Scripts, programs, sourced_scripts
+from documents import Ran, Scripts, programs, ready_scripts
 from insights import answer as rows_of
 from paper_account import HERE, MADE_AT, Given, Interrupted, PaperAccount, Refused
 
@@ -398,28 +395,6 @@ class Verbs(Scripts):
         status, text = self.answer(words if words[0] == "sleep" else [program, *words])
         return status, 2 if status else 1, text
 
-    def launch(self, *words: str, **files: Any) -> subprocess.Popen[bytes]:
-        """In a process group of its own, which Ctrl-C ends even if the tests run in the background."""
-        self.calls, self.wrong = [], []
-        settings = files.pop("settings", {})
-        environment = {
-            "PATH": f"{self.folder}/programs:/usr/local/bin:/usr/bin:/bin",
-            "HOME": str(self.folder),
-            "TMPDIR": str(self.folder),
-            "LC_ALL": "C.UTF-8",
-            "REGION": REGION,
-            "RETRY_LIMIT": "3",
-            "BASH_FUNC_sleep%%": SLEEP,
-        }
-        self.process = subprocess.Popen(
-            [PROJECT / "sync.sh", *words],
-            env=environment | {name: str(value) for name, value in settings.items()},
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            **files,
-        )
-        return self.process
-
     def interrupt(self, number: int = signal.SIGINT) -> None:
         """Ctrl-C reaches all processes of a terminal."""
         os.killpg(self.process.pid, number)
@@ -430,6 +405,15 @@ class Verbs(Scripts):
 
     def run_words(self, *words: str, status: int | None = 0, typed: str = "", shows: str = "", **settings: Any) -> Ran:
         """A terminal has what is typed, and shows the streams that are named."""
+        environment = {
+            "PATH": f"{self.folder}/programs:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.folder),
+            "TMPDIR": str(self.folder),
+            "LC_ALL": "C.UTF-8",
+            "REGION": REGION,
+            "RETRY_LIMIT": "3",
+            "BASH_FUNC_sleep%%": SLEEP,
+        }
         screen, terminal = pty.openpty()
         output, errors = ((self.folder / name).open("w+b") for name in ("output", "errors"))
         with output, errors, contextlib.ExitStack() as stack:
@@ -441,13 +425,21 @@ class Verbs(Scripts):
             }
             if typed:
                 os.write(screen, typed.encode())
-            process = self.launch(*words, settings=settings, **files)
+            self.calls, self.wrong = [], []
+            # In a process group of its own, which Ctrl-C ends even if the tests run in the background.
+            self.process = subprocess.Popen(
+                [PROJECT / "sync.sh", *words],
+                env=environment | {name: str(value) for name, value in settings.items()},
+                start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                **files,
+            )
             os.close(terminal)
             shown = b""
             with contextlib.suppress(OSError):  # all of it was read
                 while (typed or shows) and (part := os.read(screen, 65536)):
                     shown += part
-            code = process.wait(timeout=300)
+            code = self.process.wait(timeout=300)
             output.seek(0)
             errors.seek(0)
             texts = [file.read().decode() for file in (output, errors)]
@@ -479,30 +471,18 @@ def split(words: str) -> list[str]:
     return [os.fsdecode(word) for word in found.split(b"\0")[:-1]]
 
 
-@contextlib.contextmanager
-def operating(folder: Path) -> Iterator[Verbs]:
-    verbs = Verbs(folder)
-    with programs(folder, ["aws"], verbs.answer_in):
-        yield verbs
-
-
-@functools.cache
-def kept_by(settings: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder, sourced_scripts(Path(folder)) as scripts:
-        return scripts.with_deployment(**dict(settings)).kept
-
-
 def deployed(**settings: str) -> Operated:
     """An account with a deployment of these settings, in which nothing is wrong and nothing goes on."""
     found = Operated()
-    found.kept, found.parked = copy.deepcopy(kept_by(tuple(settings.items()))), []
+    found.kept, found.parked = ready_scripts().with_deployment(**settings).kept, []
     found.decide()
     return found
 
 
 @pytest.fixture(scope="module")
 def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
-    with operating(tmp_path_factory.mktemp("verbs")) as found:
+    found = Verbs(tmp_path_factory.mktemp("verbs"))
+    with programs(found.folder, ["aws"], found.answer_in):
         yield found
 
 
