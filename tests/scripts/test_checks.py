@@ -228,23 +228,6 @@ def test_a_tool_that_is_missing_too_old_or_broken_is_named(
     assert (done.returncode, message in " ".join(done.stderr.split())) == (2, True), done.stderr
 
 
-def test_a_file_that_comes_late_keeps_no_folder_of_a_run(tmp_path: Path) -> None:
-    """After Ctrl-C, a command in a $(...) may go on, and write just before its folder is removed."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "runs").mkdir()
-    for name, program in {
-        "aws": 'ls -d "$TMPDIR"/* >"$TMPDIR/../run"; exit 253',
-        "rm": '/bin/rm -rf "${@: -1}"/*; touch "$(<"$TMPDIR/../run")/late"; /bin/rmdir "${@: -1}"',
-    }.items():
-        (tmp_path / "bin" / name).write_text(f"#!/usr/bin/env bash\n{program}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-    path = f"{tmp_path}/bin:{os.environ['PATH']}"
-    environment = {"PATH": path, "TMPDIR": f"{tmp_path}/runs", "SRC_BUCKET": "source-bucket"}
-    subprocess.run([PROJECT / "sync.sh", "status"], env=environment, capture_output=True, check=False)
-    assert (tmp_path / "run").exists()
-    assert list((tmp_path / "runs").iterdir()) == []
-
-
 # --- the release that deploy.sh prints ------------------------------------------------------------------------------
 
 
