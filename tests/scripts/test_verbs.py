@@ -72,13 +72,8 @@ def test_hours_of_two_logs_are_shown_as_one_by_time_page_by_page(verbs: Verbs) -
         group, stream = (STARTER, "f/[$LATEST]0f") if n % 2 else (WORKERS, "worker/worker/a")
         line = f"START {n}" if n % 8 == 3 else f"{stamp()} INFO line {n}"
         account.write(line, stream=stream, group=group, ago=1000 - n)
-    usual = account.logs_filter_log_events
-
-    def paged(given: Given) -> Any:
-        shown.append((verbs.folder / "output").read_text().count("\n"))
-        return usual(given)
-
-    account.logs_filter_log_events = paged  # type: ignore[method-assign]
+    look: Callable[[], Any] = lambda: shown.append((verbs.folder / "output").read_text().count("\n"))  # noqa: E731
+    account.before = {"FilterLogEvents": [look] * 8}
     done = verbs.sync("logs --since 1h")
     assert [int(line.split()[-1]) for line in done.output.splitlines()] == [n for n in range(800) if n % 8 != 3]
     assert 0 < shown[3] < shown[-1]
@@ -387,33 +382,22 @@ def test_a_key_that_is_missing_has_its_reason_from_the_log_and_the_dead_letter_q
         ("trouble: error=403", [WHY], False, f"failing: {WHY}"),
         ("trouble: error=403", [], False, "trouble: error=403"),
     ]
-    keys = [f'{n} waited end=complete status=0" why=no \x01' for n in range(len(table))]
-    account.task_log = [[*(lacking(key, row[0]) for key, row in zip(keys, table, strict=True)), waited()]]
-    account.task_log[0].insert(1, f"{stamp()} INFO {synced('x lacking key="y" why=z')}")
-    account.parked = [message(quote_plus(key)) for key, row in zip(keys, table, strict=True) if row[2]]
-    account.parked.append(message("other"))
+    rows = {f'{n} waited end=complete status=0" why=no \x01': row for n, row in enumerate(table)}
+    rows |= {f"{n:0500}": table[0] for n in range(5000)}
+    another = f"{stamp()} INFO {synced('x lacking key="y" why=z')}"
+    account.task_log = [[another, *(lacking(key, row[0]) for key, row in rows.items()), waited()]]
+    account.parked = [message(quote_plus(key)) for key, row in rows.items() if row[2]] + [message("other")]
     account.hidden = 2
     for age in (20, 10):
-        for key, (_, lines, _, _) in zip(keys, table, strict=True):
+        for key, (_, lines, _, _) in rows.items():
             for why in lines[1:] if age == 20 else lines[:1]:
                 account.write(failed(key, why), ago=age)
     account.write(failed("another key"))
     done = verbs.sync("wait --json", 1)
-    assert missing(done) == [(key, row[3]) for key, row in zip(keys, table, strict=True)]
+    assert missing(done) == [(key, row[3]) for key, row in rows.items()]
     assert HIDDEN.format("2 messages") in done.errors
     (query,) = done.sent("StartQuery")  # as far back as the oldest of their messages
     assert query["startTime"] < 1_700_000_000 < query["endTime"]
-
-
-def test_thousands_of_keys_that_are_missing_have_their_reasons(verbs: Verbs, account: Operated) -> None:
-    keys = [f"{n:0500}" for n in range(5000)]
-    account.task_log = [[*map(lacking, keys), waited()]]
-    account.write(failed(keys[7]))
-    done = verbs.sync("wait --json", 1)
-    assert [row for row in missing(done) if row[1] != "waiting"] == [(keys[7], f"failing: {WHY}")]
-    assert len(missing(done)) == 5000
-    (query,) = done.sent("StartQuery")
-    assert 10_800 <= query["endTime"] - query["startTime"] <= 10_990
 
 
 def test_a_timeout_names_the_keys_and_why_and_ends_with_1(verbs: Verbs, account: Operated) -> None:
@@ -427,6 +411,8 @@ def test_a_timeout_names_the_keys_and_why_and_ends_with_1(verbs: Verbs, account:
     command = ["wait", "--prefix", "p q", "--timeout", "5m", "--exact"]
     assert run["overrides"]["containerOverrides"][0]["command"] == command
     assert run["startedBy"] == f"{APP}-wait"
+    (query,) = done.sent("StartQuery")
+    assert 10_800 <= query["endTime"] - query["startTime"] <= 10_990
     assert done.sent("StopTask") == []
 
     account.task_log = [[second, waited()]]
@@ -499,13 +485,7 @@ def test_a_pause_ends_all_tasks_that_write_to_the_destination_and_no_other(verbs
     """Also a worker that the last run of the starter starts, which began before the pause."""
     for name, task in (WRITES | READS).items():
         account.start(name, *task)
-    usual = account.lambda_invoke
-
-    def last_run(given: Given) -> Any:
-        account.start("worker-late")
-        return usual(given)
-
-    account.lambda_invoke = last_run  # type: ignore[method-assign]
+    account.before = {"Invoke": [lambda: account.start("worker-late")]}
     done = verbs.sync("pause")
     assert "running worker-late" in account.kept
     assert account.running() == {*READS}
@@ -535,21 +515,15 @@ def test_during_a_pause_nothing_is_removed_but_a_comparison_may_run(verbs: Verbs
 @pytest.mark.parametrize(
     ("moment", "said"),
     [
-        ("lambda_update_function_configuration", "interrupted while the sync was being paused: ./sync.sh status shows"),
-        ("ecs_stop_task", "interrupted: the sync stays paused since {}. What still runs may write until it ends: "),
+        ("UpdateFunctionConfiguration", "interrupted while the sync was being paused: ./sync.sh status shows"),
+        ("StopTask", "interrupted: the sync stays paused since {}. What still runs may write until it ends: "),
     ],
 )
 def test_an_interrupted_pause_says_that_the_sync_stays_paused(
     verbs: Verbs, account: Operated, moment: str, said: str
 ) -> None:
     account.start("worker")
-    usual = getattr(account, moment)
-
-    def interrupted(given: Given) -> Any:
-        os.kill(verbs.process.pid, signal.SIGTERM)
-        return usual(given)
-
-    setattr(account, moment, interrupted)
+    account.before = {moment: [lambda: os.kill(verbs.process.pid, signal.SIGTERM)]}
     done = verbs.sync("pause", 128 + signal.SIGTERM)
     assert said.format(account.variables["PAUSED_SINCE"]) in done.errors
 
