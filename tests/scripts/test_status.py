@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from account import APP, MIRROR, PROJECT, SOURCE
-from documents import ENVIRONMENT, unfolded
+from account import APP, MIRROR, SOURCE
+from documents import printed, unfolded
 from operated import PARKED, Operated, Verbs, deployed, stamp, verbs
 
 from launch.audit import newest_slot
@@ -18,7 +17,6 @@ from mirror.model.log_lines import AUDITED, OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
 from mirror.version import VERSION
 
 __all__ = ["verbs"]
-PROGRAM = "".join((PROJECT / "lib" / name).read_text() for name in ("text.jq", "status.jq"))
 NUMBERS = {"visible": 0, "in_flight": 0, "running": 0, "wanted": 0, "started": {}, "failures": []}
 IDLE: dict[str, Any] = {
     "source": {"name": "a", "error": ""},
@@ -46,25 +44,20 @@ DENIED_STARTER = "An error occurred (AccessDeniedException): it is not authorize
 # The judgement
 
 
-def given(via: str = "") -> tuple[str, ...]:
-    return ("--arg", "via", via, "--argjson", "keep", "1209600")
-
-
-def printed(program: str, text: Any, *arguments: str) -> str:
-    command = ["jq", "-r", *arguments, PROGRAM + program]
-    return subprocess.run(
-        command, env=ENVIRONMENT, input=json.dumps(text), capture_output=True, text=True, check=True
-    ).stdout
+def answer(program: str, value: Any, via: str = "") -> str:
+    """Of the rules of status to this value."""
+    rules = '"$JQ_TEXT$(<"$PROJECT_DIR/lib/status.jq")"'
+    return printed(f"jq -r --arg via '{via}' --argjson keep 1209600 {rules}'{program}'", json.dumps(value))
 
 
 def judged(parts: dict[str, Any], via: str = "") -> dict[str, Any]:
     """The status as JSON, of these parts beside the idle ones."""
-    return dict(json.loads(printed("judge", IDLE | parts, *given(via))))
+    return dict(json.loads(answer("judge", IDLE | parts, via)))
 
 
 def told(parts: dict[str, Any]) -> str:
     """What is below the word, as it was before it was put into 80 columns."""
-    return unfolded(printed("judge | lines", IDLE | parts, *given()))
+    return unfolded(answer("judge | lines", IDLE | parts))
 
 
 def starter(**more: Any) -> dict[str, Any]:
@@ -162,7 +155,7 @@ def test_the_one_word_of_status_and_its_reason(parts: dict[str, Any], state: str
 @pytest.mark.parametrize(("days", "hour"), [(1, 12), (7, 12), (90, 12), (1, 1), (7, 1), (1, 3)])
 def test_the_next_slot_of_an_audit_is_that_of_the_starter(days: int, hour: int) -> None:
     now = NOON + (hour - 12) * 3600
-    found = printed(f"next_audit({days}; {now})", None, *given())
+    found = answer(f"next_audit({days}; {now})", None)
     slot = newest_slot(now, days) + days * DAY
     assert found.strip() == f"{datetime.fromtimestamp(slot, UTC):%Y-%m-%dT%H:%M:%SZ}"
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from account import MIRROR, SOURCE
-from documents import ENVIRONMENT, printed
+from documents import printed
 from operated import CTRL_C, Operated, Verbs, account, deployed, rows_of_report, stamp, verbs
 from paper_account import Given
 
@@ -137,11 +136,8 @@ BENCH: dict[str, Any] = PAGES | {
 
 
 def of_result(filter_: str, result: dict[str, Any]) -> str:
-    program = "".join((ROOT / f"lib/{name}.jq").read_text() for name in ("text", "verify/result")) + filter_
-    command = ["jq", "-r", "--slurpfile", "assumptions", str(ROOT / "lib/verify/assumptions.json"), program]
-    return subprocess.run(
-        command, env=ENVIRONMENT, input=json.dumps(result), capture_output=True, text=True, check=True
-    ).stdout
+    rules = '--slurpfile assumptions "$V/assumptions.json" "$JQ_TEXT$(<"$V/result.jq")"'
+    return printed(f"V=$PROJECT_DIR/lib/verify; jq -r {rules}'{filter_}'", json.dumps(result))
 
 
 def report(result: dict[str, Any]) -> str:
