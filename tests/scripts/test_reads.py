@@ -106,7 +106,7 @@ def test_it_says_what_was_read_and_what_the_rest_costs_and_turns_itself_off(mirr
 
 def test_what_is_not_seen_in_the_name_of_a_folder_reaches_no_terminal(mirror: Mirror) -> None:
     """And one as long as a line has one of its own (operated.py)."""
-    folder = f"a\u202e\u009bb{' folder' * 11}/"
+    folder = f"a\u202e\u009bb{' folder' * 7}/"
     mirror.fill({f"{folder}x": (GB, OLD)})
     said = mirror.cost("7 --yes").errors
     assert mirror.ours() == {folder}
