@@ -267,6 +267,9 @@ def test_a_summary_that_the_log_dropped_does_not_decide_the_result(
     [
         (None, 1, ""),
         (Refused("AccessDeniedException", "not authorized to perform: ecs:TagResource"), 2, "started without tags"),
+        # EC2 and SNS have codes of their own for it.
+        (Refused("UnauthorizedOperation", "ecs:TagResource"), 2, "started without tags"),
+        (Refused("AuthorizationErrorException", "ecs:TagResource"), 2, "started without tags"),
         (Refused("InvalidParameterException", "no such subnet"), 1, "no such subnet"),
     ],
 )
