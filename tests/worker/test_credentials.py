@@ -41,30 +41,19 @@ def test_a_look_that_is_refused_without_a_reason_is_asked_again_for_it(world, st
 # --- Keys that end ----------------------------------------------------------------------------------------------------
 
 
-class Clock:
-    """`frozen`: seconds that the monotonic clock did not see."""
-
-    seconds, frozen = 1_000_000.0, 0.0
-
-    def wall(self):
-        return self.seconds
-
-    def now(self):
-        return self.seconds - self.frozen
-
-
 class Endpoint:
-    """Where keys come from: what it answers, and how often it was asked."""
+    """Where keys come from: what it answers, and how often it was asked. `frozen`: seconds that the monotonic clock did
+    not see."""
 
     def __init__(self, seconds=600.0):
-        self.clock, self.seconds, self.error = Clock(), seconds, None
+        self.wall, self.frozen, self.seconds, self.error = 1_000_000.0, 0.0, seconds, None
         self.asked, self.answers = 0, threading.Event()
         self.answers.set()
-        self.keys = RenewedKeys("keys", self.fetch, 60, self.clock.wall, self.clock.now)
+        self.keys = RenewedKeys("keys", self.fetch, 60, lambda: self.wall, lambda: self.wall - self.frozen)
 
     def fetch(self):
         self.asked += 1
-        made = Keys("id", "secret", f"token {self.asked}", ends=self.clock.seconds + self.seconds)
+        made = Keys("id", "secret", f"token {self.asked}", ends=self.wall + self.seconds)
         if threading.current_thread() is not threading.main_thread():
             self.answers.wait(30)
         if self.error:
@@ -78,14 +67,14 @@ def test_a_failure_is_told_once_while_the_keys_are_valid_and_then_to_all_who_ask
     endpoint.keys.get_frozen_credentials()
     endpoint.error = CredentialRetrievalError(provider="endpoint", error_msg="500")
     for seconds in (550, RETRY_SECONDS, RETRY_SECONDS):
-        endpoint.clock.seconds += seconds
+        endpoint.wall += seconds
         endpoint.keys.get_frozen_credentials()
         wait_until(lambda: not endpoint.keys.is_renewing, 5)
     assert endpoint.asked == 4
     [record] = caplog.records
     assert record.levelname == "WARNING"
     assert record.message.startswith("could not renew the keys yet, they end in 50 s: error=Credential")
-    endpoint.clock.seconds += 60
+    endpoint.wall += 60
     for _ in range(20):
         with pytest.raises(CredentialRetrievalError, match="500"):
             endpoint.keys.get_frozen_credentials()
@@ -97,17 +86,17 @@ def test_keys_that_ended_while_their_renewal_was_frozen_are_not_used():
     endpoint = Endpoint(seconds=300)
     first = endpoint.keys.get_frozen_credentials()
     endpoint.answers.clear()
-    endpoint.clock.seconds += 250
+    endpoint.wall += 250
     assert endpoint.keys.get_frozen_credentials() is first
     assert endpoint.keys.is_renewing
-    endpoint.clock.seconds += 3600
-    endpoint.clock.frozen = 3600
+    endpoint.wall += 3600
+    endpoint.frozen = 3600
     assert endpoint.keys.valid() is None
     endpoint.answers.set()
     with pytest.raises(CredentialRetrievalError, match="ended already"):  # for RETRY_SECONDS
         endpoint.keys.get_frozen_credentials()
-    endpoint.clock.seconds += RETRY_SECONDS
-    assert endpoint.keys.get_frozen_credentials().ends == endpoint.clock.seconds + 300
+    endpoint.wall += RETRY_SECONDS
+    assert endpoint.keys.get_frozen_credentials().ends == endpoint.wall + 300
 
 
 WITHOUT_KEYS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}

@@ -11,13 +11,10 @@ from pathlib import Path
 
 import pytest
 from fakes import ENVIRONMENT
-from world import MIRROR
 
 import worker
-from mirror.cli import log_first_line, parse_arguments
 from mirror.model.selection import items_of, wanted_of
 from mirror.settings import load_settings
-from mirror.version import VERSION
 
 ROOT = Path(worker.__file__).parent
 CHANCE = random.Random(1)
@@ -92,10 +89,3 @@ def test_a_list_is_refused_with_an_empty_item_or_a_space_next_to_a_comma() -> No
     for name, value in (("EXCLUDE", "*.tmp,"), ("PREFIX_FILTER", "a/,,b/"), ("EXCLUDE", "*.tmp, *.bak")):
         with pytest.raises(ValueError, match=f"{name}=.* has (an empty item|a space next to a comma)"):
             load_settings(ENVIRONMENT | {name: value})
-
-
-def test_the_first_line_says_what_is_done_with_which_keys(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-    given = load_settings(ENVIRONMENT | {"PREFIX_FILTER": "data/", "EXCLUDE": "*.tmp"})
-    log_first_line(given, parse_arguments(["reconcile", "--prefix", "data/a"]))
-    assert caplog.messages == [f'comparing source with {MIRROR} prefix="data/a" exclude="*.tmp" version={VERSION}']

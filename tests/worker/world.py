@@ -59,9 +59,8 @@ class World:
         self.standin.notify(SOURCE, QUEUE)
 
     def environment(self, **changed: str) -> dict[str, str]:
-        inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "S3_CLIENT") if name in os.environ}
-        given = {"AWS_ENDPOINT_URL": self.standin.url, "QUEUE_URL": self.queue_url}
-        return inherited | CREDENTIALS | given | QUICK | changed
+        given = {"PATH": os.environ["PATH"], "AWS_ENDPOINT_URL": self.standin.url, "QUEUE_URL": self.queue_url}
+        return given | CREDENTIALS | QUICK | changed
 
     def start(
         self, code: str, *arguments: str, output: int = subprocess.PIPE, errors: int = subprocess.STDOUT, **changed: str
