@@ -42,27 +42,6 @@ async def empty(_drawn: Drawn, _operation: str) -> dict[str, Any]:
     return {}
 
 
-async def signal(drawn: Drawn, _operation: str) -> None:
-    drawn.interruption.set()
-
-
-async def signal_in_the_pause(drawn: Drawn, _operation: str) -> None:
-    """Of an audit, which waits then for what was on its way."""
-    if not drawn.interruption.is_set():
-        asyncio.get_running_loop().call_later(90, drawn.interruption.set)
-
-
-async def hanging(drawn: Drawn, _operation: str) -> None:
-    """A signal comes meanwhile."""
-    asyncio.get_running_loop().call_later(5, drawn.interruption.set)
-    await asyncio.sleep(3600)
-
-
-async def signal_while_busy(drawn: Drawn, _operation: str) -> None:
-    asyncio.get_running_loop().call_later(5, drawn.interruption.set)
-    raise ClientError({"Error": {"Code": "SlowDown"}}, "DeleteObject")
-
-
 async def gone(_drawn: Drawn, operation: str) -> None:
     """HeadObject says the same of a bucket that is gone as of a key."""
     code = "404" if operation == LOOKS else "NoSuchBucket"
@@ -73,8 +52,12 @@ async def late(_drawn: Drawn, _operation: str) -> None:
     await asyncio.sleep(3600)
 
 
+async def as_usual(_drawn: Drawn, _operation: str) -> None: ...
+
+
 class Fault(NamedTuple):
-    """From the nth call of the first of these operations on, on one of the sides. `says`: a pattern of the log."""
+    """From the nth call of the first of these operations on, on one of the sides. `says`: a pattern of the log.
+    `signal`: seconds from the strike to a SIGTERM."""
 
     strike: Strike
     says: str
@@ -82,6 +65,7 @@ class Fault(NamedTuple):
     sides: tuple[int, ...] = (SOURCE, DESTINATION)
     commands: tuple[str, ...] = tuple(COMMANDS)
     first: int = 2
+    signal: float | None = None
     statuses: Mapping[str, int] = {}  # other than 3
     environment: Mapping[str, str] = {}
 
@@ -100,17 +84,17 @@ FAULTS = {
         gone, "error=NoSuchBucket", (LOOKS, LISTS), (SOURCE,), tuple(COMMANDS)[:-1], 0
     ),
     "S3 stays busy": Fault(refused("SlowDown", "ListObjectsV2"), "error=SlowDown", statuses=TIMEOUT),
-    "the memory is over": Fault(signal, "raise TASK_MEMORY", (), environment={"TASK_MEMORY": "1"}),
-    "a signal": Fault(signal, "SIGTERM"),
-    "a signal in the pause": Fault(signal_in_the_pause, "SIGTERM", commands=("audit",), first=0),
-    "a signal while a page hangs": Fault(hanging, "SIGTERM"),
-    "a signal while a look hangs": Fault(hanging, "SIGTERM", (LOOKS,), commands=tuple(COMMANDS)[:-1]),
+    "the memory is over": Fault(as_usual, "raise TASK_MEMORY", (), environment={"TASK_MEMORY": "1"}),
+    "a signal": Fault(as_usual, "SIGTERM", signal=0),
+    "a signal in the pause of an audit": Fault(as_usual, "SIGTERM", commands=("audit",), first=0, signal=90),
+    "a signal while a page hangs": Fault(late, "SIGTERM", signal=5),
+    "a signal while a look hangs": Fault(late, "SIGTERM", (LOOKS,), commands=tuple(COMMANDS)[:-1], signal=5),
     "a page is late": Fault(late, "before both buckets were listed", commands=WAITS, statuses=TIMEOUT),
     "the queue refuses": Fault(
         refused("AccessDenied", "SendMessageBatch"), "error=AccessDenied", (SENDS,), (QUEUE,), RECONCILES, 0
     ),
-    "a signal at a deletion": Fault(signal, "were removed by then", *AT_DELETION, environment=ONE),
-    "a signal while deletions are refused": Fault(signal_while_busy, "SIGTERM", *AT_DELETION),
+    "a signal at a deletion": Fault(as_usual, "were removed by then", *AT_DELETION, environment=ONE, signal=0),
+    "a signal while deletions are refused": Fault(refused("SlowDown"), "SIGTERM", *AT_DELETION, signal=5),
     "credentials end at a deletion": Fault(
         refused("ExpiredToken"), "were removed by then", *AT_DELETION, environment=ONE
     ),
@@ -125,6 +109,8 @@ def struck(drawn: Drawn, fault: Fault) -> list[str]:
         if operation in fault.operations and at == side:
             calls.extend([operation] if operation == fault.operations[0] else [])
             if len(calls) > fault.first:
+                if fault.signal is not None:
+                    asyncio.get_running_loop().call_later(fault.signal, drawn.interruption.set)
                 return await fault.strike(drawn, operation)
         return None
 
