@@ -68,6 +68,9 @@ class Fate(NamedTuple):
     code: int | None
 
 
+NEVER = Fate(math.inf, None)  # it does not even start
+
+
 class Plan(NamedTuple):
     """What happens in a world, in seconds since its beginning; by default, nothing."""
 
@@ -90,7 +93,8 @@ class Plan(NamedTuple):
     loses: float = 0  # share of the answers of RunTask that are lost
     partial: float = 0  # share of them that start fewer
     bursts: Sequence[float] = ()  # events of the bucket
-    audit: Fate | None = None  # of those of AUDIT_DAYS=1; without an exit status they hang
+    audit_days: int = 0
+    audit: Fate = Fate(600, 0)  # of audits; some end without an exit status, some never
 
     def min_workers(self, now: float) -> int:
         return [least for at, least in self.least if at <= now][-1]
@@ -155,27 +159,27 @@ def draw(number: int) -> Plan:
 
 
 def draw_audits(number: int) -> Plan:
-    """Three quiet days with an audit each."""
+    """Three quiet days with an audit on each, on every second, or on one of seven."""
     chance = random.Random(number)
-    code = chance.choice([0, 0, 1, 2, 3, 137, None])
-    seconds = chance.choice([90, 600, 3 * HOUR, 23 * HOUR]) if code is not None else math.inf
     refused = [Span(at := chance.uniform(0, 3 * DAY), at + chance.uniform(600, 4 * HOUR), chance.choice(OPERATIONS))]
-    return draw(number)._replace(
+    short = Span(at := DAY + 1.5 * HOUR, at + chance.uniform(0, 2 * HOUR))
+    plan = draw(number)
+    return Plan(
         seconds=3 * DAY,
         rate=chance.choice([600, 900]),
-        least=[(0.0, 0)],
-        deploys=[],
+        most=plan.most,
         arrivals=[(float(at), 3) for at in range(HOUR, 3 * DAY, 6 * HOUR)],
-        doom=Span(),
-        crash=math.inf,
-        no_spot=Span(),
-        no_demand=some(
-            chance, 0.3, lambda: Span(DAY + 1.5 * HOUR, DAY + 1.5 * HOUR + chance.uniform(0, 2 * HOUR)), Span()
-        ),
+        no_demand=some(chance, 0.3, lambda: short, Span()),
         refusals=some(chance, 0.3, lambda: refused, []),
-        interruptions=[],
-        paused=Span(),
-        audit=Fate(seconds, code),
+        late=plan.late,
+        loses=plan.loses,
+        partial=plan.partial,
+        bursts=plan.bursts,
+        audit_days=chance.choice([1, 1, 2, 7]),
+        audit=Fate(
+            chance.choice([90, 600, 3 * HOUR, 23 * HOUR, 26 * HOUR, math.inf]),
+            chance.choice([0, 0, 1, 2, 3, 137, None]),
+        ),
     )
 
 
@@ -338,16 +342,16 @@ class World:
 
     def settle(self, task: Run, starts: float) -> None:
         task.pulls, task.starts = starts - 15, starts
-        fate = self.plan.audit if task.started_by == AUDITS else self.plan.fate
-        if task.started_by == WORKERS and not self.plan.doom.holds(self.now):
-            return
-        assert fate
-        task.dies = True
-        seconds = fate.seconds * (self.chance.uniform(0.7, 1.3) if fate.code not in (3, None) else 1)
         if task.started_by == AUDITS:
-            ends = starts + fate.seconds
-            self.end(task, ends, ("EssentialContainerExited", EXITED, fate.code))
-        elif fate.code is None:
+            fate = self.plan.audit
+            task.starts = math.inf if fate == NEVER else starts
+            self.end(task, starts + fate.seconds, ("EssentialContainerExited", EXITED, fate.code), drains=120)
+            return
+        if not self.plan.doom.holds(self.now):
+            return
+        fate, task.dies = self.plan.fate, True
+        seconds = fate.seconds * (self.chance.uniform(0.7, 1.3) if fate.code not in (3, None) else 1)
+        if fate.code is None:
             task.starts = math.inf
             self.end(task, starts + seconds, ("TaskFailedToStart", "CannotPullContainerError: no", None))
         else:

@@ -3,7 +3,6 @@
 test_starter_worlds.py lets it run through thousands of worlds; what is here are exact limits, and what a run costs.
 """
 
-import itertools
 import json
 import re
 import subprocess
@@ -27,7 +26,6 @@ from starter_worlds import (
     SETTINGS,
     SHORTAGE,
     Client,
-    Fate,
     Run,
     Span,
     Starter,
@@ -41,11 +39,10 @@ from starter_worlds import (
     stopped,
 )
 
-from launch.audit import newest_slot, plan_audit, report_audit
 from launch.calls import ON_DEMAND, SPOT, SPOT_FIRST
-from launch.copying import FEW_MESSAGES, RESERVE_SECONDS, left_over
+from launch.copying import FEW_MESSAGES, RESERVE_SECONDS
 from launch.settings import load_settings
-from launch.tasks import GAVE_UP, ON_SPOT, PAUSED, REPLACED, SURPLUS, Task, read_task
+from launch.tasks import GAVE_UP, ON_SPOT, PAUSED, REPLACED, SURPLUS
 
 ALWAYS = Span(0)
 NONE: Mapping[str, Any] = MappingProxyType({})
@@ -397,85 +394,13 @@ def test_every_wrong_setting_is_named_in_one_error_and_nothing_is_asked() -> Non
         load_settings(SETTINGS | {"MIN_WORKERS": "3"})
 
 
-# Audits (AUDIT_DAYS): when, at most how often, and what is a problem.
+# Audits (AUDIT_DAYS), of which test_starter_worlds.py knows when one is due and what is wrong with it.
 
-SLOT_AT = 2.0 * HOUR
-SLOT = BEGIN + SLOT_AT
-
-
-@pytest.mark.parametrize("days", [1, 7, 30, 90])
-def test_a_slot_is_at_two_every_so_many_days(days: int) -> None:
-    times = [SLOT + hour * 3600 for hour in range(2 * days * 24)]
-    slots = sorted({newest_slot(now, days) for now in times})
-    assert all(slot % 86_400 == 7200 and slot // 86_400 % days == 0 for slot in slots)
-    assert {later - earlier for earlier, later in itertools.pairwise(slots)} == {days * 86_400}
-    assert all(0 <= now - newest_slot(now, days) < days * 86_400 for now in times)
-
-
-# The plan: tasks as (seconds after the slot at which they were made, exit status or None, gone), then what follows.
-
-DIED = (30, None, True)
-PLANS: list[tuple[str, float, Sequence[tuple[float, int | None, bool]], str]] = [
-    ("it is not time yet", -1, [], ""),
-    ("the last minute of the window", 2699, [], "start"),
-    ("the window is over", 2700, [], ""),
-    ("one is starting", 60, [(30, None, False)], "running"),
-    ("that of the slot before still runs", 60, [(-80_000, None, False)], "has not started for 22 hours"),
-    ("one has ended well", 600, [(30, 0, True)], ""),
-    ("one has ended in the hour before the slot", 60, [(-1800, 0, True)], "start"),
-    ("one has found differences that it cannot repair", 600, [(30, 1, True)], "exit status 1"),
-    ("one died in the window", 600, [DIED], "start"),
-    ("one died, and the next one has ended well", 600, [DIED, (90, 0, True)], ""),
-    ("two died", 600, [DIED, (90, None, True)], "start"),
-    ("three died", 600, [DIED, (90, None, True), (150, None, True)], "was ended"),
-    ("one died after the window", 9000, [DIED], "was ended"),
-]
-
-
-def made(seconds: float, code: int | None, is_gone: bool) -> Task:
-    end = {"gone": is_gone, "wanted": not is_gone, "stop_code": "EssentialContainerExited" if is_gone else ""}
-    return Task(arn=f"arn:{seconds}", created=SLOT + seconds, exit_code=code, **end)
-
-
-@pytest.mark.parametrize(("seconds", "tasks", "wanted"), [row[1:] for row in PLANS], ids=[row[0] for row in PLANS])
-def test_the_plan(seconds: float, tasks: Sequence[tuple[float, int | None, bool]], wanted: str) -> None:
-    plan = plan_audit([made(*task) for task in tasks], 1, SLOT + seconds)
-    assert (plan.start, plan.running) == (wanted == "start", any(not is_gone for _, _, is_gone in tasks))
-    assert bool(plan.problem) == (wanted not in ("", "start", "running"))
-    assert plan.problem == "" or wanted in plan.problem
-
-
-@pytest.mark.parametrize(("days", "hours", "is_told"), [(1, 23, False), (1, 24, True), (7, 23, False), (7, 25, True)])
-def test_one_that_hangs_is_told_in_the_next_slot_or_after_a_day(days: int, hours: int, is_told: bool) -> None:
-    slot = newest_slot(SLOT, days)
-    task = Task(arn="arn:it", created=slot + 60, started=slot + 90)
-    plan = plan_audit([task], days, slot + 3600 * hours)
-    told = f"has not ended for {hours} hours, and no other one is started: if its log does not go on, stop it"
-    assert (told in plan.problem, bool(plan.problem)) == (is_told, is_told)
-
-
-def test_one_whose_end_ecs_has_not_told_yet_is_not_dead() -> None:
-    """It is meant to stop, and its container may run for two minutes more; the exit status comes with its end."""
-    stopping = replace(ended(0, 0, 0, by=AUDITS), created=SLOT_AT + 30, ends=SLOT_AT + 600, gone=SLOT_AT + 720)
-    found = read_task(stopping.described(SLOT_AT + 600), SLOT + 600)
-    assert plan_audit([found], 1, SLOT + 600).running
-
-
-@pytest.mark.parametrize(
-    ("seconds", "is_problem"), [(60, False), (1499, False), (1500, True), (2699, True), (2700, False)]
-)
-def test_what_could_not_be_started_is_a_problem_once_no_run_may_follow(seconds: float, is_problem: bool) -> None:
-    plan = plan_audit([], 1, SLOT + seconds)
-    report = report_audit(plan, [], ["no room"], 1, SLOT + seconds)
-    assert report["failures"] == ["no room"]
-    assert ("problem" in report) == is_problem
-
-
-# The starter
+SLOT = 2.0 * HOUR
 
 
 def starting_audits(seconds: float, *tasks: Run, **given: Any) -> Starter:
-    return Starter(moment(0, 0, *tasks, at=SLOT_AT + seconds, audit=Fate(600, 0), **given), AUDIT_DAYS="1")
+    return Starter(moment(0, 0, *tasks, at=SLOT + seconds, **given), AUDIT_DAYS="1")
 
 
 def audited(starter: Starter, begun_by: dict[str, Any] = MINUTES_EVENT) -> Any:
@@ -496,7 +421,7 @@ def test_an_audit_is_started_on_demand_with_its_command_and_is_no_worker() -> No
 
 
 def test_an_error_of_ecs_is_told_and_the_workers_are_started() -> None:
-    starter = Starter(moment(1, at=SLOT_AT + 1560, no_demand=Span(0)), AUDIT_DAYS="1")
+    starter = Starter(moment(1, at=SLOT + 1560, no_demand=Span(0)), AUDIT_DAYS="1")
     report, error = starter.run()
     assert (report["started"], report["failures"], error) == ({"FARGATE_SPOT": 1}, [], "")
     assert report["audit"]["problem"] == f"no audit could be started: {SHORTAGE}"
@@ -508,7 +433,7 @@ def test_a_run_of_a_burst_does_it_if_the_run_of_the_minute_is_missing() -> None:
     starter.world.tasks.clear()
     starter.process.aws.just_started.clear()
     for seconds, is_done in ((74, False), (76, True)):
-        starter.world.now = SLOT_AT + seconds
+        starter.world.now = SLOT + seconds
         starter.process.looked_at = starter.world.now - 1 + BEGIN
         found = audited(starter, event(30, at=starter.world.now))
         assert found == ({"started": ["FARGATE"]} if is_done else None)
@@ -548,28 +473,31 @@ def context(seconds: float = 60) -> Any:
     return SimpleNamespace(get_remaining_time_in_millis=lambda: int(seconds * 1000))
 
 
-@pytest.mark.parametrize(("value", "has_it"), [("true", True), ("false", False), ("", False)])
+@pytest.mark.parametrize(("value", "has_it"), [("true", True), ("false", False)])
 def test_its_part_of_the_worker_is_imported_with_the_starter_and_only_if_it_copies(value: str, has_it: bool) -> None:
     command = [sys.executable, "-c", "import sys, starter; print('mirror.function' in sys.modules)"]
     done = subprocess.run(command, env={"STARTER_COPIES": value}, cwd=PROJECT, capture_output=True, text=True)
     assert done.stdout == f"{has_it}\n", done.stderr
 
 
-EMPTIED, HANDED_BACK = {"copied": 3, "emptied": 1}, {"copied": 4, "handed_back": 1}
+EMPTIED, HANDED_BACK = {"copied": 3, "emptied": 1}, {"copied": 4, "handed_back": 7, "emptied": 1}
+OUT_OF_TIME = {"copied": 300, "deleted": 5, "skipped": 5, "handed_back": 3}
 # What the copier comes to, the moment, the event; whether it copies, how many workers are started, whether before it.
 CASES: dict[str, tuple[Any, tuple[Any, ...], Any, bool, list[str], bool]] = {
     "from idle": (EMPTIED, (0, 0), event(), True, [], False),
     "a run of the minute": (EMPTIED, (1, 0), MINUTES_EVENT, True, [], False),
     "nothing waits, some are in flight": (EMPTIED, (0, 5), MINUTES_EVENT, False, [], False),
     "an event about nothing any more": (EMPTIED, (0, 0), event(40), False, [], False),
-    "what it handed back is in no count": (HANDED_BACK, (5, 0), event(), True, ["1"], False),
+    "what it handed back is in no count": (HANDED_BACK, (1, 0), event(), True, ["1"], False),
+    "more have come": ({"copied": 500, "emptied": 0}, (400, 0), event(), True, ["1"], False),
+    "its time was over": (OUT_OF_TIME, (400, 0), event(), True, ["9"], False),
     "much waits": (HANDED_BACK, (FEW_MESSAGES + 1, 0), event(), True, ["2"], True),
     "a worker runs": (EMPTIED, (600, 600, running()), MINUTES_EVENT, False, ["1"], False),
     "a worker is starting": (EMPTIED, (1, 0, starting()), event(), False, [], False),
     "one is to stay": (EMPTIED, (1, 0), event(), True, ["1"], True),
     "in a pause": (EMPTIED, (1, 0), event(), False, [], False),
 }
-WITH = {"one is to stay": {"MIN_WORKERS": "1"}, "in a pause": {"PAUSED_SINCE": "2026-11-25T11:00:00Z"}}
+WITH = {"its time was over": {"MAX_WORKERS": "20"}, "one is to stay": {"MIN_WORKERS": "1"}, "in a pause": {"PAUSED_SINCE": "2026-11-25T11:00:00Z"}}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -596,19 +524,6 @@ def test_it_does_not_copy_while_workers_fail(tasks: list[Run]) -> None:
     copier = Copier(EMPTIED)
     assert "do not get to work" in copier.begins(1, 0, *tasks).run(event(), context())[1]
     assert copier.seconds == []
-
-
-@pytest.mark.parametrize(
-    ("waiting", "copied", "left"),
-    [
-        (400, {"copied": 400, "emptied": 1}, 0),
-        (400, {"copied": 500, "emptied": 0}, 1),  # more have come
-        (400, {"copied": 300, "deleted": 5, "skipped": 5, "handed_back": 3}, 90),  # its time was over
-        (1, {"handed_back": 7}, 7),  # the count was late
-    ],
-)
-def test_what_is_left_for_a_worker(waiting: int, copied: dict[str, Any] | None, left: int) -> None:
-    assert left_over(waiting, copied) == left
 
 
 @pytest.mark.parametrize(("left", "given"), [(60, [45]), (70, [50]), (20, [5]), (RESERVE_SECONDS + 4, [])])

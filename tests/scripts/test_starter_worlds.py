@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from starter_worlds import AUDITS, CALM, DAY, HOUR, MINUTE, Fate, Plan, Run, Span, Starter, World, draw, draw_audits
+from starter_worlds import AUDITS, BEGIN, CALM, DAY, HOUR, MINUTE, Fate, Plan, Run, Span, Starter, World, draw, draw_audits
 
 from launch.tasks import GAVE_UP, ON_SPOT, PAUSED, REPLACED, SURPLUS
 
@@ -25,7 +25,7 @@ SHARE = 10  # MESSAGES_PER_WORKER
 FULL = 500  # messages that a worker has in flight before it takes no more
 LONGEST_PAUSE = 15 * MINUTE
 TOLD = 10 * MINUTE
-SLOT, WINDOW = 2 * HOUR, 45 * MINUTE
+SLOT, WINDOW, LAST_CHANCE = 2 * HOUR, 45 * MINUTE, 25 * MINUTE  # of audits
 
 
 class Watch:
@@ -64,7 +64,7 @@ class Watch:
         world, plan = self.world, self.plan
         world.was_clear, before = True, world.live()
         world.told, world.asks_demand = (-1, -1), False
-        values = {"MIN_WORKERS": str(plan.min_workers(world.now)), "AUDIT_DAYS": str(int(plan.audit is not None))}
+        values = {"MIN_WORKERS": str(plan.min_workers(world.now)), "AUDIT_DAYS": str(plan.audit_days)}
         values["PAUSED_SINCE"] = "2026-11-25T11:00:00Z" if plan.paused.holds(world.now) else ""
         self.starter.environment.update(values)
         try:
@@ -77,6 +77,8 @@ class Watch:
         self.check_most()
         if "visible" in report:
             self.check(report, error, before)
+            if plan.audit_days:
+                self.check_audits(report, is_event)
 
     # What has to hold
 
@@ -97,8 +99,6 @@ class Watch:
         self.check_enough(report, before)
         self.check_spot(report)
         self.check_replaced(before)
-        if self.plan.audit:
-            self.check_audits(report)
 
     def bad(self) -> list[Run]:
         """Workers that have failed by now."""
@@ -204,37 +204,39 @@ class Watch:
             if reason in (SURPLUS, REPLACED, ON_SPOT) and not task.stays:
                 self.fault(f"{task.arn} was not started to stay")
 
-    def check_audits(self, report: dict[str, Any]) -> None:
-        world = self.world
-        audits = [task for task in world.tasks if task.started_by == AUDITS]
-        live = [task for task in audits if task.gone > world.now]
-        if len(live) > 1:
-            self.fault("two audits at once")
-        since = (world.now - SLOT) % DAY
-        slot = world.now - since
-        here = [task for task in audits if task.created >= slot]
-        if any((task.created - SLOT) % DAY > WINDOW for task in audits) or len(here) > 3:
-            self.fault("an audit at the wrong time, or too many")
-        problem = report.get("audit", {}).get("problem", "")
-        hangs = bool(live) and live[0].created < slot
-        if hangs != ("has not ended for" in problem) and (world.was_clear or not hangs):
-            self.fault(f"an audit hangs: {hangs}, told: {problem}")
-        if since > WINDOW and world.was_clear and not here and not live and slot > 0 and not self.hindered(slot):
-            self.fault("a slot had no audit")
-        ended = [task for task in here if task.end[2] in (0, 1, 3) and task.gone <= world.now]
-        if len(here) > 1 and ended and ended[0] is not here[-1]:
-            self.fault("an audit is started again though the last one ended by itself")
-
-    def hindered(self, slot: float) -> bool:
-        """Whether an audit of that slot could not be started, or another one still ran."""
-        spans = [*self.plan.refusals, self.plan.no_demand]
-        older = any(task.created < slot < task.gone for task in self.world.tasks if task.started_by == AUDITS)
-        return older or any(span.begin < slot + WINDOW and span.end > slot for span in spans)
+    def check_audits(self, report: dict[str, Any], is_event: bool) -> None:
+        """One is started in the window if none runs and none has ended by itself, three times at most; what is wrong
+        with one is said while ECS shows it."""
+        world, said = self.world, report.get("audit", {})
+        since = (BEGIN + world.now - SLOT) % (self.plan.audit_days * DAY)
+        slot, is_open = world.now - since, since < WINDOW
+        shown = [task for task in world.tasks if task.started_by == AUDITS and task.gone > world.now - HOUR]
+        older = [task for task in shown if task.created < world.now]
+        live = [task for task in older if task.gone > world.now]
+        tries = [task for task in older if task.created >= slot]
+        has_ended = any(task.end[2] in (0, 1, 3) for task in tries)
+        is_due = is_open and not live and not has_ended and len(tries) < 3
+        if len(shown) > len(older) + is_due:
+            self.fault("an audit is started that is not due")
+        if is_event:
+            return
+        failures, problem, wanted = said.get("failures", []), said.get("problem", ""), ""
+        if is_due and shown == older and not failures:
+            self.fault("no audit is started, and one is due")
+        if failures and is_open and since >= LAST_CHANCE:
+            wanted = "no audit could be started"
+        elif live and not failures:
+            is_late = live[0].created < slot or world.now - live[0].created > DAY
+            wanted = f"has not {'started' if live[0].starts == math.inf else 'ended'} for" if is_late else ""
+        elif older and not is_due and not failures and (code := older[-1].end[2]) != 0:
+            wanted = "the last audit was ended" if code is None else f"the last audit ended with exit status {code}"
+        if wanted not in problem or bool(wanted) != bool(problem):
+            self.fault(f"of audits it says {problem!r}, not {wanted!r}")
 
     def check_end(self) -> None:
         """After calm, the queue is empty, those stay that are to, and not more were stopped than need be."""
         world, plan = self.world, self.plan
-        if plan.audit or world.number % 3:
+        if plan.audit_days or world.number % 3:
             return
         if world.visible and not world.live():
             self.fault(f"{world.visible} messages are left")
