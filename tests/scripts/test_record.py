@@ -78,13 +78,6 @@ def test_a_run_that_names_nothing_changes_nothing(scripts: Scripts, kept: dict[s
     assert scripts.step("ensure_task_definition", **ALL).writes == []  # nor does one that names all of it again
 
 
-def test_a_cure_changes_what_is_broken_and_no_setting(scripts: Scripts, kept: dict[str, Any]) -> None:
-    account = scripts.account = having(kept)
-    account.kept[f"rule {APP}-starter-rule"]["State"] = "DISABLED"
-    assert changes(scripts.deploy(**NOTHING)) == [f"rule {APP}-starter-rule: changed (State)"]
-    assert account.kept == kept
-
-
 def test_a_deployment_in_a_pause_does_not_end_it(scripts: Scripts, kept: dict[str, Any]) -> None:
     scripts.account = having(kept)
     variables = scripts.account.kept[f"function {APP}-starter"]["Environment"]["Variables"]
@@ -204,7 +197,6 @@ VERBS = {
     "nothing is named": (NOTHING, 0, FOUND),
     "the same is named": (BUCKETS, 0, FOUND),
     "another source": ({**NOTHING, "SRC_BUCKET": "other"}, 2, f"SRC_BUCKET=other, but what is deployed has {SOURCE}"),
-    "another destination": ({**NOTHING, "DST_BUCKET": OTHER}, 2, f"DST_BUCKET={OTHER}, but what is deployed has"),
     "nothing is there": ({**NOTHING, "APP_NAME": "other"}, 2, "no task definition other-task was found in account"),
     "buckets are named, and the record may not be read": (BUCKETS, 0, FOUND),
     "the record may not be read": (NOTHING, 2, "no task definition"),
