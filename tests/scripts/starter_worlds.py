@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import functools
 import io
-import itertools
 import json
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -261,6 +260,9 @@ class World:
         self.interrupting = list(reversed(self.plan.interruptions))
         self.before = (0, 0)
 
+    def wall(self) -> float:
+        return BEGIN + self.now
+
     def note(self, text: str) -> None:
         self.diary.append(f"{self.now:8.0f} s  {text}")
 
@@ -449,6 +451,15 @@ class Client:
         return {"taskDefinition": {"taskDefinitionArn": f"arn:{self.world.revision()}"}}
 
 
+def event(age: float = 1, at: float = 12 * HOUR) -> dict[str, Any]:
+    """As EventBridge sends it (S3 User Guide, "EventBridge event message structure")."""
+    time = datetime.fromtimestamp(BEGIN + at - age, UTC).isoformat().replace("+00:00", "Z")
+    return {"version": "0", "detail-type": "Object Created", "source": "aws.s3", "time": time, "detail": {}}
+
+
+MINUTES_EVENT = {"source": "aws.events", "detail-type": "Scheduled Event", "time": "2026-11-25T12:00:00Z", "detail": {}}
+
+
 class Starter:
     """The function in a world: a process of it, until another one is begun."""
 
@@ -459,7 +470,7 @@ class Starter:
         self.begin_process()
 
     def begin_process(self) -> None:
-        aws = Aws(self.client, self.client, lambda: BEGIN + self.world.now)
+        aws = Aws(self.client, self.client, self.world.wall)
         self.process = starter.Process(aws, self.environment, self.copier)
 
     def run(self, event: Mapping[str, Any] | None = None, context: Any = None) -> tuple[dict[str, Any], str]:
@@ -473,55 +484,3 @@ class Starter:
         self.printed = out.getvalue()
         (report,) = (json.loads(line) for line in self.printed.splitlines() if line.startswith("{"))
         return report, error
-
-
-# Moments of a world in which nothing else happens. Ages are seconds before that moment.
-
-NOON = 12 * HOUR
-NUMBERS = itertools.count()
-PULL = "CannotPullContainerError: pull image manifest has been retried 5 time(s): dial tcp: i/o timeout"
-
-
-def moment(visible: int = 0, in_flight: int = 0, *tasks: Run, at: float = NOON, **plan: Any) -> World:
-    world = World(0, Plan(**plan), at, visible)
-    world.returning = [(math.inf, in_flight)] if in_flight else []
-    world.tasks = [replace(task) for task in tasks]
-    world.before = world.counts()
-    return world
-
-
-def event(age: float = 1, at: float = NOON) -> dict[str, Any]:
-    """As EventBridge sends it (S3 User Guide, "EventBridge event message structure")."""
-    time = datetime.fromtimestamp(BEGIN + at - age, UTC).isoformat().replace("+00:00", "Z")
-    return {"version": "0", "detail-type": "Object Created", "source": "aws.s3", "time": time, "detail": {}}
-
-
-MINUTES_EVENT = {"source": "aws.events", "detail-type": "Scheduled Event", "time": "2026-11-25T12:00:00Z", "detail": {}}
-
-
-def starting(age: float = 30, spot: bool = True, *, stays: bool = False, revision: int = 0, by: str = WORKERS) -> Run:
-    at = NOON - age
-    return Run(f"arn:old:{next(NUMBERS)}", at, spot, by, stays, revision, at, at)
-
-
-def running(age: float = 600, spot: bool = True, **more: Any) -> Run:
-    task = starting(age, spot, **more)
-    return replace(task, pulls=task.created + 20, starts=task.created + 45)
-
-
-def stopped(task: Run, code: str, reason: str, ago: float = 0, status: int | None = None) -> Run:
-    return replace(task, ends=NOON - ago, gone=NOON - ago, end=(code, reason, status))
-
-
-def ended(age: float, ago: float, status: int, spot: bool = True, **more: Any) -> Run:
-    return stopped(running(age, spot, **more), "EssentialContainerExited", EXITED, ago, status)
-
-
-def not_pulled(age: float, **more: Any) -> Run:
-    """It never started, because its image could not be reached."""
-    return stopped(starting(age, **more), "TaskFailedToStart", PULL, age - 40)
-
-
-def interrupted(age: float, code: str = "SpotInterruption", **more: Any) -> Run:
-    """Spot stopped it before it started."""
-    return stopped(starting(age, **more), code, "Your Spot Task was interrupted.", age - 10)

@@ -3,7 +3,9 @@
 test_starter_worlds.py lets it run through thousands of worlds; what is here are exact limits, and what a run costs.
 """
 
+import itertools
 import json
+import math
 import re
 import subprocess
 import sys
@@ -15,40 +17,63 @@ from typing import Any, NamedTuple
 import pytest
 from account import PROJECT
 from botocore.exceptions import ClientError
-from starter_worlds import (
-    AUDITS,
-    BEGIN,
-    EXITED,
-    HOUR,
-    MINUTES_EVENT,
-    NOON,
-    PULL,
-    SETTINGS,
-    SHORTAGE,
-    Client,
-    Run,
-    Span,
-    Starter,
-    ended,
-    event,
-    interrupted,
-    moment,
-    not_pulled,
-    running,
-    starting,
-    stopped,
-)
+from starter_worlds import AUDITS, MINUTES_EVENT, SETTINGS, WORKERS, Client, Plan, Run, Span, Starter, World, event
 
 from launch.calls import ON_DEMAND, SPOT, SPOT_FIRST
 from launch.copying import FEW_MESSAGES, RESERVE_SECONDS
 from launch.settings import load_settings
-from launch.tasks import GAVE_UP, ON_SPOT, PAUSED, REPLACED, SURPLUS
+from launch.tasks import GAVE_UP, ON_SPOT, PAUSED, REPLACED, SHORTAGE, SURPLUS
 
 ALWAYS = Span(0)
 NONE: Mapping[str, Any] = MappingProxyType({})
 MIXED, DEMAND = str(SPOT_FIRST), str(ON_DEMAND)
 STAY = f"to stay {SPOT}"
 STAY_ON_DEMAND = f"to stay {ON_DEMAND}"
+
+
+# Moments of a world in which nothing else happens. Ages are seconds before that moment.
+
+NOON, SLOT = 43_200.0, 7_200.0  # seconds of the day; at the second, audits are due
+NUMBERS = itertools.count()
+PULL = "CannotPullContainerError: pull image manifest has been retried 5 time(s): dial tcp: i/o timeout"
+
+
+def moment(visible: int = 0, in_flight: int = 0, *tasks: Run, at: float = NOON, **plan: Any) -> World:
+    world = World(0, Plan(**plan), at, visible)
+    world.returning = [(math.inf, in_flight)] if in_flight else []
+    world.tasks = [replace(task) for task in tasks]
+    world.before = world.counts()
+    return world
+
+
+def starting(age: float = 30, spot: bool = True, *, stays: bool = False, revision: int = 0, by: str = WORKERS) -> Run:
+    at = NOON - age
+    return Run(f"arn:old:{next(NUMBERS)}", at, spot, by, stays, revision, at, at)
+
+
+def running(age: float = 600, spot: bool = True, **more: Any) -> Run:
+    task = starting(age, spot, **more)
+    return replace(task, pulls=task.created + 20, starts=task.created + 45)
+
+
+def stopped(task: Run, code: str, reason: str, ago: float = 0, status: int | None = None) -> Run:
+    return replace(task, ends=NOON - ago, gone=NOON - ago, end=(code, reason, status))
+
+
+def ended(age: float, ago: float, status: int, spot: bool = True, **more: Any) -> Run:
+    return stopped(
+        running(age, spot, **more), "EssentialContainerExited", "Essential container in task exited", ago, status
+    )
+
+
+def not_pulled(age: float, **more: Any) -> Run:
+    """It never started, because its image could not be reached."""
+    return stopped(starting(age, **more), "TaskFailedToStart", PULL, age - 40)
+
+
+def interrupted(age: float, code: str = "SpotInterruption", **more: Any) -> Run:
+    """Spot stopped it before it started."""
+    return stopped(starting(age, **more), code, "Your Spot Task was interrupted.", age - 10)
 
 
 def requests_of(starter: Starter) -> list[str]:
@@ -145,7 +170,9 @@ MOMENTS: dict[str, Row] = {
     "one that Spot took back had run": Row([stopped(running(900), "SpotInterruption", "", 60)], [f"1 {MIXED}"]),
     # Tasks that fail.
     "one never started": Row([not_pulled(100)], [f"1 {MIXED}"], says=re.escape(f"TaskFailedToStart: {PULL}; {NEXT}")),
-    "one had a wrong setting": Row([ended(100, 50, 2)], [f"1 {MIXED}"], says=rf"{LAST}.*: {EXITED} \(exit code 2\)"),
+    "one had a wrong setting": Row(
+        [ended(100, 50, 2)], [f"1 {MIXED}"], says=rf"{LAST}.*: Essential.*\(exit code 2\)"
+    ),
     "two failed, and the next one has a pause": Row(
         [not_pulled(200), not_pulled(50)], [], says="last 2 tasks .* started in 100 s", visible=10_000
     ),
@@ -396,8 +423,6 @@ def test_every_wrong_setting_is_named_in_one_error_and_nothing_is_asked() -> Non
 
 # Audits (AUDIT_DAYS), of which test_starter_worlds.py knows when one is due and what is wrong with it.
 
-SLOT = 2.0 * HOUR
-
 
 def starting_audits(seconds: float, *tasks: Run, **given: Any) -> Starter:
     return Starter(moment(0, 0, *tasks, at=SLOT + seconds, **given), AUDIT_DAYS="1")
@@ -424,7 +449,7 @@ def test_an_error_of_ecs_is_told_and_the_workers_are_started() -> None:
     starter = Starter(moment(1, at=SLOT + 1560, no_demand=Span(0)), AUDIT_DAYS="1")
     report, error = starter.run()
     assert (report["started"], report["failures"], error) == ({"FARGATE_SPOT": 1}, [], "")
-    assert report["audit"]["problem"] == f"no audit could be started: {SHORTAGE}"
+    assert f"no audit could be started: {SHORTAGE}" in report["audit"]["problem"]
 
 
 def test_a_run_of_a_burst_does_it_if_the_run_of_the_minute_is_missing() -> None:
@@ -434,7 +459,7 @@ def test_a_run_of_a_burst_does_it_if_the_run_of_the_minute_is_missing() -> None:
     starter.process.aws.just_started.clear()
     for seconds, is_done in ((74, False), (76, True)):
         starter.world.now = SLOT + seconds
-        starter.process.looked_at = starter.world.now - 1 + BEGIN
+        starter.process.looked_at = starter.world.wall() - 1
         found = audited(starter, event(30, at=starter.world.now))
         assert found == ({"started": ["FARGATE"]} if is_done else None)
 
@@ -497,7 +522,11 @@ CASES: dict[str, tuple[Any, tuple[Any, ...], Any, bool, list[str], bool]] = {
     "one is to stay": (EMPTIED, (1, 0), event(), True, ["1"], True),
     "in a pause": (EMPTIED, (1, 0), event(), False, [], False),
 }
-WITH = {"its time was over": {"MAX_WORKERS": "20"}, "one is to stay": {"MIN_WORKERS": "1"}, "in a pause": {"PAUSED_SINCE": "2026-11-25T11:00:00Z"}}
+WITH = {
+    "its time was over": {"MAX_WORKERS": "20"},
+    "one is to stay": {"MIN_WORKERS": "1"},
+    "in a pause": {"PAUSED_SINCE": "2026-11-25T11:00:00Z"},
+}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from starter_worlds import AUDITS, BEGIN, CALM, DAY, HOUR, MINUTE, Fate, Plan, Run, Span, Starter, World, draw, draw_audits
+from starter_worlds import AUDITS, CALM, DAY, HOUR, MINUTE, Fate, Plan, Run, Span, Starter, World, draw, draw_audits
 
 from launch.tasks import GAVE_UP, ON_SPOT, PAUSED, REPLACED, SURPLUS
 
@@ -208,7 +208,7 @@ class Watch:
         """One is started in the window if none runs and none has ended by itself, three times at most; what is wrong
         with one is said while ECS shows it."""
         world, said = self.world, report.get("audit", {})
-        since = (BEGIN + world.now - SLOT) % (self.plan.audit_days * DAY)
+        since = (world.wall() - SLOT) % (self.plan.audit_days * DAY)
         slot, is_open = world.now - since, since < WINDOW
         shown = [task for task in world.tasks if task.started_by == AUDITS and task.gone > world.now - HOUR]
         older = [task for task in shown if task.created < world.now]
