@@ -170,9 +170,7 @@ MOMENTS: dict[str, Row] = {
     "one that Spot took back had run": Row([stopped(running(900), "SpotInterruption", "", 60)], [f"1 {MIXED}"]),
     # Tasks that fail.
     "one never started": Row([not_pulled(100)], [f"1 {MIXED}"], says=re.escape(f"TaskFailedToStart: {PULL}; {NEXT}")),
-    "one had a wrong setting": Row(
-        [ended(100, 50, 2)], [f"1 {MIXED}"], says=rf"{LAST}.*: Essential.*\(exit code 2\)"
-    ),
+    "one had a wrong setting": Row([ended(100, 50, 2)], [f"1 {MIXED}"], says=rf"{LAST}.*Essential.*\(exit code 2\)"),
     "two failed, and the next one has a pause": Row(
         [not_pulled(200), not_pulled(50)], [], says="last 2 tasks .* started in 100 s", visible=10_000
     ),
@@ -467,35 +465,98 @@ def test_a_run_of_a_burst_does_it_if_the_run_of_the_minute_is_missing() -> None:
 # When the function copies by itself (STARTER_COPIES), for how long, and what it then starts workers for.
 
 
-class Copier:
-    """In the place of mirror/function.py. `seconds`: how long it was to copy; `before`: what had been asked by then."""
+class Copying(NamedTuple):
+    """What copying comes to and the moment; how many seconds it gets, the workers asked for, whether before it, and
+    what the run fails with."""
 
-    def __init__(self, comes_to: dict[str, int] | Exception) -> None:
-        self.comes_to, self.ends = comes_to, 0
+    comes_to: Any
+    visible: int
+    tasks: Sequence[Run] = ()
+    begun_by: Mapping[str, Any] = event()
+    seconds: Sequence[float] = (45,)
+    workers: Sequence[int] = ()
+    is_before: bool = False
+    says: str = ""
+    left: float = 60  # seconds of the function
+    in_flight: int = 0
+    meanwhile: Sequence[Run] = ()  # started by another run, in an account that is too small to reserve concurrency
+    settings: Mapping[str, str] = NONE
+    plan: Mapping[str, Any] = NONE
+
+
+EMPTIED, HANDED_BACK = {"copied": 3, "emptied": 1}, {"copied": 4, "handed_back": 7, "emptied": 1}
+OUT_OF_TIME = {"copied": 300, "deleted": 5, "skipped": 5, "handed_back": 3}
+NOT_WORKING, NOT_COPYING = "do not get to work", "the function could not copy"
+MANY = FEW_MESSAGES + 1
+COPYING = {
+    "from idle": Copying(EMPTIED, 0),
+    "a run of the minute": Copying(EMPTIED, 1, begun_by=MINUTES_EVENT),
+    "nothing waits, some are in flight": Copying(EMPTIED, 0, begun_by=MINUTES_EVENT, seconds=(), in_flight=5),
+    "an event about nothing any more": Copying(EMPTIED, 0, begun_by=event(40), seconds=()),
+    "what it handed back is in no count": Copying(HANDED_BACK, 1, workers=(1,)),
+    "more have come": Copying({"copied": 500, "emptied": 0}, 400, workers=(1,)),
+    "its time was over": Copying(OUT_OF_TIME, 400, workers=(9,), settings={"MAX_WORKERS": "20"}),
+    "much waits": Copying(HANDED_BACK, MANY, workers=(2,), is_before=True),
+    "a worker runs": Copying(EMPTIED, 600, [running()], MINUTES_EVENT, (), (1,), in_flight=600),
+    "a worker is starting": Copying(EMPTIED, 1, [starting()], seconds=()),
+    "workers have come meanwhile": Copying(HANDED_BACK, 1, meanwhile=[starting()]),
+    "one is to stay": Copying(EMPTIED, 1, workers=(1,), is_before=True, settings=ONE_STAYS),
+    "in a pause": Copying(EMPTIED, 1, seconds=(), settings={"PAUSED_SINCE": "2026-11-25T11:00:00Z"}),
+    "workers failed": Copying(EMPTIED, 1, [not_pulled(200), not_pulled(50)], seconds=(), says=NOT_WORKING),
+    "in an outage": Copying(EMPTIED, 1, [ended(700, 10, 3)], seconds=(), says=NOT_WORKING),
+    "one is tried": Copying(EMPTIED, 1, [not_pulled(1000)], seconds=(), workers=(1,), says=NOT_WORKING),
+    "no worker can be started": Copying(
+        EMPTIED, MANY, workers=(2, 2), is_before=True, says="AccessDenied", plan={"refusals": [Span(0, how="RunTask")]}
+    ),
+    "more time than it may take": Copying(EMPTIED, 1, left=70, seconds=(50,)),
+    "the least time": Copying(EMPTIED, 1, left=20, seconds=(5,)),
+    "too little time": Copying(EMPTIED, 1, left=RESERVE_SECONDS + 4, seconds=(), workers=(1,)),
+    "it raises": Copying(KeyError("a mistake"), 0, workers=(1,), says=NOT_COPYING),
+    "it ends badly": Copying({"status": 1}, 0, workers=(1,), says=NOT_COPYING),
+}
+
+
+class Copier:
+    """In the place of mirror/function.py."""
+
+    def __init__(self, row: Copying) -> None:
+        self.row, self.ends, self.was_before = row, 0, False
         self.seconds: list[float] = []
-        self.before: list[str] = []
-        self.meanwhile: list[Run] = []
+        world = moment(row.visible, row.in_flight, *row.tasks, **row.plan)
+        self.starter = Starter(world, self, STARTER_COPIES="true", **row.settings)
+
+    def run(self) -> tuple[dict[str, Any], str]:
+        context = SimpleNamespace(get_remaining_time_in_millis=lambda: self.row.left * 1000)
+        return self.starter.run(self.row.begun_by, context)
 
     def respond(self, environment: Mapping[str, str], seconds: float) -> dict[str, int]:
         assert environment is self.starter.environment
-        self.before = operations_of(self.starter)
+        self.was_before = "RunTask" in operations_of(self.starter)
         self.seconds.append(seconds)
-        self.starter.world.tasks += self.meanwhile
-        if isinstance(self.comes_to, Exception):
-            raise self.comes_to
-        return self.comes_to
+        self.starter.world.tasks += self.row.meanwhile
+        if isinstance(self.row.comes_to, Exception):
+            raise self.row.comes_to
+        return self.row.comes_to  # type: ignore[no-any-return]
 
     def end_process_if_unanswered(self) -> None:
         self.ends += 1
 
-    def begins(self, *given: Any, **plan: Any) -> Starter:
-        settings = {name: plan.pop(name) for name in [*plan] if name.isupper()}
-        self.starter = Starter(moment(*given, **plan), copier=self, STARTER_COPIES="true", **settings)
-        return self.starter
+
+@pytest.mark.parametrize("name", COPYING)
+def test_it_copies_while_no_worker_runs(name: str) -> None:
+    row, copier = COPYING[name], Copier(COPYING[name])
+    report, error = copier.run()
+    assert (copier.seconds, copier.was_before, copier.ends) == ([*row.seconds], row.is_before, 1)
+    assert [int(request.split()[0]) for request in requests_of(copier.starter)] == [*row.workers]
+    assert (repr(row.comes_to) in repr(report)) == bool(row.seconds)
+    assert row.says in error and bool(row.says) == bool(error), error
 
 
-def context(seconds: float = 60) -> Any:
-    return SimpleNamespace(get_remaining_time_in_millis=lambda: int(seconds * 1000))
+def test_a_failure_leaves_no_call_behind() -> None:
+    copier = Copier(Copying(EMPTIED, 1, plan={"refusals": [Span(0, how="ListTasks")]}))
+    with pytest.raises(ClientError):
+        copier.run()
+    assert copier.ends == 1
 
 
 @pytest.mark.parametrize(("value", "has_it"), [("true", True), ("false", False)])
@@ -503,85 +564,3 @@ def test_its_part_of_the_worker_is_imported_with_the_starter_and_only_if_it_copi
     command = [sys.executable, "-c", "import sys, starter; print('mirror.function' in sys.modules)"]
     done = subprocess.run(command, env={"STARTER_COPIES": value}, cwd=PROJECT, capture_output=True, text=True)
     assert done.stdout == f"{has_it}\n", done.stderr
-
-
-EMPTIED, HANDED_BACK = {"copied": 3, "emptied": 1}, {"copied": 4, "handed_back": 7, "emptied": 1}
-OUT_OF_TIME = {"copied": 300, "deleted": 5, "skipped": 5, "handed_back": 3}
-# What the copier comes to, the moment, the event; whether it copies, how many workers are started, whether before it.
-CASES: dict[str, tuple[Any, tuple[Any, ...], Any, bool, list[str], bool]] = {
-    "from idle": (EMPTIED, (0, 0), event(), True, [], False),
-    "a run of the minute": (EMPTIED, (1, 0), MINUTES_EVENT, True, [], False),
-    "nothing waits, some are in flight": (EMPTIED, (0, 5), MINUTES_EVENT, False, [], False),
-    "an event about nothing any more": (EMPTIED, (0, 0), event(40), False, [], False),
-    "what it handed back is in no count": (HANDED_BACK, (1, 0), event(), True, ["1"], False),
-    "more have come": ({"copied": 500, "emptied": 0}, (400, 0), event(), True, ["1"], False),
-    "its time was over": (OUT_OF_TIME, (400, 0), event(), True, ["9"], False),
-    "much waits": (HANDED_BACK, (FEW_MESSAGES + 1, 0), event(), True, ["2"], True),
-    "a worker runs": (EMPTIED, (600, 600, running()), MINUTES_EVENT, False, ["1"], False),
-    "a worker is starting": (EMPTIED, (1, 0, starting()), event(), False, [], False),
-    "one is to stay": (EMPTIED, (1, 0), event(), True, ["1"], True),
-    "in a pause": (EMPTIED, (1, 0), event(), False, [], False),
-}
-WITH = {
-    "its time was over": {"MAX_WORKERS": "20"},
-    "one is to stay": {"MIN_WORKERS": "1"},
-    "in a pause": {"PAUSED_SINCE": "2026-11-25T11:00:00Z"},
-}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_it_copies_while_no_worker_runs(name: str) -> None:
-    comes_to, given, begun_by, copies, workers, is_before = CASES[name]
-    copier = Copier(comes_to)
-    starter = copier.begins(*given, **WITH.get(name, {}))
-    report, error = starter.run(begun_by, context())
-    assert (report.get("copied"), error) == (comes_to if copies else None, "")
-    assert [request[0] for request in requests_of(starter)] == workers
-    assert ("RunTask" in copier.before) == is_before
-    assert (len(copier.seconds), copier.ends) == (copies, 1)
-
-
-def test_no_worker_is_started_beside_those_that_have_come_meanwhile() -> None:
-    """By another run, if the account is too small to reserve concurrency."""
-    copier = Copier(HANDED_BACK)
-    copier.meanwhile = [starting()]
-    assert copier.begins(1).run(event(), context())[0]["started"] == {}
-
-
-@pytest.mark.parametrize("tasks", [[not_pulled(200), not_pulled(50)], [ended(700, 10, 3)], [not_pulled(1000)]])
-def test_it_does_not_copy_while_workers_fail(tasks: list[Run]) -> None:
-    copier = Copier(EMPTIED)
-    assert "do not get to work" in copier.begins(1, 0, *tasks).run(event(), context())[1]
-    assert copier.seconds == []
-
-
-@pytest.mark.parametrize(("left", "given"), [(60, [45]), (70, [50]), (20, [5]), (RESERVE_SECONDS + 4, [])])
-def test_so_much_time_is_kept_for_the_rest_of_the_run(left: float, given: list[float]) -> None:
-    copier = Copier(EMPTIED)
-    starter = copier.begins(1)
-    starter.run(event(), context(left))
-    assert copier.seconds == given
-    assert len(requests_of(starter)) == (not given)
-
-
-@pytest.mark.parametrize("how", [KeyError("a mistake"), {"status": 1}])
-def test_if_it_cannot_copy_a_worker_is_started_and_the_run_fails(how: Any) -> None:
-    copier = Copier(how)
-    report, error = copier.begins(0).run(event(), context())
-    assert report["started"] == {"FARGATE_SPOT": 1}
-    assert "the function could not copy" in error
-    assert copier.ends == 1
-
-
-def test_a_worker_that_cannot_be_started_does_not_keep_it_from_copying() -> None:
-    copier = Copier(EMPTIED)
-    starter = copier.begins(FEW_MESSAGES + 1, refusals=[Span(0, how="RunTask")])
-    assert "AccessDenied" in starter.run(event(), context())[1]
-    assert len(copier.seconds) == 1
-
-
-def test_a_failure_leaves_no_call_behind() -> None:
-    copier = Copier(EMPTIED)
-    with pytest.raises(ClientError):
-        copier.begins(1, refusals=[Span(0, how="ListTasks")]).run(event(), context())
-    assert copier.ends == 1
