@@ -55,11 +55,13 @@ def deployments(scripts: Scripts) -> dict[str, Kept]:
 
 def batches(mode: str) -> list[list[Broken]]:
     """What one deployment can repair at once: all that is gone; of what differs, one way of each that it can."""
-    found, seen = defaultdict[int, list[Broken]](list), Counter[tuple[str, str]]()
+    found, seen = defaultdict[int, list[Broken]](list), Counter[str]()
     for row in BROKEN.values():
-        if row.mode == mode and row.plan[0]:
-            seen[row.plan] += 1
-            found[0 if row.plan[1] == "create" else seen[row.plan]].append(row)
+        kind, what = row.plan
+        if row.mode == mode and kind:
+            part = kind if kind == "notification" else what  # of notifications, the plan names one difference
+            seen[f"{kind} {part}"] += 1
+            found[0 if what == "create" else seen[f"{kind} {part}"]].append(row)
     return list(found.values())
 
 
