@@ -133,6 +133,8 @@ def least(count: int, most: int = 2) -> dict[str, str]:
 
 
 ONE_STAYS = least(1)
+BOTH = [f"1 {MIXED}", f"1 {DEMAND}"]
+QUOTA = "You've reached the limit on the number of vCPUs you can run concurrently"
 OUTAGE = r"ended in an outage: .* \(exit code 3\)"
 NEXT = "the next one is starting"
 LAST = "the last task stopped before working: "
@@ -154,6 +156,16 @@ def quiet(
 MOMENTS: dict[str, Row] = {
     # Shortages of Spot: refusals, tasks that wait, tasks that are stopped before they start.
     "Spot refuses": Row([], [f"2 {MIXED}", f"2 {DEMAND}"], visible=20, plan={"no_spot": ALWAYS}),
+    "and so does on demand": Row([], BOTH, plan={"no_spot": ALWAYS, "no_demand": ALWAYS}),  # left to the next run
+    "the quota of Spot is used up": Row([], BOTH, plan={"no_spot": Span(0, how=QUOTA)}),
+    "that of both is": Row([], BOTH, says=QUOTA, plan={"no_spot": Span(0, how=QUOTA), "no_demand": ALWAYS}),
+    "the revision is gone": Row(
+        [],
+        BOTH,
+        says="sync-task were not started: MISSING it is gone",
+        plan={"no_spot": Span(0, how="MISSING it is gone")},
+    ),
+    "the starter may start nothing": Row([], BOTH, says="AccessDenied", plan={"refusals": [Span(0, how="RunTask")]}),
     "one waits for Spot for five minutes": Row([starting(301)], [f"1 {DEMAND}"], [GAVE_UP]),
     "one that pulls its image has its capacity": Row([replace(starting(400), pulls=NOON - 100)], []),
     "ECS has only just taken it": Row([replace(starting(-1), listed_at=0, known_at=0)], []),
@@ -228,6 +240,7 @@ def test_a_moment_comes_to(name: str) -> None:
     assert requests_of(starter) == row.asks
     assert sorted(reason for _, reason, _ in starter.world.stops) == sorted(row.stops)
     assert bool(re.search(row.says, error)) and bool(row.says) == bool(error), error
+    assert error.count("AccessDenied") <= 1  # of both strategies
     assert bool(report["trial"]) == (name in ("and no second one beside it",))
 
 
@@ -237,6 +250,9 @@ def test_the_report_is_one_line_of_the_log() -> None:
     report = numbers | {"failures": [], "failing": "", "trial": ""}
     assert starter.run() == (report, "")
     assert [json.loads(line) for line in starter.printed.splitlines() if "guard is off" not in line] == [report]
+    assert Starter(moment(1, no_spot=ALWAYS)).run()[0]["failures"] == [
+        f"{SHORTAGE}. Please try again later or in a different availability zone"
+    ]
     to_stay = Starter(moment(1), MIN_WORKERS="1").run()[0]
     assert (to_stay["staying"], to_stay["started_to_stay"]) == (0, 1)
 
@@ -250,27 +266,7 @@ def test_a_worker_is_started_in_the_network_that_is_set(groups: str, ip: str, se
     assert request["networkConfiguration"] == {"awsvpcConfiguration": network}
 
 
-# What ECS refuses.
-
-QUOTA = "You've reached the limit on the number of vCPUs you can run concurrently"
-REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"no_spot": ALWAYS, "no_demand": ALWAYS}, ""),  # left to the next run
-    ({"no_spot": Span(0, how=QUOTA)}, ""),
-    ({"no_spot": Span(0, how=QUOTA), "no_demand": ALWAYS}, QUOTA),  # only if workers are missing
-    ({"no_spot": Span(0, how="MISSING the revision is gone")}, "sync-task were not started: MISSING the revision"),
-    ({"refusals": [Span(0, how="RunTask")]}, "AccessDenied"),
-]
-
-
-@pytest.mark.parametrize(("plan", "says"), REFUSED)
-def test_what_ecs_refuses_is_in_the_report_and_fails_the_run_unless_others_use_the_capacity(
-    plan: dict[str, Any], says: str
-) -> None:
-    starter = Starter(moment(1, **plan))
-    report, error = starter.run()
-    assert report["failures"]
-    assert says in error and bool(says) == bool(error)
-    assert error.count("AccessDenied") <= 1  # of both strategies
+# What ECS refuses, and what it is asked for.
 
 
 @pytest.mark.parametrize("operation", ["GetQueueAttributes", "ListTasks"])
