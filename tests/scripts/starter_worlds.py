@@ -377,9 +377,12 @@ class Client:
         self.world.asked.append((operation, request))
         sample = request | ({"tasks": request["tasks"][:1]} if "tasks" in request else {})
         assert violations_in(operation, json.dumps(sample)) == []
+        self.refuse(operation)
+
+    def refuse(self, operation: str, why: str = "no") -> None:
         if any(span.holds(self.world.now) and span.how == operation for span in self.world.plan.refusals):
             self.world.was_clear = False
-            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, operation)
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": why}}, operation)
 
     def get_queue_attributes(self, **request: Any) -> dict[str, Any]:
         """The counts of now, or of the run before."""
@@ -420,6 +423,8 @@ class Client:
 
     def run_task(self, **request: Any) -> dict[str, Any]:
         self.asked("RunTask", request)
+        if "propagateTags" in request:
+            self.refuse("TagResource", "no identity-based policy allows the ecs:TagResource action")
         world, plan = self.world, self.world.plan
         count, (first, *_) = request["count"], request["capacityProviderStrategy"]
         assert 0 < count <= 10
@@ -463,14 +468,15 @@ MINUTES_EVENT = {"source": "aws.events", "detail-type": "Scheduled Event", "time
 class Starter:
     """The function in a world: a process of it, until another one is begun."""
 
-    def __init__(self, world: World, copier: Any = None, client: Client | None = None, **settings: str) -> None:
-        self.world, self.copier, self.client = world, copier, client or Client(world)
+    def __init__(self, world: World, copier: Any = None, **settings: str) -> None:
+        self.world, self.copier = world, copier
         self.environment = SETTINGS | {"MAX_WORKERS": str(world.plan.most)} | settings
         self.printed = ""
         self.begin_process()
 
     def begin_process(self) -> None:
-        aws = Aws(self.client, self.client, self.world.wall)
+        client = Client(self.world)
+        aws = Aws(client, client, self.world.wall)
         self.process = starter.Process(aws, self.environment, self.copier)
 
     def run(self, event: Mapping[str, Any] | None = None, context: Any = None) -> tuple[dict[str, Any], str]:

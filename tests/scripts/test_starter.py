@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 from account import PROJECT
 from botocore.exceptions import ClientError
-from starter_worlds import AUDITS, MINUTES_EVENT, SETTINGS, WORKERS, Client, Plan, Run, Span, Starter, World, event
+from starter_worlds import AUDITS, MINUTES_EVENT, SETTINGS, WORKERS, Plan, Run, Span, Starter, World, event
 
 from launch.calls import ON_DEMAND, SPOT, SPOT_FIRST
 from launch.copying import FEW_MESSAGES, RESERVE_SECONDS
@@ -296,26 +296,15 @@ def test_stops_of_a_hundred_at_most_are_asked_for_in_one_run() -> None:
     assert len(starter.world.stops) == 100
 
 
-class MayNotTag(Client):
-    def run_task(self, **request: Any) -> dict[str, Any]:
-        if "propagateTags" in request:
-            self.asked("RunTask", request)
-            why = "no identity-based policy allows the ecs:TagResource action"
-            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": why}}, "RunTask")
-        return super().run_task(**request)
-
-
 def test_tasks_have_tags_if_the_role_may_tag_and_the_log_says_once_if_it_may_not() -> None:
-    plan = {"no_spot": ALWAYS}
-    starter = Starter(moment(11, **plan), TAG_TASKS="true")
-    starter.run()
-    assert [request.get("propagateTags") for operation, request in starter.world.asked if operation == "RunTask"] == [
+    tagged = Starter(moment(1), TAG_TASKS="true")
+    tagged.run()
+    assert [request["propagateTags"] for name, request in tagged.world.asked if name == "RunTask"] == [
         "TASK_DEFINITION"
-    ] * 2
-    world = moment(11, **plan)
-    starter = Starter(world, client=MayNotTag(world), TAG_TASKS="true")
-    assert starter.run()[0]["started"] == {"FARGATE": 2}
-    assert starter.printed.count("tasks are started without tags: ") == 1
+    ]
+    untagged = Starter(moment(11, no_spot=ALWAYS, refusals=[Span(0, how="TagResource")]), TAG_TASKS="true")
+    assert untagged.run()[0]["started"] == {"FARGATE": 2}
+    assert untagged.printed.count("tasks are started without tags: ") == 1
     refused = Starter(moment(1, refusals=[Span(0, how="RunTask")]), TAG_TASKS="true")  # for another reason
     assert "were not started" in refused.run()[1]
     assert len(requests_of(refused)) == 2
