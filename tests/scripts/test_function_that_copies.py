@@ -11,7 +11,7 @@ import pytest
 from account import MIRROR, PROJECT, REGION, SOURCE
 from documents import Scripts, scripts_of_module
 from paper_account import ARCHIVES, PaperAccount
-from test_settings import TABLE, bash
+from test_settings import TABLE, problems
 
 PYTHON = "/usr/bin/python3.13"
 MOST_VARIABLES, MOST_OF_A_POLICY = 4096, 10_240  # Lambda quotas, in bytes of JSON; IAM and AWS STS quotas
@@ -119,27 +119,21 @@ def test_without_a_compiler_the_archive_has_no_bytecode_and_a_line_says_so(
 # --- problems before the first write ------------------------------------------------------------------------------
 
 
-def test_libraries_that_cannot_be_had_are_a_problem(scripts: Scripts, monkeypatch: pytest.MonkeyPatch) -> None:
-    packing = 'check_archive; printf "%s" "${PROBLEMS[@]}"'
-    said = bash(packing, STARTER_COPIES="true", PIP_NO_INDEX="1", PIP_FIND_LINKS="", PIP_CONFIG_FILE=os.devnull)
+def test_libraries_that_cannot_be_had_are_a_problem(tmp_path: Path) -> None:
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
+    (said,) = problems(tmp_path, STARTER_COPIES="true", **offline)
     assert "could not be packed with the libraries of requirements.txt: ERROR: Could not find" in said
-    assert said.endswith("let pip reach a package index, or set STARTER_COPIES=false")
-    monkeypatch.setitem(scripts.archives, "true", "")
-    ran = scripts.deploy(status=2, STARTER_COPIES="true", MAX_WORKERS="none")
-    assert "\n- STARTER_COPIES=true: the function could not be packed" in ran.errors
-    assert "\n- MAX_WORKERS=none: " in ran.errors
-    assert ran.writes == []
+    assert "let pip reach a package index, or set STARTER_COPIES=false" in said
 
 
 def test_pip_is_needed_only_for_copying(tmp_path: Path) -> None:
     """Debian's python3 is one without pip."""
-    (tmp_path / "python3").write_text("#!/bin/sh\necho '/usr/bin/python3: No module named pip' >&2\nexit 1\n")
+    no_pip = "[ \"$2\" != pip ] || { echo '/usr/bin/python3: No module named pip' >&2; exit 1; }"
+    (tmp_path / "python3").write_text(f'#!/bin/sh\n{no_pip}\nexec /usr/bin/python3 "$@"\n')
     (tmp_path / "python3").chmod(0o755)
-    script = f'PATH="{tmp_path}:$PATH"; check_archive; printf "%s\\n" "${{PROBLEMS[@]-none}}"'
-    told = bash(script, STARTER_COPIES="true")
-    assert 'STARTER_COPIES=true needs pip, and python3 -m pip says "/usr/bin/python3: No module named pip"' in told
-    assert told.count("\n") == 1
-    assert bash(script) == "none\n"
+    (said,) = problems(tmp_path, STARTER_COPIES="true")
+    assert 'STARTER_COPIES=true needs pip, and python3 -m pip says "/usr/bin/python3: No module named pip"' in said
+    assert problems(tmp_path) == []
 
 
 # --- variables and rights within the limits, for test_prefixes.py ----------------------------------------------------
