@@ -89,29 +89,6 @@ def operations_of(starter: Starter) -> list[str]:
     return [operation for operation, _ in starter.world.asked]
 
 
-@pytest.mark.parametrize(
-    ("visible", "in_flight", "workers", "settings", "started"),
-    [
-        (0, 0, 0, {}, 0),
-        (10, 0, 0, {}, 1),
-        (11, 0, 0, {}, 2),
-        (1, 499, 1, {}, 0),
-        (1, 500, 1, {}, 1),  # a full worker does not hold up what it has no room for
-        (1, 19, 1, {"MAX_CONCURRENT_KEYS": "16"}, 0),
-        (1, 1000, 1, {"PROCESSES": "2"}, 1),
-        (9_000, 1_024, 1, {"MESSAGES_PER_WORKER": "1000000"}, 0),
-        (10_000, 0, 0, {"MAX_WORKERS": "23"}, 23),
-    ],
-)
-def test_one_worker_is_started_for_each_ten_messages_up_to_the_most(
-    visible: int, in_flight: int, workers: int, settings: dict[str, str], started: int
-) -> None:
-    starter = Starter(moment(visible, in_flight, *(running() for _ in range(workers))), **settings)
-    report, error = starter.run()
-    assert (sum(report["started"].values()), report["running"], error) == (started, workers, "")
-    assert requests_of(starter) == [f"{part} {MIXED}" for part in ([10, 10, 3] if started == 23 else [started]) if part]
-
-
 class Row(NamedTuple):
     """What a moment comes to. `says`: what the run fails with, or nothing."""
 
@@ -122,6 +99,8 @@ class Row(NamedTuple):
     visible: int = 1
     settings: Mapping[str, str] = NONE
     plan: Mapping[str, Any] = NONE
+    in_flight: int = 0
+    begun_by: Mapping[str, Any] = MINUTES_EVENT
 
 
 def staying(age: float = 600, *, revision: int = 1, **more: Any) -> Run:
@@ -154,6 +133,24 @@ def quiet(
 
 
 MOMENTS: dict[str, Row] = {
+    # One worker for each ten messages, up to MAX_WORKERS.
+    "nothing waits": Row([], [], visible=0),
+    "ten wait": Row([], [f"1 {MIXED}"], visible=10),
+    "eleven wait": Row([], [f"2 {MIXED}"], visible=11),
+    "more than all workers take": Row(
+        [], [f"{part} {MIXED}" for part in (10, 10, 3)], visible=10_000, settings={"MAX_WORKERS": "23"}
+    ),
+    "one worker is enough for all": Row([running()], [], visible=9_000, settings={"MESSAGES_PER_WORKER": "1000000"}),
+    "the worker has room": Row([running()], [], in_flight=499),
+    "a full one does not hold up what it has no room for": Row([running()], [f"1 {MIXED}"], in_flight=500),
+    "one of two processes is full": Row([running()], [f"1 {MIXED}"], in_flight=1000, settings={"PROCESSES": "2"}),
+    "one with few slots has room": Row([running()], [], in_flight=19, settings={"MAX_CONCURRENT_KEYS": "16"}),
+    # Events of the bucket.
+    "of a message that is in no count yet": Row([], [f"1 {MIXED}"], visible=0, begun_by=event(19)),
+    "of one that is done with": Row([], [], visible=0, begun_by=event(21)),
+    "of one that waits": Row([], [f"1 {MIXED}"], begun_by=event(59)),
+    "of one of eleven": Row([], [f"2 {MIXED}"], visible=11, begun_by=event()),
+    "without a time": Row([], [f"1 {MIXED}"], visible=0, begun_by={"source": "aws.s3"}),
     # Shortages of Spot: refusals, tasks that wait, tasks that are stopped before they start.
     "Spot refuses": Row([], [f"2 {MIXED}", f"2 {DEMAND}"], visible=20, plan={"no_spot": ALWAYS}),
     "and so does on demand": Row([], BOTH, plan={"no_spot": ALWAYS, "no_demand": ALWAYS}),  # left to the next run
@@ -235,12 +232,13 @@ MOMENTS: dict[str, Row] = {
 @pytest.mark.parametrize("name", MOMENTS)
 def test_a_moment_comes_to(name: str) -> None:
     row = MOMENTS[name]
-    starter = Starter(moment(row.visible, 0, *row.tasks, **row.plan), **row.settings)
-    report, error = starter.run()
+    starter = Starter(moment(row.visible, row.in_flight, *row.tasks, **row.plan), **row.settings)
+    report, error = starter.run(row.begun_by)
     assert requests_of(starter) == row.asks
     assert sorted(reason for _, reason, _ in starter.world.stops) == sorted(row.stops)
     assert bool(re.search(row.says, error)) and bool(row.says) == bool(error), error
     assert error.count("AccessDenied") <= 1  # of both strategies
+    assert report.get("event", False) == (row.begun_by is not MINUTES_EVENT)
     assert bool(report["trial"]) == (name in ("and no second one beside it",))
 
 
@@ -253,6 +251,8 @@ def test_the_report_is_one_line_of_the_log() -> None:
     assert Starter(moment(1, no_spot=ALWAYS)).run()[0]["failures"] == [
         f"{SHORTAGE}. Please try again later or in a different availability zone"
     ]
+    idle = Starter(moment())
+    assert (idle.run()[0]["wanted"], operations_of(idle)) == (0, ["ListTasks", "GetQueueAttributes"])
     to_stay = Starter(moment(1), MIN_WORKERS="1").run()[0]
     assert (to_stay["staying"], to_stay["started_to_stay"]) == (0, 1)
 
@@ -327,27 +327,6 @@ def test_in_a_pause_nothing_is_started_and_what_runs_is_stopped(since: str, sett
 
 
 # Events of the bucket, which come in bursts. ECS may list a task seconds after it has answered with it.
-
-
-@pytest.mark.parametrize(
-    ("begun_by", "visible", "wanted"),
-    [
-        (event(1), 0, 1),  # it is in no count yet
-        (event(19), 0, 1),
-        (event(21), 0, 0),  # about a message that is done with
-        (event(59), 1, 1),
-        (event(1), 11, 2),
-        ({"source": "aws.s3"}, 0, 1),
-        (MINUTES_EVENT, 0, 0),
-    ],
-)
-def test_an_event_is_a_message(begun_by: dict[str, Any], visible: int, wanted: int) -> None:
-    starter = Starter(moment(visible))
-    report = starter.run(begun_by)[0]
-    assert (report["wanted"], report["started"]) == (wanted, {"FARGATE_SPOT": wanted} if wanted else {})
-    assert report.get("event", False) == (begun_by["source"] == "aws.s3")
-    if not wanted:
-        assert operations_of(starter) == ["ListTasks", "GetQueueAttributes"]
 
 
 def test_in_a_burst_runs_ask_ecs_once_in_two_seconds_and_one_in_75_s_for_everything() -> None:
