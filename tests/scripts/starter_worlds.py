@@ -244,7 +244,7 @@ class World:
     plan: Plan
     now: float = 0.0
     visible: int = 0
-    emptied_at: float = 0.0  # when there was still a message
+    emptied_at: float = 0.0  # when a run last saw a message
     returning: list[tuple[float, int]] = field(default_factory=list)
     tasks: list[Run] = field(default_factory=list)
     was_clear: bool = True  # nothing was refused, lost or without room in this run
@@ -292,9 +292,8 @@ class World:
                     if task.spot and task.runs(self.now):
                         self.end(task, self.now, ("SpotInterruption", "Your Spot Task was interrupted.", 0), drains=90)
             for task in self.workers():
-                if task.held or task.runs(self.now):
+                if task.held or task.starts <= self.now < task.ends:
                     self.work(task)
-            self.emptied_at = self.emptied_at if not sum(self.counts()) else self.now
 
     def work(self, task: Run) -> None:
         if task.ends <= self.now:  # its messages come back: at once, unless it was killed
@@ -388,8 +387,9 @@ class Client:
         """The counts of now, or of the run before."""
         self.asked("GetQueueAttributes", request)
         world = self.world
-        world.before, found = world.counts(), world.chance.choice([world.before, world.counts(), world.counts()])
-        world.told = found
+        counts = world.counts()
+        world.told = found = world.chance.choice([world.before, counts, counts])
+        world.before, world.emptied_at = counts, world.now if sum(counts) else world.emptied_at
         names = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
         return {"Attributes": dict(zip(names, map(str, found), strict=True))}
 
