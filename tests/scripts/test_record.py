@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from account import APP, MIRROR, REGION, SOURCE
 from authorized import grants
-from call import Call
 from documents import OLDEST_JQ, STEPS, Ran, Scripts, scripts_of_module
+from looks import operated
 from operated import Operated, Verbs, verbs
-from paper_account import NUMBER, PaperAccount, Refused
+from paper_account import NUMBER, PaperAccount
 from test_documents import ELSEWHERE, FULL, RULES
 
 from mirror.version import VERSION
@@ -28,6 +28,7 @@ LABEL = "s3-to-s3express-sync.settings"
 NOTHING = {"SRC_BUCKET": "", "DST_BUCKET": ""}
 BUCKETS = {"SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR}
 ALL = FULL | RULES
+RECORD = "ListTaskDefinitions"  # the call that finds it
 # What nothing shows of a deployment without a record.
 NOT_SHOWN = {"DOCKER_BUILD_FLAGS", "CREATE_VPC_ENDPOINTS", "ROLE_BOUNDARY_ARN", "IMAGE_URI"}
 
@@ -57,10 +58,8 @@ def record(kept: dict[str, Any], app: str = APP) -> dict[str, str]:
     return found  # type: ignore[no-any-return]
 
 
-def having(kept: dict[str, Any], account: PaperAccount | None = None) -> PaperAccount:
-    found = account or PaperAccount()
-    found.kept = copy.deepcopy(kept)
-    return found
+def having(kept: dict[str, Any], *refused: str) -> Operated:
+    return operated(copy.deepcopy(kept), *refused)
 
 
 def changes(ran: Ran) -> list[str]:
@@ -176,16 +175,8 @@ def test_the_keys_and_the_owner_of_a_bucket_are_not_those_of_another_one(scripts
     assert ran.output.split("\n") == [NUMBER, "", ELSEWHERE["DST_BUCKET_OWNER"], ""]
 
 
-class Denied(Operated):
-    """The account, as somebody sees it who may not read task definitions."""
-
-    def authorize(self, call: Call) -> None:
-        if call.operation == "ListTaskDefinitions":
-            raise Refused("AccessDeniedException", "not authorized to perform: ecs:ListTaskDefinitions")
-
-
 def test_without_the_right_to_read_the_record_nothing_is_deployed(scripts: Scripts, kept: dict[str, Any]) -> None:
-    scripts.account = having(kept, Denied())
+    scripts.account = having(kept, RECORD)
     ran = scripts.run("deploy_all", 1)
     assert "aws ecs list-task-definitions failed" in ran.errors
     assert ran.writes == []
@@ -207,7 +198,7 @@ VERBS = {
 def test_a_verb_knows_the_buckets_of_its_deployment(verbs: Verbs, kept: dict[str, Any], case: str) -> None:
     settings, status, said = VERBS[case]
     denied = "may not be read" in case
-    verbs.account = having(kept, Denied() if denied else Operated())
+    verbs.account = having(kept, *[RECORD] * denied)
     done = verbs.sync("status --json", None, **settings)
     assert (done.status == 2) == (status == 2), done.errors
     found = f"{done.json['source']['name']} {done.json['destination']['name']}" if status == 0 else done.errors
@@ -226,25 +217,16 @@ def test_cleaning_up_needs_no_settings_until_its_end_and_says_how_to_deploy_the_
     scripts: Scripts, kept: dict[str, Any]
 ) -> None:
     """What interrupts it leaves the record."""
-    account = scripts.account = Stubborn()
-    account.kept = copy.deepcopy(kept)
+    account = scripts.account = having(kept, "DeleteBucketPolicy")
     ran = scripts.clean_up(status=1, **NOTHING)
     assert f"task definition {APP}-task: NOT removed, because a next run needs it to remove the rest" in ran.output
-    account.patience = True
+    account.denied.clear()
     ran = scripts.clean_up(**NOTHING)
     assert [name for name in account.kept if APP in name and not name.startswith("image")] == []
     (command,) = re.findall(r"^To deploy the same again:\n  (.*)$", ran.output, re.MULTILINE)
     *settings, script = shlex.split(command)
     assert script == "./deploy.sh"
     assert dict(word.split("=", 1) for word in settings) == record(kept) | {"REGION": REGION}
-
-
-class Stubborn(PaperAccount):
-    patience = False
-
-    def authorize(self, call: Call) -> None:
-        if call.operation == "DeleteBucketPolicy" and not self.patience:
-            raise Refused("AccessDenied", "not now")
 
 
 # --- a deployment without a record ----------------------------------------------------------------------------------
