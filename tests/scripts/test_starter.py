@@ -386,18 +386,9 @@ def test_every_wrong_setting_is_named_in_one_error_and_nothing_is_asked() -> Non
 # Audits (AUDIT_DAYS), of which test_starter_worlds.py knows when one is due and what is wrong with it.
 
 
-def starting_audits(seconds: float, *tasks: Run, **given: Any) -> Starter:
-    return Starter(moment(0, 0, *tasks, at=SLOT + seconds, **given), AUDIT_DAYS="1")
-
-
-def audited(starter: Starter, begun_by: dict[str, Any] = MINUTES_EVENT) -> Any:
-    """What the line of a run says of audits; None if nothing."""
-    return starter.run(begun_by)[0].get("audit")
-
-
 def test_an_audit_is_started_on_demand_with_its_command_and_is_no_worker() -> None:
-    starter = starting_audits(60, late=(600, 600))
-    assert audited(starter) == {"started": ["FARGATE"]}
+    starter = Starter(moment(at=SLOT + 60, late=(600, 600)), AUDIT_DAYS="1")
+    assert starter.run()[0]["audit"] == {"started": ["FARGATE"]}
     (request,) = (request for operation, request in starter.world.asked if operation == "RunTask")
     assert (request["count"], request["startedBy"]) == (1, AUDITS)
     assert request["capacityProviderStrategy"] == ON_DEMAND
@@ -414,16 +405,12 @@ def test_an_error_of_ecs_is_told_and_the_workers_are_started() -> None:
     assert f"no audit could be started: {SHORTAGE}" in report["audit"]["problem"]
 
 
-def test_a_run_of_a_burst_does_it_if_the_run_of_the_minute_is_missing() -> None:
-    starter = starting_audits(0)
-    audited(starter)
-    starter.world.tasks.clear()
-    starter.process.aws.just_started.clear()
-    for seconds, is_done in ((74, False), (76, True)):
-        starter.world.now = SLOT + seconds
-        starter.process.looked_at = starter.world.wall() - 1
-        found = audited(starter, event(30, at=starter.world.now))
-        assert found == ({"started": ["FARGATE"]} if is_done else None)
+def test_an_event_starts_an_audit_if_no_run_of_the_minute_came_for_75_s() -> None:
+    starter, said = Starter(moment(), AUDIT_DAYS="1"), []
+    for at, begun_by in ((-70, MINUTES_EVENT), (4, event(30, at=SLOT)), (6, event(30, at=SLOT))):
+        starter.world.now = SLOT + at
+        said.append(starter.run(begun_by)[0].get("audit"))
+    assert said == [None, None, {"started": ["FARGATE"]}]
 
 
 # When the function copies by itself (STARTER_COPIES), for how long, and what it then starts workers for.
