@@ -164,7 +164,6 @@ class Function(Living):
     """A process of the function: what it keeps from one invocation to the next."""
 
     stands_still: bool = False  # its clock, while it is frozen
-    copy_last: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     bus: Any = None  # client of EventBridge
     slept: float = field(init=False, default=0.0)  # seconds that its clock did not see
@@ -172,7 +171,7 @@ class Function(Living):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settings = first_responder.settings_from(ENVIRONMENT | {"COPY_LAST": self.copy_last} | self.environment)
+        self.settings = first_responder.settings_from(ENVIRONMENT | self.environment)
         clients = LastingClient(self.call_s3), LastingClient(self.call_sqs)
         buckets = Buckets(self.settings, clients[0], self.now, overwritten=self.world.overwritten)
         parts = Parts(buckets, Queue(clients[1], self.settings.queue_url), self.bus)

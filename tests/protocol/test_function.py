@@ -16,7 +16,7 @@ LONG = 400.0  # seconds of a call that outlives the function
 
 @pytest.fixture
 def function(world):
-    built = Function(world, stands_still=True, copy_last="_SUCCESS", environment={"TABLES": "delta"})
+    built = Function(world, stands_still=True, environment={"COPY_LAST": "_SUCCESS", "TABLES": "delta"})
     yield built
     built.loop.close()
 
