@@ -479,6 +479,9 @@ class Starter:
         aws = Aws(client, client, self.world.wall)
         self.process = starter.Process(aws, self.environment, self.copier)
 
+    def sent(self, operation: str) -> list[dict[str, Any]]:
+        return [request for name, request in self.world.asked if name == operation]
+
     def run(self, event: Mapping[str, Any] | None = None, context: Any = None) -> tuple[dict[str, Any], str]:
         """(the line that it logs, what it fails with)."""
         out, error = io.StringIO(), ""
