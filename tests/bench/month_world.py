@@ -45,10 +45,7 @@ type Lifecycles = Callable[[Deployed], list[Lifecycle]]  # before the workers ha
 
 
 # The steps of deploy.sh on the lifecycle and on the settings of the workers, in its order.
-DEPLOY = """start_run
-check_account
-make_plan "steps_like *_lifecycle|lifecycle|task_definition"
-carry_out"""
+STEPS = "ensure_loosened_lifecycle", "ensure_task_definition", "ensure_lifecycle"
 
 
 def lifecycles_of(scripts: Scripts) -> Lifecycles:
@@ -59,7 +56,7 @@ def lifecycles_of(scripts: Scripts) -> Lifecycles:
     def deploy(deployed: Deployed) -> list[Lifecycle]:
         nonlocal rules
         loosened = rules
-        for call in scripts.run(DEPLOY, IMAGE_URI="worker:1", **deployed.variables()).writes:
+        for call in scripts.step(*STEPS, IMAGE_URI="worker:1", **deployed.variables()).writes:
             if call.operation == "RegisterTaskDefinition":
                 loosened = rules
             elif call.operation == "PutBucketLifecycleConfiguration":
