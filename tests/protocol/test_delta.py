@@ -122,80 +122,76 @@ def test_a_pointer_names_a_version():
 # --- The plan ---------------------------------------------------------------------------------------------------------
 
 
-def keys(*names):
-    """0 is the commit 0, "c7" the checkpoint 7, "c7.1.2" part 1 of 2 of it, "p" the pointer."""
+def keys(names):
+    """0 is the commit 0, c7 the checkpoint 7, c7.1.2 part 1 of 2 of it, p the pointer."""
     written = []
-    for name in names:
-        if isinstance(name, int):
-            written.append(f"{LOG}{name:020}.json")
-        elif name == "p":
+    for name in names.split():
+        if name == "p":
             written.append(f"{LOG}_last_checkpoint")
-        else:
+        elif name.startswith("c"):
             version, *parts = map(int, name[1:].split("."))
             of_parts = "".join(f"{part:010}." for part in parts)
             written.append(f"{LOG}{version:020}.checkpoint.{of_parts}parquet")
+        else:
+            written.append(f"{LOG}{int(name):020}.json")
     return tuple(written)
 
 
-def files(*names):
-    return [log_file(key) for key in keys(*names)]
+def files(names):
+    return [log_file(key) for key in keys(names)]
+
+
+def first(number):
+    """So many commits."""
+    return " ".join(map(str, range(number)))
 
 
 NEVER = f"c{10**20 - 1}"
 THIRD = "t/_delta_log/00000000000000000003.json"
 GAP = f"the source's log has a gap before {THIRD} and no checkpoint after it, or EXCLUDE has them"
 
-# what the source holds, what of that is missing in the destination -> the base, the commits, what comes after
+# what the source holds, what of that is missing in the destination -> the base, the commits and what comes after, in
+# the order in which they are copied; or the problem
 PLANS = {
-    "in order": ([2, 0, 1], [2, 1], Plan(commits=keys(1, 2))),
-    "a gap in the destination": ([0, 1, 2, 3], [1, 3], Plan(commits=keys(1, 3))),
-    "the newest checkpoint": ([0, 1, 2, "c0", "c1"], ["c0", "c1"], Plan(after=keys("c1"))),
-    "no beginning": ([2, 3, "c2", "p"], [2, 3, "c2", "p"], Plan(base=keys("c2"), commits=keys(2, 3), after=keys("p"))),
-    "begun with a checkpoint alone": ([2, "c2", "p"], [2, "p"], Plan(commits=keys(2), after=keys("p"))),
-    "after an older checkpoint that is there": (
-        [2, 3, 4, "c2", "c4"],
-        [4, "c4"],
-        Plan(commits=keys(4), after=keys("c4")),
-    ),
-    "an older one that is not": ([2, 3, 4, "c2", "c4"], [3, 4, "c2", "c4"], Plan(base=keys("c4"), commits=keys(4))),
-    "in parts": ([2, "c2.1.2", "c2.2.2"], [2, "c2.1.2"], Plan(base=keys("c2.1.2"), commits=keys(2))),
-    "incomplete": ([1, 2, "c1", "c2.1.2"], [2], Plan(commits=keys(2))),
-    "a gap in the source": ([0, 1, 3, 4], [3, 4], Plan(GAP)),
-    "a gap below a checkpoint": ([0, 2, 3, "c1"], [2, 3], Plan(commits=keys(2, 3))),
-    "a checkpoint of a version that never was": ([0, 1, NEVER], [1, NEVER], Plan(commits=keys(1), after=keys(NEVER))),
-    "a few commits before a checkpoint": (
-        *([*range(200), "c199"], [*range(200), "c199"]),
-        Plan(commits=keys(*range(200)), after=keys("c199")),
-    ),
-    "many commits before a checkpoint": (
-        [*range(203), "c201"],
-        [*range(203), "c201"],
-        Plan(base=keys("c201"), commits=keys(201, 202)),
-    ),
+    "in order": ("2 0 1", "2 1", "| 1 2 |"),
+    "a gap in the destination": ("0 1 2 3", "1 3", "| 1 3 |"),
+    "the newest checkpoint": ("0 1 2 c0 c1", "c0 c1", "|| c1"),
+    "no beginning": ("2 3 c2 p", "2 3 c2 p", "c2 | 2 3 | p"),
+    "begun with a checkpoint alone": ("2 c2 p", "2 p", "| 2 | p"),
+    "after an older checkpoint that is there": ("2 3 4 c2 c4", "4 c4", "| 4 | c4"),
+    "an older one that is not": ("2 3 4 c2 c4", "3 4 c2 c4", "c4 | 4 |"),
+    "in parts": ("2 c2.1.2 c2.2.2", "2 c2.1.2", "c2.1.2 | 2 |"),
+    "incomplete": ("1 2 c1 c2.1.2", "2", "| 2 |"),
+    "a gap in the source": ("0 1 3 4", "3 4", GAP),
+    "a gap below a checkpoint": ("0 2 3 c1", "2 3", "| 2 3 |"),
+    "a checkpoint of a version that never was": (f"0 1 {NEVER}", f"1 {NEVER}", f"| 1 | {NEVER}"),
+    "a few commits before a checkpoint": (f"{first(200)} c199", f"{first(200)} c199", f"| {first(200)} | c199"),
+    "many commits before a checkpoint": (f"{first(203)} c201", f"{first(203)} c201", "c201 | 201 202 |"),
 }
 
 
 @pytest.mark.parametrize("what", PLANS)
 def test_a_log_is_copied_in_such_an_order_that_each_version_can_be_opened(what):
     log, missing, plan = PLANS[what]
-    assert plan_for(files(*log), keys(*missing)) == plan
+    expected = Plan("", *map(keys, plan.split("|"))) if "|" in plan else Plan(plan)
+    assert plan_for(files(log), keys(missing)) == expected
 
 
 # what the source's log holds, what the destination's, what of that is another -> whether the table was made again
 ANEW = [
-    ([0, 1], [0, 1], [], False),
-    ([1, 2, "c1"], [0, 1, "c1"], [], False),
-    ([0, "c1"], [0], ["c1"], False),
-    ([0], [0], [0], True),
-    ([0], [1, "c1"], [], True),
-    ([], [0, 1], [], False),
+    ("0 1", "0 1", "", False),
+    ("1 2 c1", "0 1 c1", "", False),
+    ("0 c1", "0", "c1", False),
+    ("0", "0", "0", True),
+    ("0", "1 c1", "", True),
+    ("", "0 1", "", False),
 ]
 
 
 @pytest.mark.parametrize(("log", "mirrored", "stale", "anew"), ANEW)
 def test_a_table_that_was_made_anew_is_known_by_its_commits(log, mirrored, stale, anew):
-    assert is_anew(files(*log), files(*mirrored), keys(*stale)) is anew
+    assert is_anew(files(log), files(mirrored), keys(stale)) is anew
 
 
 def test_of_an_old_log_the_pointer_goes_first_and_then_what_it_begins_with():
-    assert in_order_of_removal(files(2, 0, "c1", "p", 1)) == list(keys("p", "c1", 0, 1, 2))
+    assert in_order_of_removal(files("2 0 c1 p 1")) == list(keys("p c1 0 1 2"))
