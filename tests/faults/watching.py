@@ -31,11 +31,7 @@ TESTS = {
     "mirror/model/": (*RULES, *NAMES, "protocol/test_*.py", "worker/test_*.py"),
     "mirror/": (*RULES, "protocol/test_*.py", "worker/test_*.py"),
     "worker.py": ("worker/test_*.py",),
-    "launch/": (
-        "scripts/test_path.py",
-        "scripts/test_starter*.py",
-        "scripts/test_function*.py",
-    ),
+    "launch/": ("scripts/test_path.py", "scripts/test_starter*.py", "scripts/test_function*.py"),
     "starter.py": ("scripts/test_starter*.py",),
     "local/gaps/": ("standin/test_rules_of_aws.py", "chain/test_cloud*.py"),
     "local/": ("chain/test_cloud*.py", "chain/test_local_start.py"),
