@@ -39,15 +39,11 @@ def inner_of_bash(texts: dict[str, str]) -> dict[str, set[str]]:
 
 def renamed_python(text: str, names: set[str]) -> str:
     """By tokens, so that words in texts and comments stay."""
-    tokens = [
-        token._replace(string=token.string + SUFFIX) if token.type == tokenize.NAME and token.string in names else token
-        for token in tokenize.generate_tokens(io.StringIO(text).readline)
-    ]
     lines = text.splitlines(keepends=True)
-    for token in reversed(tokens):
-        if token.type == tokenize.NAME and token.string.endswith(SUFFIX):
+    for token in reversed(list(tokenize.generate_tokens(io.StringIO(text).readline))):
+        if token.type == tokenize.NAME and token.string in names:
             (row, start), (_, end) = token.start, token.end
-            lines[row - 1] = lines[row - 1][:start] + token.string + lines[row - 1][end:]
+            lines[row - 1] = lines[row - 1][:start] + token.string + SUFFIX + lines[row - 1][end:]
     return "".join(lines)
 
 

@@ -6,11 +6,10 @@ What it does with queue and buckets is in tests/protocol/test_function.py.
 import json
 import re
 import subprocess
-import sys
 
 import pytest
 from test_metrics import ON, metrics_in
-from world import MIRROR, QUEUE, ROOT, SOURCE
+from world import MIRROR, QUEUE, SOURCE
 
 from mirror.function import OF_FUNCTION, QUIET_SECONDS
 from mirror.model.services import MIB
@@ -47,15 +46,7 @@ class Function:
 
     def __init__(self, world, before="", between="pass", **settings):
         self.output = ""
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", FUNCTION.format(before=before, between=between)],
-            env=world.environment(**settings) | {"PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        world.processes.append(self.process)
+        self.process = world.start(FUNCTION.format(before=before, between=between), stdin=subprocess.PIPE, **settings)
 
     def invoke(self, seconds):
         """What it reports; no thread is left to be frozen, unless its call got no answer."""

@@ -66,7 +66,6 @@ def synced(world: World) -> World:
     ("arguments", "end", "status"), [("wait --timeout 1s", "timeout", 1), ("measure", "complete", 0)]
 )
 def test_json_is_one_object_on_stdout_and_the_log_is_on_stderr(world: World, arguments: str, end: str, status: int):
-    world.synced("data/a")
     world.put('data/"b" +&%€')
     ended, output, errors = run(world, *arguments.split(), "--json")
     (line,) = output.splitlines()
@@ -136,7 +135,6 @@ def test_what_differs_is_repaired_and_then_found_equal(synced: World):
     planted = {("missing", "data/new key +&%€"), ("stale", "data/3/3"), ("ghost", "data/0/0")}
     written = synced.mirrored()["data/1/5"]["metadata"]
     synced.standin.put(MIRROR, "data/1/5", metadata=written)  # by others: it says what it was copied from
-    assert examples(run(synced, "reconcile", "--dry-run")[1]) == planted
     status, output, _ = run(synced, "reconcile", "--deep")
     assert (status, examples(output)) == (0, planted | {("corrupt", "data/1/5")})
     assert (numbers(output)["checked"], numbers(output)["unchecked"]) == (39, 0)

@@ -63,12 +63,18 @@ class World:
         return given | CREDENTIALS | QUICK | changed
 
     def start(
-        self, code: str, *arguments: str, output: int = subprocess.PIPE, errors: int = subprocess.STDOUT, **changed: str
+        self,
+        code: str,
+        *arguments: str,
+        output: int = subprocess.PIPE,
+        errors: int = subprocess.STDOUT,
+        stdin: int | None = None,
+        **changed: str,
     ) -> subprocess.Popen[str]:
         """A process that runs this code."""
         command = [sys.executable, "-c", code, *arguments]
         environment = self.environment(**changed) | {"PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=errors, text=True)
+        process = subprocess.Popen(command, env=environment, stdin=stdin, stdout=output, stderr=errors, text=True)
         self.processes.append(process)
         return process
 
