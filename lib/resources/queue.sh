@@ -139,6 +139,7 @@ ensure_queue() {
   finish
 }
 
+# One that was deleted a moment ago may still have a URL, but no attributes.
 list_queue() {
   local name url count
   for name in "$QUEUE_NAME" "$DLQ_NAME"; do
@@ -147,7 +148,7 @@ list_queue() {
     count=$(aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names All | jq -r '.Attributes
       | [.ApproximateNumberOfMessages, .ApproximateNumberOfMessagesNotVisible, .ApproximateNumberOfMessagesDelayed]
       | map(tonumber) | add | "(\(.) messages)"')
-    aws_or_nothing sqs list-queue-tags --queue-url "$url" | jq '.Tags // {}' | ours "$name $count"
+    [[ -z $count ]] || aws_or_nothing sqs list-queue-tags --queue-url "$url" | jq '.Tags // {}' | ours "$name $count"
   done
 }
 

@@ -240,10 +240,9 @@ class PaperAccount:
                 del self.refusals[number]
                 raise refused
         given = copy.deepcopy(call.parameters)
-        if (call.service, call.operation) in ANSWERS:
-            return copy.deepcopy(ANSWERS[call.service, call.operation](self, given))
-        method = f"{call.service}_{xform_name(call.operation)}"
-        return copy.deepcopy(getattr(self, method)(given))
+        if method := getattr(self, f"{call.service}_{xform_name(call.operation)}", None):
+            return copy.deepcopy(method(given))
+        return copy.deepcopy(ANSWERS[call.service, call.operation](self, given))
 
     def get(self, name: str, code: str = "ResourceNotFoundException") -> Any:
         if name not in self.kept:
