@@ -112,15 +112,9 @@ def drawn_case(seed: int) -> Case:
 # What else a value may be, if not more of the same.
 OTHERWISE = {"Sum": "Average", "Maximum": "Average", "GreaterThanThreshold": "LessThanThreshold", "ENABLED": "DISABLED"}
 OTHERWISE |= {"LessThanThreshold": "GreaterThanThreshold", "missing": "ignore", "notBreaching": "ignore", "p50": "p99"}
-OTHERWISE |= {
-    "python3.13": "python3.12",
-    "arm64": "x86_64",
-    "ARM64": "X86_64",
-    "X86_64": "ARM64",
-    "FARGATE": "EC2",
-    "awsvpc": "host",
-}
-OTHERWISE |= {"LINUX": "WINDOWS_SERVER_2022_CORE", "awslogs": "json-file", "Enabled": "Disabled", "non-blocking": "no"}
+OTHERWISE |= {"python3.13": "python3.12", "arm64": "x86_64", "ARM64": "X86_64", "X86_64": "ARM64"}
+OTHERWISE |= {"FARGATE": "EC2", "awsvpc": "host", "LINUX": "WINDOWS_SERVER_2022_CORE", "awslogs": "json-file"}
+OTHERWISE |= {"Enabled": "Disabled", "non-blocking": "no"}
 # What names a thing, what AWS says of it, what a run does not change or first asks for: the bucket, and KEEP_DAYS.
 NOT_CHANGED = {"AlarmName", "AlarmArn", "FunctionName", "FunctionArn", "Name", "Id", "ID", "Sid", "name", "filterName"}
 NOT_CHANGED |= {"family", "taskDefinitionArn", "status", "tags", "Tags", "Version", "LastModified", "logGroupName"}

@@ -107,11 +107,8 @@ def named(kind: str, text: str) -> str:
 
 # --- what many services do alike ----------------------------------------------------------------------------------
 
-NO_QUEUE, NO_ROLE, NO_REPOSITORY = (
-    "AWS.SimpleQueueService.NonExistentQueue",
-    "NoSuchEntity",
-    "RepositoryNotFoundException",
-)
+NO_QUEUE, NO_ROLE = "AWS.SimpleQueueService.NonExistentQueue", "NoSuchEntity"
+NO_REPOSITORY = "RepositoryNotFoundException"
 MISSING = "ResourceNotFoundException"
 
 # Service -> the call that tags, and the one that answers tags; the kind, the parameter that names the resource, the one
@@ -331,11 +328,7 @@ class PaperAccount:
         attributes = dict(self.get(named("queue", given["QueueUrl"]), NO_QUEUE)["Attributes"])
         for name in {"Policy", "RedrivePolicy"} & attributes.keys():
             attributes[name] = reworded(attributes[name])
-        counts = (
-            "ApproximateNumberOfMessages",
-            "ApproximateNumberOfMessagesNotVisible",
-            "ApproximateNumberOfMessagesDelayed",
-        )
+        counts = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
         attributes = {"MaximumMessageSize": "1048576"} | attributes | dict.fromkeys(counts, "1")
         asked = given.get("AttributeNames", [])
         found = {name: value for name, value in attributes.items() if name in asked or "All" in asked}

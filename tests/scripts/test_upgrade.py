@@ -19,17 +19,9 @@ COMMITS = {"1.0.0": "edc5bab", "1.1.0": "5d48ab7", "1.2.0": "12245a1"}
 # What the release did not have, beside the image of the code as it is now.
 MADE = {"1.0.0": ["image", "alarm", "metric", "alarm"], "1.1.0": ["image", "alarm"], "1.2.0": ["image"]}
 # Named when the older release was deployed, and never again.
-SHOWN = {
-    "ALARM_EMAIL": "ops@example.com",
-    "PREFIX_FILTER": "my models/",
-    "LAMBDA_POLL_RATE": "5",
-    "MAX_WORKERS": "3",
-    "MESSAGES_PER_WORKER": "20",
-    "MAX_RECEIVES": "4",
-    "TASK_MEMORY": "8192",
-    "LOG_RETENTION_DAYS": "90",
-    "ALARM_AGE_SECONDS": "1800",
-}
+SHOWN = {"ALARM_EMAIL": "ops@example.com", "PREFIX_FILTER": "my models/", "LAMBDA_POLL_RATE": "5", "MAX_WORKERS": "3"}
+SHOWN |= {"MESSAGES_PER_WORKER": "20", "MAX_RECEIVES": "4", "TASK_MEMORY": "8192", "LOG_RETENTION_DAYS": "90"}
+SHOWN |= {"ALARM_AGE_SECONDS": "1800"}
 SHOWN_SINCE_1_1 = {"EXCLUDE": "*.tmp,*/_temporary/*", "KEEP_DAYS": "30", "COPY_LAST": "_SUCCESS", "MIN_WORKERS": "1"}
 NOT_SHOWN = {"CREATE_VPC_ENDPOINTS": "true"}
 NEW_SHELL = dict.fromkeys(("SRC_BUCKET", "DST_BUCKET", "PREFIX_FILTER"))
