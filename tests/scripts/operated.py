@@ -24,7 +24,7 @@ from call import Call
 from cost import STORED
 from documents import Ran, Scripts, programs, ready_scripts
 from insights import answer as rows_of
-from paper_account import HERE, MADE_AT, Given, Interrupted, PaperAccount, Refused
+from paper_account import ANSWERS, HERE, MADE_AT, Given, Interrupted, PaperAccount, Refused, fixed
 
 from mirror.model import log_lines
 
@@ -48,6 +48,15 @@ def stamp(ago: float = 0) -> str:
     """The time of a log line, some seconds ago."""
     at = time.time() - ago
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at * 1000) % 1000:03}Z"
+
+
+ANSWERS |= {
+    ("lambda", "Invoke"): fixed({"StatusCode": 200, "Payload": b"{}"}),
+    ("s3", "AbortMultipartUpload"): fixed(None),
+    ("s3", "CreateMultipartUpload"): fixed({"UploadId": "u"}),
+    ("s3", "UploadPartCopy"): fixed({"CopyPartResult": {"ETag": '"e"'}}),
+    ("sqs", "StartMessageMoveTask"): fixed({"TaskHandle": "h"}),
+}
 
 
 class Operated(PaperAccount):
@@ -201,9 +210,6 @@ class Operated(PaperAccount):
         self.parked += [self.taken.pop(0) for one in given["Entries"] if one["VisibilityTimeout"] == 0]
         return {"Successful": [{"Id": one["Id"]} for one in given["Entries"]], "Failed": []}
 
-    def sqs_start_message_move_task(self, _given: Given) -> Any:
-        return {"TaskHandle": "h"}
-
     def sqs_list_message_move_tasks(self, _given: Given) -> Any:
         status = self.moves.pop(0) if self.moves[1:] else self.moves[0]
         return {"Results": [{"Status": status, "ApproximateNumberOfMessagesMoved": 1}]}
@@ -242,9 +248,6 @@ class Operated(PaperAccount):
         self.start("t2", given["startedBy"], containers=containers, lastStatus="STOPPED", desiredStatus="STOPPED")
         self.kept["running t2"]["stoppedReason"] = "Essential container in task exited"
         return {"tasks": [self.kept["running t2"]], "failures": []}
-
-    def lambda_invoke(self, _given: Given) -> Any:
-        return {"StatusCode": 200, "Payload": b"{}"}
 
     def iam_list_attached_role_policies(self, given: Given) -> Any:
         arns = self.get(f"role {given['RoleName']}", "NoSuchEntity").get("attached", [])
@@ -330,21 +333,12 @@ class Operated(PaperAccount):
         found = self.side(given)[given["Key"]]
         return {name: value for name, value in found.items() if name not in ("Size", "LastModified")}
 
-    def s3_create_multipart_upload(self, _given: Given) -> Any:
-        return {"UploadId": "u"}
-
-    def s3_upload_part_copy(self, _given: Given) -> Any:
-        return {"CopyPartResult": {"ETag": '"e"'}}
-
     def s3_complete_multipart_upload(self, given: Given) -> Any:
         self.written(given["Key"], {"Body": b"large"})
         return {"ETag": self.objects[given["Key"]]["ETag"]}
 
     def s3_list_multipart_uploads(self, given: Given) -> Any:
         return {"Uploads": [{"Key": f"{given['Prefix']}large.bin", "UploadId": "u"}]}
-
-    def s3_abort_multipart_upload(self, _given: Given) -> Any:
-        return None
 
 
 def another_source(call: Call) -> str | None:
