@@ -1,46 +1,37 @@
-"""A person in a copy of the project whose local cloud is up."""
+"""A person in a copy of the project with a deployment on a local cloud."""
 
 import contextlib
 import json
 import os
-import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
-from account import CREDENTIALS, LOCAL, REGION, copy_checkout, python_with, running_cli
+from account import APP, CREDENTIALS, DIRECTORY, MIRROR, REGION, SOURCE, copy_checkout, empty_cloud
 from botocore.config import Config
 
-SOURCE, MIRROR = "local-source", "local-destination--use1-az4--x-s3"
-APP = "s3-to-s3express-sync"
 QUEUE, DEAD_LETTERS = f"{APP}-q", f"{APP}-dlq"
 ROLES = (f"{APP}-task-role", f"{APP}-starter-role")
 # Both generations of the CLI where tests/run installed them, else the one in PATH.
 CLIS = [path for name in ("AWS_CLI_V1", "AWS_CLI_V2") if (path := os.environ.get(name))] or [
     shutil.which("aws") or "aws"
 ]
+# A worker is a process, and nothing is waited for that only AWS needs.
+LOCAL_SETTINGS = {
+    "TASK_ARCH": "X86_64", "RETRY_PAUSE": "1", "FOLLOW_PAUSE": "1", "WAIT_TIME_SECONDS": "1", "COPY_TIMEOUT": "60",
+    "MULTIPART_THRESHOLD": str(8 * 1024**2), "PART_SIZE": str(5 * 1024**2), "VISIBILITY_EXTEND_INTERVAL": "15",
+    "VERIFY_LARGE_PARTS": "3", "VERIFY_LARGE_PART_BYTES": str(5 * 1024**2), "VERIFY_SMALL_OBJECTS": "300",
+}  # fmt: skip
 # The function copies what is small, workers the rest. What failed is tried again within seconds, so that it is parked
 # within a test.
 OPTIONS = {
-    "EVENT_SOURCE": "eventbridge",
-    "STARTER_COPIES": "true",
-    "STARTER_MAX_SIZE": str(1024**2),
-    "RETRY_BASE_SECONDS": "3",
-}
-# In place of the first Python that local/machine.sh looks for: the venv that it makes is that of the tests, because its
-# own takes half a minute, and is tested in tests/chain/.
-PYTHON = """#!/bin/sh
-case "$*" in
-  "-m venv "*) for folder; do :; done; exec ln -s '{venv}' "$folder" ;;
-  "-m pip "*) exit ;;
-esac
-exec '{python}' "$@"
-"""
+    "REGION": REGION, "SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR, "EVENT_SOURCE": "eventbridge",
+    "STARTER_COPIES": "true", "STARTER_MAX_SIZE": str(1024**2), "RETRY_BASE_SECONDS": "3",
+}  # fmt: skip
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 600) -> Any:
@@ -53,45 +44,29 @@ def wait_for(condition: Callable[[], Any], seconds: float = 600) -> Any:
 
 
 class Operator:
-    def __init__(self, project: Path, tools: Path) -> None:
-        self.project = project
-        self.tools = tools  # a folder with an aws that is a CLI without its start-up time
-        self.exports: dict[str, str] = {}
+    def __init__(self, project: Path, environment: dict[str, str]) -> None:
+        self.project, self.environment = project, environment
         self.clients: dict[str, Any] = {}
+        self.client("s3").create_bucket(Bucket=SOURCE)
+        self.client("s3").create_bucket(Bucket=MIRROR, CreateBucketConfiguration=DIRECTORY)
 
-    def run(self, *command: str, status: int = 0, **settings: str) -> tuple[str, str]:
+    def run(self, *command: str, status: int = 0) -> tuple[str, str]:
         """(stdout, stderr) of a script of the project that ends with this status."""
-        environment = {
-            **os.environ,
-            "DOCKER_HOST": "unix:///nonexistent/docker.sock",
-            "PATH": f"{self.tools}:{os.environ['PATH']}",
-            "LOCAL_TICK": "3",
-            "FOLLOW_PAUSE": "0.5",
-            **settings,
-        }
         done = subprocess.run(
-            command, cwd=self.project, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+            command, cwd=self.project, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout, done.stderr
 
     def sync(self, *arguments: str, status: int = 0) -> tuple[str, str]:
-        return self.run("./sync.sh", "--local", *arguments, status=status)
-
-    def deploy(self) -> None:
-        venv = Path(python_with("ministack", LOCAL / "requirements.txt")).parents[1]
-        python = self.tools / "python3.13"
-        python.write_text(PYTHON.format(venv=venv, python=sys.executable))
-        python.chmod(0o755)
-        output, _ = self.run("./deploy.sh", "--local", LOCAL_WAIT_SECONDS="900", **OPTIONS)
-        self.exports = dict(re.findall(r"^  export (\w+)=(.*)$", output, re.MULTILINE))
+        return self.run("./sync.sh", *arguments, status=status)
 
     def client(self, service: str) -> Any:
         """Of the account itself. The tests arrange and look with it; what the verbs call is the CLI."""
         if service not in self.clients:
             config = Config(s3={"disable_s3_express_session_auth": True}, retries={"max_attempts": 5})
             keys = {name.lower(): value for name, value in CREDENTIALS.items()}
-            url = self.exports["AWS_ENDPOINT_URL"]
+            url = self.environment["AWS_ENDPOINT_URL"]
             self.clients[service] = boto3.client(service, endpoint_url=url, region_name=REGION, config=config, **keys)
         return self.clients[service]
 
@@ -162,11 +137,7 @@ class Operator:
 
 @contextlib.contextmanager
 def operator_of_a_deployment(folder: Path) -> Iterator[Operator]:
-    project = copy_checkout(folder / "the project")
-    with running_cli(Path(CLIS[0]), folder) as tools:
-        found = Operator(project, tools)
-        try:
-            found.deploy()
-            yield found
-        finally:
-            found.run("./cleanup.sh", "--local")
+    with empty_cloud(folder, Path(CLIS[0]), AUTH="true") as environment:
+        found = Operator(copy_checkout(folder / "the project"), environment | LOCAL_SETTINGS | OPTIONS)
+        found.run("./deploy.sh")
+        yield found

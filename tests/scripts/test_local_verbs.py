@@ -11,14 +11,15 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from account import APP, MIRROR, SOURCE
 from insights import widgets
-from local_operator import APP, DEAD_LETTERS, MIRROR, QUEUE, SOURCE, Operator, operator_of_a_deployment, wait_for
+from local_operator import DEAD_LETTERS, QUEUE, Operator, operator_of_a_deployment, wait_for
 from operated import rows_of_report
 
 STARTER_LOG = f"/aws/lambda/{APP}-starter"
 VERIFIED = {
     "small.txt", "empty.dat", "nested/deeper/file.json", "with space/größe € +%.txt", "encoded.txt", "tagged.txt",
-    "double//slash.txt", "trailing/", "overwritten.txt", "changed in place +é.txt", "deleted.txt", "multipart.bin",
+    "double//slash.txt", "trailing/", "overwritten.txt", "changed in place +é.txt", "deleted.txt", "large.bin",
 }  # fmt: skip
 BODIES = {"hello.txt": "hello\n", "empty.dat": "", "nested/deeper/changes.json": '{"v": 1}\n'}
 
@@ -33,8 +34,8 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
         yield found
 
 
-def test_the_run_that_ends_a_deployment_checks_all_objects_and_leaves_none(operator: Operator) -> None:
-    log = (operator.project / ".local.log").read_text()
+def test_verify_checks_all_objects_and_leaves_none(operator: Operator) -> None:
+    log, _ = operator.sync("verify", "--yes", "--large", "--timeout", "15m")
     table = rows_of_report(log)
     assert "# sync.sh verify: all is well\n" in log
     assert set(table) >= VERIFIED, log
@@ -111,7 +112,7 @@ def test_a_key_that_cannot_be_copied_is_named_and_waited_for_until_it_can(operat
         (missing,) = found["missing_keys"]
         assert missing["key"] == PARKED
         assert missing["why"].startswith("failing: operation=HeadObject error=AccessDenied")
-        assert missing["why"].endswith("; it is in the dead-letter queue: ./sync.sh --local redrive")
+        assert missing["why"].endswith("; it is in the dead-letter queue: ./sync.sh redrive")
         assert found | {"end": "timeout", "keys": 2, "here": 1, "lacking": 1} == found
     assert "1 message moved back to the queue" in operator.sync("redrive")[1]
     found = json.loads(operator.sync(*wait)[0])
@@ -130,7 +131,7 @@ def test_a_deployment_is_reckoned_from_what_it_did(operator: Operator) -> None:
         sum(f"action={action} " in line for line in synced) for action in ("copied", "deleted", "skipped")
     )
     assert copies >= 12 and deletes >= 1
-    in_parts = [line for line in synced if '/multipart.bin"' in line and "copied" in line]
+    in_parts = [line for line in synced if '/large.bin"' in line and "copied" in line]
     looks = quantities["express_get_request"] / scale
     assert looks == pytest.approx(len(in_parts) + deletes + skipped, abs=0.05)
     assert quantities["express_put_request"] / scale >= copies + len(in_parts)

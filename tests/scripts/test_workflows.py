@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from account import PROJECT, REGION, copy_checkout, empty_cloud
+from local_operator import LOCAL_SETTINGS
 from ruamel.yaml import YAML
 from test_settings import problems
 
@@ -27,12 +28,6 @@ MEASURED = {
     *("large object", "its parts", "page of the source", "page of the destination"),
     *("network attached", "pull of the image began", "first message received", "first copy"),
 }
-# As ./deploy.sh --local sets them: a worker is a process, and nothing is waited for that only AWS needs.
-LOCAL_SETTINGS = {
-    "TASK_ARCH": "X86_64", "RETRY_PAUSE": "1", "FOLLOW_PAUSE": "1", "WAIT_TIME_SECONDS": "1", "COPY_TIMEOUT": "60",
-    "MULTIPART_THRESHOLD": str(8 * 1024**2), "PART_SIZE": str(5 * 1024**2), "VISIBILITY_EXTEND_INTERVAL": "15",
-    "VERIFY_LARGE_PARTS": "3", "VERIFY_LARGE_PART_BYTES": str(5 * 1024**2), "VERIFY_SMALL_OBJECTS": "300",
-}  # fmt: skip
 
 
 def workflow(name: str) -> Any:
