@@ -19,7 +19,7 @@ from operated import rows_of_report
 STARTER_LOG = f"/aws/lambda/{APP}-starter"
 VERIFIED = {
     "small.txt", "empty.dat", "nested/deeper/file.json", "with space/größe € +%.txt", "encoded.txt", "tagged.txt",
-    "double//slash.txt", "trailing/", "overwritten.txt", "changed in place +é.txt", "deleted.txt", "large.bin",
+    "double//slash.txt", "trailing/", "overwritten.txt", "changed in place +é.txt", "deleted.txt", "multipart.bin",
 }  # fmt: skip
 BODIES = {"hello.txt": "hello\n", "empty.dat": "", "nested/deeper/changes.json": '{"v": 1}\n'}
 
@@ -35,7 +35,7 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
 
 
 def test_verify_checks_all_objects_and_leaves_none(operator: Operator) -> None:
-    log, _ = operator.sync("verify", "--yes", "--large", "--timeout", "15m")
+    log, _ = operator.sync("verify", "--yes", "--timeout", "15m")
     table = rows_of_report(log)
     assert "# sync.sh verify: all is well\n" in log
     assert set(table) >= VERIFIED, log
@@ -131,7 +131,7 @@ def test_a_deployment_is_reckoned_from_what_it_did(operator: Operator) -> None:
         sum(f"action={action} " in line for line in synced) for action in ("copied", "deleted", "skipped")
     )
     assert copies >= 12 and deletes >= 1
-    in_parts = [line for line in synced if '/large.bin"' in line and "copied" in line]
+    in_parts = [line for line in synced if '/multipart.bin"' in line and "copied" in line]
     looks = quantities["express_get_request"] / scale
     assert looks == pytest.approx(len(in_parts) + deletes + skipped, abs=0.05)
     assert quantities["express_put_request"] / scale >= copies + len(in_parts)
