@@ -292,7 +292,7 @@ def test_a_refusal_for_good_ends_the_run_with_what_to_do(
 ) -> None:
     del account.kept[f"function {APP}-starter"]
     account.refusals = [("CreateFunction", Refused(code, message))]
-    ran = scripts.deploy(status=1)
+    ran = scripts.step("ensure_function", status=1)
     assert "waiting" not in ran.errors
     assert f"function {APP}-starter: aws lambda create-function failed" in ran.errors
     assert said in ran.errors
@@ -302,7 +302,7 @@ def test_a_refusal_for_good_ends_the_run_with_what_to_do(
 def test_a_refusal_that_lasts_ends_the_run(scripts: Scripts, account: PaperAccount) -> None:
     del account.kept[f"queue {APP}-dlq"]
     account.refusals = [("CreateQueue", Refused("QueueDeletedRecently"))] * 9
-    ran = scripts.deploy(status=1)
+    ran = scripts.step(f"ensure_queue {APP}-dlq", status=1)
     assert ran.errors.count("waiting: ") == 2  # RETRY_LIMIT is 3
     assert f"dead-letter queue {APP}-dlq: aws sqs create-queue failed" in ran.errors
 

@@ -57,12 +57,13 @@ def problems(folder: Path, **settings: str) -> list[str]:
 def test_what_decides_on_writes_and_on_the_aws_that_is_called_is_checked_before_the_first_call(
     script: tuple[str, ...], tmp_path: Path
 ) -> None:
+    """All scripts have one check of it, so the others show that they make it."""
     values = ["1", "yes", "TRUE", "truefalse", " true"]
     rows = [("DRY_RUN", value, f"DRY_RUN={value}: set true or false") for value in values]
     rows += [("CREATE_VPC_ENDPOINTS", "1", "CREATE_VPC_ENDPOINTS=1: set true or false")]
     regions = ["cn-north-1", "us-gov-west-1", "us-iso-east-1", "us-isob-east-1", "eusc-de-east-1"]
     rows += [("REGION", region, f"REGION={region}: S3 Express One Zone exists only in") for region in regions]
-    for name, value, said in rows:
+    for name, value, said in rows if script == ("deploy.sh",) else [rows[0], rows[-1]]:
         status, errors, calls = run(tmp_path, *script, **{name: value})
         assert (status, calls, said in errors) == (2, "", True), errors
 
