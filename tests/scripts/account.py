@@ -1,7 +1,6 @@
 """What the tests of the scripts start: the local cloud, an AWS CLI that is fast, a copy of the project; and names."""
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import signal
@@ -37,9 +36,7 @@ def free_port() -> int:
 
 
 def python_with(package: str, requirements: Path) -> str:
-    """An interpreter that has the package: this one, or that of a venv of its own, as stand-ins pin their botocore."""
-    if importlib.util.find_spec(package):
-        return sys.executable
+    """An interpreter that has the package, in a venv of its own, as stand-ins pin their botocore."""
     venv = PROJECT / ".venv" / package
     installed = venv / "installed.txt"
     if not installed.exists() or installed.read_text() != requirements.read_text():

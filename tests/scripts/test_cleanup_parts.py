@@ -9,7 +9,7 @@ import re
 
 import pytest
 from account import APP, MIRROR, SOURCE
-from documents import Ran, Scripts, scripts_of_module
+from documents import Scripts, scripts_of_module
 from paper_account import PaperAccount, Refused
 from test_documents import EVENT_RULE
 from test_lifecycle import THEIR_RULE
@@ -26,15 +26,6 @@ def account(scripts: Scripts) -> PaperAccount:
     return found
 
 
-def removed(ran: Ran) -> list[str]:
-    return re.findall(r"^\[\d+/\d+\] (.+): removed$", ran.output, re.MULTILINE)
-
-
-def planned(ran: Ran) -> list[str]:
-    """Without remarks."""
-    return re.findall(r"^  would remove (.+?)(?: \(.+\))?$", ran.output, re.MULTILINE)
-
-
 def test_what_is_shown_is_what_goes_and_only_after_a_yes(scripts: Scripts, account: PaperAccount) -> None:
     shown = scripts.clean_up("--dry-run")
     assert f"would remove queue {APP}-q (3 messages)\n" in shown.output
@@ -43,8 +34,9 @@ def test_what_is_shown_is_what_goes_and_only_after_a_yes(scripts: Scripts, accou
     assert "nothing was removed: there is no terminal to ask on; use --yes" in asked.errors
     assert shown.writes == asked.writes == []
     ran = scripts.clean_up()
-    assert removed(ran) == planned(shown)
-    kinds = [name.partition(" ")[0] for name in removed(ran)]
+    removed = re.findall(r"^\[\d+/\d+\] (.+): removed$", ran.output, re.MULTILINE)
+    assert removed == re.findall(r"^  would remove (.+?)(?: \(.+\))?$", shown.output, re.MULTILINE)
+    kinds = [name.partition(" ")[0] for name in removed]
     assert kinds.index("notification") < kinds.index("alarm") < kinds.index("rule")  # without it, silence is an alarm
     (put,) = ran.sent("PutBucketNotificationConfiguration")
     assert put["SkipDestinationValidation"]  # the queue of somebody else may be gone
