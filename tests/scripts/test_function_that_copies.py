@@ -156,24 +156,18 @@ LARGEST = {name: str(row.limits[1]) for name, row in TABLE.items() if row.limits
     "DST_KMS_KEY_ARN": f"arn:aws:kms:ap-southeast-1:123456789012:key/mrk-{'f' * 32}",
     "METRICS": "true",
 }
-
-
-TEXTS = {name: value for name, value in LARGEST.items() if name in ("APP_NAME", "COPY_LAST", "ANNOUNCE", "EXCLUDE")}
 # A deployment on paper -> what is longer elsewhere.
-LONGER = {SOURCE: LARGEST["SRC_BUCKET"], MIRROR: LARGEST["DST_BUCKET"], REGION: LARGEST["REGION"]}
+LONGER = {SOURCE: LARGEST.pop("SRC_BUCKET"), MIRROR: LARGEST.pop("DST_BUCKET"), REGION: LARGEST.pop("REGION")}
 
 
 def largest(scripts: Scripts, **settings: str) -> tuple[int, int]:
     """Bytes of the function's variables and of its role's policy, with the largest of every other setting."""
     account = scripts.account = PaperAccount()
-    keys = {name: LARGEST[name].replace(LARGEST["REGION"], REGION) for name in ("SRC_KMS_KEY_ARN", "DST_KMS_KEY_ARN")}
-    steps = f"ensure_role {TEXTS['APP_NAME']}-starter-role", "ensure_function"
-    scripts.step(*steps, **TEXTS, **keys, STARTER_COPIES="true", **settings)
-    (function,) = (value for name, value in account.kept.items() if name.startswith("function "))
-    (policy,) = account.kept[f"role {TEXTS['APP_NAME']}-starter-role"]["policies"].values()
-    of_worker = {row.name for row in TABLE.values() if row.reader != "deploy"}
-    variables = function["Environment"]["Variables"] | {"PAUSED_SINCE": "2026-11-27T12:00:00Z"}
-    variables |= {name: value for name, value in LARGEST.items() if name in of_worker}
+    given = {name: value.replace(LONGER[REGION], REGION) for name, value in LARGEST.items()} | settings
+    role, function = (f"{kind} {LARGEST['APP_NAME']}-starter" for kind in ("role", "function"))
+    scripts.step(f"ensure_{role}-role", "ensure_function", **given, STARTER_COPIES="true")
+    (policy,) = account.kept[f"{role}-role"]["policies"].values()
+    variables = account.kept[function]["Environment"]["Variables"] | {"PAUSED_SINCE": "2026-11-27T12:00:00Z"}
     variables |= {"SUBNETS": ",".join(["subnet-" + "0" * 17] * 16), "SECURITY_GROUPS": f"sg-{'0' * 17}"}
     texts = [
         json.dumps(json.loads(one) if isinstance(one, str) else one, ensure_ascii=False, separators=(",", ":"))
