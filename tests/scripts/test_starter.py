@@ -22,13 +22,12 @@ from starter_worlds import AUDITS, MINUTES_EVENT, SETTINGS, WORKERS, Plan, Run, 
 from launch.calls import ON_DEMAND, SPOT, SPOT_FIRST
 from launch.copying import FEW_MESSAGES, RESERVE_SECONDS
 from launch.settings import load_settings
-from launch.tasks import GAVE_UP, ON_SPOT, PAUSED, REPLACED, SHORTAGE, SURPLUS
+from launch.tasks import GAVE_UP, PAUSED, REPLACED, SHORTAGE, SURPLUS
 
 ALWAYS = Span(0)
 NONE: Mapping[str, Any] = MappingProxyType({})
 MIXED, DEMAND = str(SPOT_FIRST), str(ON_DEMAND)
 STAY = f"to stay {SPOT}"
-STAY_ON_DEMAND = f"to stay {ON_DEMAND}"
 
 
 # Moments of a world in which nothing else happens. Ages are seconds before that moment.
@@ -117,17 +116,10 @@ NEXT = "the next one is starting"
 LAST = "the last task stopped before working: "
 
 
-def quiet(
-    tasks: list[Run],
-    asks: str = "",
-    stops: str = "",
-    says: str = "",
-    settings: Mapping[str, str] = ONE_STAYS,
-    **plan: Any,
-) -> Row:
+def quiet(tasks: list[Run], asks: str = "", stops: str = "", **plan: Any) -> Row:
     """No message waits, one is to stay, and revision 1 is deployed."""
     plan = {"deploys": [0.0]} | plan
-    return Row(tasks, [asks] * bool(asks), [stops] * bool(stops), says, 0, settings, plan)
+    return Row(tasks, [asks] * bool(asks), [stops] * bool(stops), visible=0, settings=ONE_STAYS, plan=plan)
 
 
 MOMENTS: dict[str, Row] = {
@@ -147,7 +139,6 @@ MOMENTS: dict[str, Row] = {
     "of a message that is in no count yet": Row([], [f"1 {MIXED}"], visible=0, begun_by=event(19)),
     "of one that is done with": Row([], [], visible=0, begun_by=event(21)),
     "of one that waits": Row([], [f"1 {MIXED}"], begun_by=event(59)),
-    "of one of eleven": Row([], [f"2 {MIXED}"], visible=11, begun_by=event()),
     "without a time": Row([], [f"1 {MIXED}"], visible=0, begun_by={"source": "aws.s3"}),
     # Shortages of Spot: refusals, tasks that wait, tasks that are stopped before they start.
     "Spot refuses": Row([], [f"2 {MIXED}", f"2 {DEMAND}"], visible=20, plan={"no_spot": ALWAYS}),
@@ -163,15 +154,10 @@ MOMENTS: dict[str, Row] = {
     "the starter may start nothing": Row([], BOTH, says="AccessDenied", plan={"refusals": [Span(0, how="RunTask")]}),
     "one waits for Spot for five minutes": Row([starting(301)], [f"1 {DEMAND}"], [GAVE_UP]),
     "one that pulls its image has its capacity": Row([replace(starting(400), pulls=NOON - 100)], []),
-    "ECS has only just taken it": Row([replace(starting(-1), listed_at=0, known_at=0)], []),
     "by its older name": Row([interrupted(age, "TerminationNotice") for age in (310, 70)], [f"1 {DEMAND}"]),
     "an hour ago, worth another attempt": Row([interrupted(2000), ended(930, 730, 0, spot=False)], [f"1 {MIXED}"]),
     "on demand since then, too soon": Row([interrupted(600), ended(580, 380, 0, spot=False)], [f"1 {DEMAND}"]),
-    "the other attempt went wrong": Row(
-        [interrupted(2000), ended(1900, 1700, 0, spot=False), interrupted(60)], [f"1 {DEMAND}"]
-    ),
     "the starter runs every half an hour": Row([interrupted(1800)], [f"1 {DEMAND}"]),
-    "Spot is not back": Row([interrupted(900), running(400, spot=False)], [f"1 {DEMAND}"], visible=11),
     "one was given up": Row([stopped(starting(900), "UserInitiated", GAVE_UP, 590)], [f"1 {DEMAND}"]),
     "one was stopped by hand": Row([stopped(starting(900), "UserInitiated", "by hand", 590)], [f"1 {MIXED}"]),
     "one that Spot took back had run": Row([stopped(running(900), "SpotInterruption", "", 60)], [f"1 {MIXED}"]),
@@ -183,47 +169,18 @@ MOMENTS: dict[str, Row] = {
     ),
     "one failed, and the next one is starting": Row([not_pulled(200), starting(20)], [], says=NEXT, visible=10_000),
     "the next one has run for a minute": Row([not_pulled(200), running(106)], [f"1 {MIXED}"], visible=10_000),
-    "the next one has ended well": Row([not_pulled(200), ended(150, 10, 0)], [f"2 {MIXED}"], visible=10_000),
     "it found no capacity": Row([stopped(starting(100), "TaskFailedToStart", SHORTAGE, 60)], [f"1 {MIXED}"]),
     "a comparison of the buckets failed": Row([not_pulled(200, by="sync-reconcile")], [f"1 {MIXED}"]),
     # A worker that ended with exit status 3 could sync no key for ten minutes.
     "an outage": Row([ended(700, 10, 3)], [], says=f"{OUTAGE}; the next one is started in 50 s"),
-    "what went well before does not count": Row([ended(3000, 2900, 0), ended(700, 10, 3)], [], says="in 50 s"),
     "and no second one beside it": Row([ended(1300, 600, 3), running(500)], [], visible=10_000),
-    "it has run for eleven minutes": Row([ended(1900, 1200, 3), running(800)], [f"1 {MIXED}"], visible=10_000),
-    "it found nothing to do any more": Row([ended(1900, 1200, 3), ended(500, 20, 0)], [f"2 {MIXED}"], visible=10_000),
-    "Spot took it back too soon to tell": Row(
-        [ended(2000, 1200, 3), stopped(running(300), "SpotInterruption", "", 60, 0)],
-        [f"1 {MIXED}"],
-        says=OUTAGE,
-        visible=10_000,
-    ),
     # Workers that stay.
     "one, and messages for three": Row([], [f"1 {STAY}", f"2 {MIXED}"], settings=least(1, 5), visible=25),
-    "one stays, and takes messages": Row([staying(revision=0)], [], settings=least(1), visible=10),
-    "one waits for Spot": quiet([starting(301, stays=True)], f"1 {STAY_ON_DEMAND}", GAVE_UP, deploys=[]),
     "two stay, one has not started": quiet([staying(), starting(stays=True, revision=1)], stops=SURPLUS),
-    "none is to stay any more": quiet([staying()], stops=SURPLUS, settings={}),
     "a deployment": quiet([staying(revision=0)], f"1 {STAY}"),
-    "the new one may yet fail at once": quiet([staying(revision=0), staying(100)]),
     "the new one has got going": quiet([staying(revision=0), staying(106)], stops=REPLACED),
-    "one that does not stay ends by itself": quiet([running(), staying()]),
-    "it goes on though another works": quiet(
-        [staying(revision=0), staying(revision=0), staying(106), running()], f"1 {STAY}", REPLACED, settings=least(3, 3)
-    ),
-    "after failures one is tried alone": quiet(
-        [not_pulled(1000, stays=True)] * 2, f"1 {STAY}", says=NEXT, settings=least(2)
-    ),
     "one is on demand for an hour": quiet([staying(3700, spot=False)], f"1 {STAY}"),
-    "not yet": quiet([staying(3500, spot=False)]),
-    "its successor on Spot has got going": quiet([staying(4000, spot=False), staying(106)], stops=ON_SPOT),
     "Spot has no room for its successor": quiet([staying(4000, spot=False)], f"1 {STAY}", no_spot=ALWAYS),
-    "its successor is refused": quiet(
-        [staying(4000, spot=False)], f"1 {STAY}", says="AccessDenied", refusals=[Span(0, how="RunTask")]
-    ),
-    "Spot is short": quiet(
-        [staying(4000, spot=False), stopped(starting(700, stays=True), "UserInitiated", GAVE_UP, 400)]
-    ),
 }
 
 
