@@ -288,6 +288,7 @@ class Day(NamedTuple):
 
 
 CHANGES = [(float(at), 1) for at in range(0, 23 * HOUR, 7)]
+IN_3_HOURS = [(float(at), 1) for at in range(0, 3 * HOUR, 240)]
 DEPLOYS = [float(HOUR * hour + 97 * hour % HOUR) for hour in range(1, 23)]
 NOW_AND_THEN = [(at, 1) for at in DEPLOYS]
 DAYS = {
@@ -299,14 +300,10 @@ DAYS = {
     ),
     "no image": Day(Plan(3 * HOUR, arrivals=[(0, 1000)], doom=Span(0, 3 * HOUR), fate=Fate(30, None)), (16, 17)),
     "Spot refuses tasks for three hours": Day(
-        Plan(arrivals=[(float(at), 1) for at in range(0, 3 * HOUR, 240)], most=1, no_spot=Span(0, 3 * HOUR, "stops")),
-        (40, 60),
-        on_spot=17,
+        Plan(arrivals=IN_3_HOURS, most=1, no_spot=Span(0, 3 * HOUR, "stops")), (40, 60), on_spot=17
     ),
     "Spot has no room for three hours": Day(
-        Plan(arrivals=[(float(at), 1) for at in range(0, 3 * HOUR, 240)], most=1, no_spot=Span(0, 3 * HOUR, "waits")),
-        (40, 60),
-        on_spot=12,
+        Plan(arrivals=IN_3_HOURS, most=1, no_spot=Span(0, 3 * HOUR, "waits")), (40, 60), on_spot=12
     ),
     "one stays": Day(Plan(least=[(0.0, 1)], arrivals=NOW_AND_THEN), (1, 1)),
     "one stays, Spot interrupts every hour": Day(Plan(least=[(0.0, 1)], interruptions=DEPLOYS), (23, 23), 24.5),
