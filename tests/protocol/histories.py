@@ -598,9 +598,10 @@ class World:
 
     # The end
 
-    def settle(self) -> None:
-        """No more trouble: everything is worked off. Raises AssertionError if that does not finish."""
-        self.slow_until = self.throttled_until = 0.0
+    def settle(self, work: Callable[[], object] | None = None) -> None:
+        """No more trouble: everything is worked off, by processes or by what works once. Raises AssertionError if that
+        does not finish."""
+        self.slow_until = self.throttled_until = self.no_session_until = 0.0
         for turn in range(200):
             if self.settings.copy_last and turn % 10 == 9:
                 self.redrive()  # a marker waits for what only an operator brings back
@@ -609,7 +610,7 @@ class World:
             self.wait()
             for process in self.processes:  # after an outage for too long
                 process.alive = process.alive and not process.worker.stopping.is_set()
-            self.work()
+            (work or self.work)()
         raise AssertionError("the queue does not become empty")
 
     def redrive(self) -> None:

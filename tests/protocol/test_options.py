@@ -57,10 +57,7 @@ class Day:
                 self.change()
             self.live()
         self.world.trouble = None
-        for _ in range(60):
-            if not self.world.queue.messages and not self.world.ghosts:
-                break
-            self.live(at_ease=True)
+        self.world.settle(lambda: self.live(at_ease=True))
         self.check()
 
     def change(self) -> None:
