@@ -191,11 +191,8 @@ def test_what_may_not_run_is_tried_less_and_less_often_until_it_is_too_old(cloud
 # --- rules and roles ----------------------------------------------------------------------------------------------
 
 
-def test_a_rule_invokes_only_a_function_whose_policy_names_it_and_each_event_waits_for_its_run(
-    cloud, functions, name, gate
-):
-    events, detail = client(cloud, "events"), json.dumps({"gate": str(gate)})
-    entry = {"Source": name, "DetailType": "t", "Detail": detail}
+def test_a_rule_invokes_only_a_function_whose_policy_names_it(cloud, functions, name):
+    events, entry = client(cloud, "events"), {"Source": name, "DetailType": "t", "Detail": "{}"}
     rule = events.put_rule(Name=name, EventPattern=json.dumps({"source": [name]}))["RuleArn"]
     arn = functions.get_function_configuration(FunctionName=name)["FunctionArn"]
     events.put_targets(Rule=name, Targets=[{"Id": "function", "Arn": arn}])
@@ -204,11 +201,6 @@ def test_a_rule_invokes_only_a_function_whose_policy_names_it_and_each_event_wai
         events.put_events(Entries=[entry])
         assert metric(cloud, "AWS/Events", "FailedInvocations", RuleName=name) == refused
         functions.add_permission(StatementId=allowed.rpartition("/")[2], SourceArn=allowed, **grant)
-    functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
     events.put_events(Entries=[entry] * 2)
-    wait_for(lambda: measured(cloud, name, "Throttles"))
-    gate.touch()
     wait_for(lambda: measured(cloud, name, "Invocations") == 2)
-    functions.remove_permission(FunctionName=name, StatementId=name)
-    events.put_events(Entries=[entry])
-    assert metric(cloud, "AWS/Events", "FailedInvocations", RuleName=name) == 3
+    assert metric(cloud, "AWS/Events", "FailedInvocations", RuleName=name) == 2

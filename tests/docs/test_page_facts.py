@@ -6,23 +6,19 @@ import ast
 import importlib
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import metadata
 
 import pytest
 from mutants import MUTANTS
-from pages import PAGES, ROOT, all_code_in, blocks, chinese_of, code_in, fenced, in_both, prose, section, text_of
+from pages import PAGES, ROOT, all_code_in, blocks, chinese_of, code_in, in_both, prose, section, text_of
 from terminal_picture import SCENES, lines_of
 
 from mirror.options.announcer import SYNCED
 from mirror.version import VERSION
 
 ALL_PAGES = [*PAGES, *map(chinese_of, PAGES)]
-BENCHMARK = "tests/bench/run"
-SCRIPTS = ("./deploy.sh", "./sync.sh", "./cleanup.sh")
 FIGURE = r"\d[\d,.]*\d"
 MOST_LINES_OF_TERMINAL = 40
 
@@ -33,50 +29,17 @@ every_page = pytest.mark.parametrize("page", ALL_PAGES)
 
 # Options
 
-
-@every_page
-def test_every_option_is_in_the_help_of_its_script_and_one_that_stands_alone_in_any(page: str) -> None:
-    known = OPTIONS_OF_OTHERS.union(*(words_of_help(script, "") for script in SCRIPTS))
-    known = known.union(*(words_of_help("./sync.sh", verb) for verb in verbs()))
-    alone = {code.split()[0] for code in code_in(page) if code.startswith("--")}
-    uses = [(command, verb, option) for command, verb, options in uses_of_scripts(page) for option in options]
-    assert [use for use in uses if use[2] not in words_of_help(*use[:2])] == []
-    assert sorted(alone - known) == []
-
-
 # Of the AWS CLI and of Docker, where the page names them without the command.
 OPTIONS_OF_OTHERS = {"--create-bucket-configuration"}
+WITH_OPTIONS = ("*.sh", "lib/verbs/*.sh", "mirror/cli.py", "tests/bench/run")
 
 
-def uses_of_scripts(page: str) -> list[tuple[str, str, tuple[str, ...]]]:
-    """(script, verb, options) of each use of a script on the page."""
-    texts = [text.replace("\\\n", " ") for _, _, text in fenced(page)] + code_in(page)
-    found = []
-    for text in texts:
-        for script, rest in re.findall(rf"((?:\./\w+\.sh|\bIMAGE|{BENCHMARK})\b)([^|;&#\n]*)", text):
-            words = rest.split()
-            verb = next((word for word in words if not word.startswith("-")), "") if script in VERBS_OF else ""
-            options = re.findall(r"(?<!\S)--[a-z-]+", rest)
-            found.append((script, verb, tuple(option for option in options if option != "--local" or not verb)))
-    return found
-
-
-VERBS_OF = ("./sync.sh", "IMAGE")
-
-
-@cache
-def words_of_help(command: str, verb: str) -> frozenset[str]:
-    if command == BENCHMARK:  # its head says how it is used; a call installs what it needs
-        return frozenset(re.findall(r"--[a-z-]+", text_of(command)))
-    whole = [sys.executable, "worker.py"] if command == "IMAGE" else [command]
-    whole += [verb] if verb else []
-    shown = subprocess.run([*whole, "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return frozenset(re.findall(r"--[a-z-]+", shown))
-
-
-@cache
-def verbs() -> tuple[str, ...]:
-    return tuple(re.search(r"^readonly VERBS=\((.*)\)$", text_of("sync.sh"), re.MULTILINE)[1].split())
+@every_page
+def test_every_option_in_the_text_is_one_of_the_scripts_or_of_the_worker(page: str) -> None:
+    """Those in blocks are run."""
+    codes = [code for code in code_in(page) if code.startswith(("--", "./", "IMAGE"))]
+    named = {word for code in codes for word in code.split() if re.fullmatch("--[a-z-]+", word)}
+    assert sorted(named - OPTIONS_OF_OTHERS - {*re.findall(r"--[a-z-]+", written(WITH_OPTIONS))}) == []
 
 
 # Settings
