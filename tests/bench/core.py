@@ -20,6 +20,7 @@ from typing import Any
 sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("standin", "worker", "docs", "scripts"))
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
+from cost import aligned
 from standin import Standin, running_standin
 from world import MIRROR, SOURCE, World
 
@@ -280,14 +281,9 @@ def cell(value: Any) -> str:
 
 
 def table(rows: list[Row], hidden: Collection[str] = ()) -> str:
-    """Markdown that is readable as it is, with a column for each heading of any row. `hidden` would mislead as numbers
-    by themselves."""
+    """Markdown, with a column for each heading of any row. `hidden` would mislead as numbers by themselves."""
     names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in hidden]
-    lines = [names, *([cell(row.get(name, math.nan)) for name in names] for row in rows)]
-    widths = [max(3, *(len(text) for text in column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    padded = [" | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join(f"| {line} |" for line in padded)
+    return aligned([names, *([cell(row.get(name, math.nan)) for name in names] for row in rows)])
 
 
 def measure_all(arguments: argparse.Namespace, rows: Iterable[Row], text: Callable[[list[Row]], str]) -> list[Row]:

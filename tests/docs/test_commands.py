@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from account import copy_checkout, empty_cloud
@@ -43,19 +43,9 @@ def run(script: Script, project: Path, environment: dict[str, str], folder: Path
     file, log = folder / "commands.sh", folder / "output"
     file.write_text(script.text)
     with log.open("w") as output:
-        process = subprocess.Popen(
-            ["bash", str(file)],
-            cwd=project,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        status = process.wait(MOST_SECONDS)
-    except subprocess.TimeoutExpired:
-        status = None
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    return status, log.read_text(errors="replace")
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        try:
+            done = subprocess.run(["bash", file], cwd=project, env=environment, timeout=MOST_SECONDS, **streams)
+        except subprocess.TimeoutExpired:
+            return None, log.read_text(errors="replace")
+    return done.returncode, log.read_text(errors="replace")

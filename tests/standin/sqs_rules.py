@@ -32,21 +32,6 @@ def after(count: int, then: int) -> Callable[[Queues], list[str]]:
     return lambda q: [q.receive(1)[0] for _ in range(count + then)][count:]
 
 
-def until_the_backlog_is_gone(q: Queues) -> list[str]:
-    """The next two messages once many of the group were deleted, and the next two once no other of it waits."""
-    after(NOISY, 0)(q)
-    q.send("live")
-    q.receive(1)
-    for handle in range(NOISY):
-        q.delete(handle)
-    q.send("live")
-    while_noisy = after(0, 11)(q)
-    q.receive(1)  # which finds that none waits
-    q.send("b", MessageGroupId="b")
-    q.send("live")
-    return while_noisy[:2] + after(0, 2)(q)
-
-
 def longer(q: Queues) -> list[str]:
     entries = [{"ReceiptHandle": handle, "VisibilityTimeout": 50} for handle in (q.handles[0], "x")]
     return q.batch("change_message_visibility_batch", *entries)
@@ -125,8 +110,6 @@ RULES = (
     *left_out(f"{MODEL}, {CLOUD}", "gives the oldest message first, whatever its group",
         Rule("a noisy group lets the others go first", FAIR, of_groups(b=40, live=1), after(NOISY, 2),
              ["live", "b"], f"9 visible {NOISY + 2} hidden"),
-        Rule("a group is noisy until its backlog is gone", FAIR, of_groups(b=40), until_the_backlog_is_gone,
-             ["live", "b", "b", "live"], "14 hidden"),
         Rule("of two noisy groups the one with fewer in flight goes first", FAIR, of_groups(a=33, b=40),
              after(2 * NOISY, 2), ["a", "b"], f"11 visible {2 * NOISY + 2} hidden")),
     *left_out(MODEL, "has no groups",
