@@ -136,7 +136,6 @@ def test_a_process_stays_until_code_configuration_or_role_change(cloud, function
     ("event", "kind", "message", "lives"),
     [
         ({"what": "exit", "code": 3}, "Runtime.ExitError", "Error: Runtime exited with error: exit status 3", False),
-        ({"what": "exit", "code": 0}, "Runtime.ExitError", "Runtime exited without providing a reason", False),
         ({"what": "stay", "gate": "/never"}, "Sandbox.Timedout", "Task timed out after 2.00 seconds", False),
         ({"what": "raise"}, "ValueError", "no such thing", True),
     ],
