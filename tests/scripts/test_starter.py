@@ -27,7 +27,7 @@ from launch.tasks import GAVE_UP, PAUSED, REPLACED, SHORTAGE, SURPLUS
 ALWAYS = Span(0)
 NONE: Mapping[str, Any] = MappingProxyType({})
 MIXED, DEMAND = str(SPOT_FIRST), str(ON_DEMAND)
-STAY = f"to stay {SPOT}"
+STAY, STAY_ON_DEMAND = f"to stay {SPOT}", f"1 to stay {ON_DEMAND}"
 
 
 # Moments of a world in which nothing else happens. Ages are seconds before that moment.
@@ -176,10 +176,12 @@ MOMENTS: dict[str, Row] = {
     "and no second one beside it": Row([ended(1300, 600, 3), running(500)], [], visible=10_000),
     # Workers that stay.
     "one, and messages for three": Row([], [f"1 {STAY}", f"2 {MIXED}"], settings=least(1, 5), visible=25),
+    "one that stays waits for Spot": quiet([starting(301, stays=True)], STAY_ON_DEMAND, GAVE_UP, deploys=[]),
     "two stay, one has not started": quiet([staying(), starting(stays=True, revision=1)], stops=SURPLUS),
     "a deployment": quiet([staying(revision=0)], f"1 {STAY}"),
     "the new one has got going": quiet([staying(revision=0), staying(106)], stops=REPLACED),
     "one is on demand for an hour": quiet([staying(3700, spot=False)], f"1 {STAY}"),
+    "not yet": quiet([staying(3500, spot=False)]),
     "Spot has no room for its successor": quiet([staying(4000, spot=False)], f"1 {STAY}", no_spot=ALWAYS),
 }
 
