@@ -423,18 +423,19 @@ ENVIRONMENT = os.environ | {"PATH": f"{OLDEST_JQ}:{os.environ['PATH']}"}
 
 
 @functools.cache
-def ready_scripts() -> Scripts:
-    """One Bash that has read sync.sh for all pieces, which ends with this process."""
+def ready_scripts(tools: Path | None = None) -> Scripts:
+    """One Bash that has read sync.sh, which ends with this process; tools in that folder come first."""
     stack = contextlib.ExitStack()
     atexit.register(stack.close)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pieces-")))
-    return stack.enter_context(sourced_scripts(folder, "sync.sh", tools=OLDEST_JQ if OLDEST_JQ.exists() else None))
+    return stack.enter_context(sourced_scripts(folder, "sync.sh", tools=tools))
 
 
 def printed(script: str, text: str = "") -> str:
     """What a piece that succeeds prints; the text is its standard input."""
-    (ready_scripts().folder / "text").write_text(text)
-    return ready_scripts().run(f'exec <"$FOLDER/text"; set_names\n{script}').output
+    scripts = ready_scripts(OLDEST_JQ if OLDEST_JQ.exists() else None)
+    (scripts.folder / "text").write_text(text)
+    return scripts.run(f'exec <"$FOLDER/text"; set_names\n{script}').output
 
 
 def unfolded(output: str) -> str:
