@@ -11,18 +11,26 @@ from documents import Scripts, printed, scripts_of_module, sourced_scripts
 from paper_account import PaperAccount, Refused
 
 # A script that goes on when both jobs are there, or gives up after a minute.
-MEET = """start_run
+AWAIT = """start_run
 await() {
   local end=$((SECONDS + 60))
   until [[ -e $1 ]] || ((SECONDS > end)); do read -rt 0.1 <> <(:) || :; done
   [[ -e $1 ]]
 }
-meet() { : >"$TEMP_DIR/$1"; await "$TEMP_DIR/one"; await "$TEMP_DIR/two"; printf 'met\\n'; }
+"""
+MEET = """meet() { : >"$TEMP_DIR/$1"; await "$TEMP_DIR/one"; await "$TEMP_DIR/two"; printf 'met\\n'; }
 all_at_once meet one two"""
+FAIL = """fail() { if [[ $1 == one ]]; then : >"$TEMP_DIR/one"; exit 7; else await "$TEMP_DIR/one"; echo ended; fi; }
+all_at_once fail one two
+echo went on"""
 
 
 def test_commands_run_at_the_same_time() -> None:
-    assert printed(MEET) == "met\nmet\n"
+    assert printed(AWAIT + MEET) == "met\nmet\n"
+
+
+def test_a_run_ends_with_a_command_that_failed_when_the_others_have_ended(scripts: Scripts) -> None:
+    assert scripts.run(AWAIT + FAIL, 1).output == "ended\n"
 
 
 def test_a_time_is_read_as_each_generation_of_the_cli_prints_it() -> None:
