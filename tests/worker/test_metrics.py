@@ -31,25 +31,20 @@ def metrics_in(output: str, now: float | None = None) -> list[dict[str, Any]]:
 
 def metrics_of(line: str, now: float) -> dict[str, Any]:
     assert len(line.encode()) <= 1024**2
-    root = json.loads(line)  # nothing before or after the object
-    assert root["_aws"].keys() == {"Timestamp", "CloudWatchMetrics"}
-    assert -7200 <= now - root["_aws"]["Timestamp"] / 1000 <= 14 * 86_400
-    found = {}
-    for directive in root["_aws"]["CloudWatchMetrics"]:
-        assert directive.keys() == {"Namespace", "Dimensions", "Metrics"}
-        assert directive["Namespace"] == APP
-        assert directive["Dimensions"] == [[]]
-        assert 0 < len(directive["Metrics"]) <= 100
-        for metric in directive["Metrics"]:
-            assert metric.keys() <= {"Name", "Unit", "StorageResolution"}
-            assert metric["Unit"] in UNITS
-            values = root[metric["Name"]]
-            numbers = values if isinstance(values, list) else [values]
-            assert 0 < len(numbers) <= 100
-            assert all(isinstance(number, int | float) and number >= 0 for number in numbers)
-            found[metric["Name"]] = values
-    assert found.keys() == root.keys() - {"_aws"}
-    return found
+    values = json.loads(line)  # nothing before or after the object
+    about = values.pop("_aws")
+    [directive] = about.pop("CloudWatchMetrics")
+    assert -7200 <= now - about.pop("Timestamp") / 1000 <= 14 * 86_400
+    units = {metric.pop("Name"): metric.pop("Unit") for metric in directive["Metrics"]}
+    assert (about, directive) == ({}, {"Namespace": APP, "Dimensions": [[]], "Metrics": [{}] * len(units)})
+    assert units.keys() == values.keys()
+    assert set(units.values()) <= UNITS
+    assert 0 < len(units) <= 100
+    for value in values.values():
+        numbers = value if isinstance(value, list) else [value]
+        assert 0 < len(numbers) <= 100
+        assert all(number >= 0 for number in numbers)
+    return values
 
 
 def test_a_process_writes_a_bare_line_of_what_it_has_done(world: World):
