@@ -389,7 +389,7 @@ class HttpQueues(Queues):
         self.other_url = f"{self.url}-missing"
 
     def make(self, name: str, **attributes: str) -> str:
-        url: str = self.call("create_queue", QueueName=name, Attributes=attributes)["QueueUrl"]
+        url: str = self.client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
         return url
 
     def attributes(self, url: str) -> dict[str, str]:
