@@ -4,6 +4,7 @@ import copy
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from account import APP, SOURCE
@@ -31,6 +32,24 @@ def test_commands_run_at_the_same_time() -> None:
 
 def test_a_run_ends_with_a_command_that_failed_when_the_others_have_ended(scripts: Scripts) -> None:
     assert scripts.run(AWAIT + FAIL, 1).output == "ended\n"
+
+
+# What is wanted, what is there, and the members that differ.
+DIFFERING: list[tuple[Any, Any, str]] = [
+    ({"a": 1, "b": 2}, {"a": 1, "b": 2, "default": 3}, ""),
+    ({"a": 1, "b": 2}, {"a": 2, "b": 1}, "a, b"),
+    ({"a": 1, "b": 2}, {"a": 1}, "b"),
+    ({"a": [1, 2]}, {"a": [2, 1]}, "a"),
+    ({"a": [1]}, {"a": [1, 2]}, "a"),
+    ({"a": [{"b": {"c": 1}}]}, {"a": [{"b": {"c": 1, "default": 2}}]}, ""),
+    ({"a": 1}, None, "a"),
+]
+
+
+def test_a_member_that_is_missing_or_one_more_in_a_list_is_a_difference() -> None:
+    pairs = "".join(f"{json.dumps(one)}\t{json.dumps(two)}\n" for one, two, _ in DIFFERING)
+    found = printed('while IFS=$\'\\t\' read -r want have; do differing "$want" "$have"; done', pairs)
+    assert found.split("\n")[:-1] == [differ for _, _, differ in DIFFERING]
 
 
 def test_a_time_is_read_as_each_generation_of_the_cli_prints_it() -> None:
