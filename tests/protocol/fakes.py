@@ -429,8 +429,11 @@ class SlotsForAll:
                 await function(item)
             except Exception as error:  # noqa: BLE001 as in Slots
                 failures.append(error)
-        if failures:
-            raise failures[0]
+        try:
+            if failures:
+                raise failures[0]
+        finally:
+            failures.clear()  # otherwise an error, its traceback and this frame hold each other, and all of a search
 
 
 async def one_by_one(jobs: list[Iterator[Job]], _workers: int) -> None:
