@@ -632,7 +632,7 @@ def test_the_word_of_status_has_its_colour_only_on_a_terminal_that_wants_it(
         for shows, settings in (("stdout", {"NO_COLOR": "1"}), ("", {}), ("stderr", {})):
             plain = verbs.run_words("status", shows=shows, **settings)
             assert plain.output.startswith("idle\n")
-    assert verbs.run_words("status", "--json", shows="stdout", status=status).json["state"] == word
+        assert verbs.run_words("status", "--json", shows="stdout").json["state"] == word
 
 
 def test_a_terminal_shows_progress_on_one_line_that_is_written_over_and_a_log_has_all(
