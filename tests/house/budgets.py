@@ -233,17 +233,13 @@ def counts() -> Counts:
     return sizes(texts) | of_bash(texts) | known
 
 
-def ways() -> Counts:
-    return of_one_object() | of_one_deployment()
-
-
 def budgets() -> Counts:
     found: Counts = json.loads(TABLE.read_text())
     return found
 
 
 def main() -> None:
-    found, allowed = counts() | ways(), budgets() if TABLE.exists() else {}
+    found, allowed = counts() | of_one_object() | of_one_deployment(), budgets() if TABLE.exists() else {}
     for name in sorted(found):
         print(f"{found[name]:6} of {allowed.get(name, 0):6}  {name}")
     if sys.argv[1:] == ["--lower"]:
