@@ -424,12 +424,12 @@ class SlotsForAll:
 
     async def run(self, function: Callable[[Any], Coroutine[Any, Any, None]], items: Iterable[Any]) -> None:
         failures = []
-        for item in items:
-            try:
-                await function(item)
-            except Exception as error:  # noqa: BLE001 as in Slots
-                failures.append(error)
         try:
+            for item in items:
+                try:
+                    await function(item)
+                except Exception as error:  # noqa: BLE001 as in Slots
+                    failures.append(error)
             if failures:
                 raise failures[0]
         finally:
