@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pages import CHINESE_ENDING, PAGES, ROOT, chinese_of, line_of, prose, text_of
@@ -141,28 +142,33 @@ def comments_of(file: Path) -> Texts:
     for found in re.finditer(r"(?:^|(?<=\s))#.*", text, re.MULTILINE):
         yield line_of(text, found.start()), found[0]
     if file.suffix == ".py":
-        yield from ((line, text) for line, text, is_docstring in strings_of(text) if is_docstring)
+        yield from ((node.lineno, node.value) for node in docstrings_of(ast.parse(text)))
 
 
 def messages_of(file: Path) -> Texts:
     """(line, text) of each string of a few words; in Bash and jq those in quotes on one line."""
     text = file.read_text()
     if file.suffix == ".py":
-        yield from ((line, said) for line, said, is_docstring in strings_of(text) if not is_docstring)
+        tree = ast.parse(text)
+        docstrings = {id(node) for node in docstrings_of(tree)}
+        for node in ast.walk(tree):
+            said = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            if said.count(" ") > 2 and id(node) not in docstrings:
+                yield node.lineno, said
         return
     for number, line in enumerate(text.splitlines(), start=1):
         quoted = [] if line.lstrip().startswith("#") else re.findall(r'"((?:[^"\\]|\\.)*)"|\'([^\']*)\'', line)
         yield from ((number, double or single) for double, single in quoted if (double or single).count(" ") > 2)
 
 
-def strings_of(text: str) -> Iterator[tuple[int, str, bool]]:
-    """(line, string, whether it is a docstring) of each string of a few words."""
-    tree = ast.parse(text)
-    bodies = [node.body[0] for node in ast.walk(tree) if isinstance(getattr(node, "body", None), list) and node.body]
-    docstrings = {id(first.value) for first in bodies if isinstance(first, ast.Expr)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count(" ") > 2:
-            yield node.lineno, node.value, id(node) in docstrings
+def docstrings_of(node: Any) -> Iterator[Any]:
+    """That of a module, a class or a function, and of those in it."""
+    first = node.body[0] if node.body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        yield first.value
+    for inner in node.body:
+        if isinstance(inner, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield from docstrings_of(inner)
 
 
 def wrong_texts(file: Path, texts: Texts, patterns: dict[str, str]) -> list[str]:
