@@ -92,7 +92,7 @@ class Plan(NamedTuple):
     partial: float = 0  # share of them that start fewer
     bursts: Sequence[float] = ()  # events of the bucket
     audit_days: int = 0
-    audit: Fate = Fate(600, 0)  # of audits; some end without an exit status, some never
+    audits: Sequence[Fate] = (Fate(600, 0),)  # in turn; some end without an exit status, some never
 
     def min_workers(self, now: float) -> int:
         return [least for at, least in self.least if at <= now][-1]
@@ -174,10 +174,13 @@ def draw_audits(number: int) -> Plan:
         partial=plan.partial,
         bursts=plan.bursts,
         audit_days=chance.choice([1, 1, 2, 7]),
-        audit=Fate(
-            chance.choice([90, 600, 3 * HOUR, 23 * HOUR, 26 * HOUR, math.inf]),
-            chance.choice([0, 0, 1, 2, 3, 137, None]),
-        ),
+        audits=[
+            Fate(
+                chance.choice([90, 600, 3 * HOUR, 23 * HOUR, 26 * HOUR, math.inf]),
+                chance.choice([0, 0, 1, 2, 3, 137, None]),
+            )
+            for _ in range(chance.choice([1, 2]))
+        ],
     )
 
 
@@ -344,7 +347,8 @@ class World:
     def settle(self, task: Run, starts: float) -> None:
         task.pulls, task.starts = starts - 15, starts
         if task.started_by == AUDITS:
-            fate = self.plan.audit
+            number = sum(other.started_by == AUDITS for other in self.tasks)
+            fate = self.plan.audits[number % len(self.plan.audits)]
             task.starts = math.inf if fate == NEVER else starts
             self.end(task, starts + fate.seconds, ("EssentialContainerExited", EXITED, fate.code), drains=120)
             return

@@ -227,7 +227,8 @@ class Watch:
             wanted = "no audit could be started"
         elif live and not failures:
             is_late = live[0].created < slot or world.now - live[0].created > DAY
-            wanted = f"has not {'started' if live[0].starts == math.inf else 'ended'} for" if is_late else ""
+            how = "started" if live[0].starts == math.inf else "ended"
+            wanted = f"has not {how} for {(world.now - live[0].created) / HOUR:.0f} hours" if is_late else ""
         elif older and not is_due and not failures and (code := older[-1].end[2]) != 0:
             wanted = "the last audit was ended" if code is None else f"the last audit ended with exit status {code}"
         if wanted not in problem or bool(wanted) != bool(problem):
