@@ -175,11 +175,11 @@ def draw_audits(number: int) -> Plan:
         bursts=plan.bursts,
         audit_days=chance.choice([1, 1, 2, 7]),
         audits=[
+            *([Fate(90, 137)] * chance.choice([0, 0, 1])),  # which leaves time for others
             Fate(
                 chance.choice([90, 600, 3 * HOUR, 23 * HOUR, 26 * HOUR, math.inf]),
                 chance.choice([0, 0, 1, 2, 3, 137, None]),
-            )
-            for _ in range(chance.choice([1, 2]))
+            ),
         ],
     )
 
