@@ -84,7 +84,7 @@ def compile_all(python, folder):
     subprocess.run(command, env={**environment, "PYTHONHASHSEED": "0"}, check=True)
 
 
-def pack_copying(project, archive, find=find_compiler):
+def pack_copying(project, archive):
     """Whether the archive has bytecode."""
     with tempfile.TemporaryDirectory() as temporary:
         wheels, folder, packages = (Path(temporary, name) for name in ("wheels", "function", "requirements.txt"))
@@ -96,7 +96,7 @@ def pack_copying(project, archive, find=find_compiler):
             target = folder / path.relative_to(project)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-        compiler = find()
+        compiler = find_compiler()
         if compiler:
             compile_all(compiler, folder)
         write_archive(folder, [path for path in folder.rglob("*") if path.is_file()], archive)

@@ -181,7 +181,7 @@ LEFT_OUT = {
         {"patterns": "*.done,_SUCCESS"},
     ),
     "the removal of an old marker": (
-        {"for marker in markers_above(self.buckets, sync.key):": "for marker in ():"},
+        {"if existing and await self.buckets.head_source(marker) is None:": "if False:"},
         REMOVED,
         "not deleted first",
         {"instant": (MARKERS,)},

@@ -31,12 +31,13 @@ print(json.dumps([calls, boto3.__version__, __version__, [*sys.modules]]))
 """
 
 
-def pack(archive: Path, copies: str = "true", umask: int = 0o022, **environment: str) -> list[str]:
-    """What the packer prints: the sum, and whether there is bytecode."""
-    command = [sys.executable, PROJECT / "lib/pack_function.py", PROJECT, archive, copies]
-    done = subprocess.run(
-        command, env=os.environ | environment, umask=umask, capture_output=True, text=True, cwd=archive.parent
-    )
+def pack(
+    archive: Path, copies: str = "true", umask: int = 0o022, python: str | Path = sys.executable, **environment: str
+) -> list[str]:
+    """What the packer prints: the sum, and whether there is bytecode. It takes `python` for its interpreter."""
+    command = [python, PROJECT / "lib/pack_function.py", PROJECT, archive, copies]
+    named = {"executable": sys.executable, "env": os.environ | environment, "umask": umask}
+    done = subprocess.run(command, **named, capture_output=True, text=True, cwd=archive.parent)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -101,12 +102,12 @@ def test_a_function_that_does_not_copy_has_its_own_files_alone(tmp_path: Path) -
 
 
 def test_without_a_compiler_the_archive_has_no_bytecode_and_a_line_says_so(
-    archive: Path, tmp_path: Path, scripts: Scripts, monkeypatch: pytest.MonkeyPatch
+    archive: Path, tmp_path: Path, scripts: Scripts
 ) -> None:
-    monkeypatch.syspath_prepend(str(PROJECT / "lib"))
-    import pack_function
-
-    assert pack_function.pack_copying(PROJECT, tmp_path / "plain.zip", lambda: None) is False
+    older = tmp_path / "python3.12"
+    older.write_text(f'#!/bin/sh\n[ "$1" != -c ] || exec echo cpython-312\nexec {sys.executable} "$@"\n')
+    older.chmod(0o755)
+    assert pack(tmp_path / "plain.zip", python=older, PATH=str(tmp_path))[1] == "plain"
     with zipfile.ZipFile(archive) as full, zipfile.ZipFile(tmp_path / "plain.zip") as plain:
         assert plain.namelist() == [name for name in full.namelist() if "__pycache__" not in name]
     for kind in ("plain", "compiled"):
