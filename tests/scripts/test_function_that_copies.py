@@ -101,9 +101,7 @@ def test_a_function_that_does_not_copy_has_its_own_files_alone(tmp_path: Path) -
     assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "starter.zip").read_bytes()
 
 
-def test_without_a_compiler_the_archive_has_no_bytecode_and_a_line_says_so(
-    archive: Path, tmp_path: Path, scripts: Scripts
-) -> None:
+def test_an_archive_without_bytecode_has_a_line_that_says_so(archive: Path, tmp_path: Path, scripts: Scripts) -> None:
     older = tmp_path / "python3.12"
     older.write_text(f'#!/bin/sh\n[ "$1" != -c ] || exec echo cpython-312\nexec {sys.executable} "$@"\n')
     older.chmod(0o755)
