@@ -213,6 +213,7 @@ def test_a_whole_run_of_cleanup_while_they_are_turned_on_leaves_nothing(verbs: V
     def clean_up() -> None:
         assert len(filters(account)) == 1
         deploy.run("main --yes")
+        assert filters(account) == {}
 
     account.before = {"PutBucketMetricsConfiguration": [lambda: None, clean_up]}
     ran = verbs.sync("cost --reads 7 --folders a/,b/,c/ --yes", 1)
@@ -220,7 +221,10 @@ def test_a_whole_run_of_cleanup_while_they_are_turned_on_leaves_nothing(verbs: V
     assert "the request metrics are turned off\n" in ran.errors
     assert f"the deployment {APP} was removed in the meantime\n" in ran.errors
     assert filters(account) == {}
-    assert "nothing of" in deploy.run("main --yes").output
+    account.deny("ListBucketMetricsConfigurations")
+    again = deploy.run("main --yes")
+    assert "nothing of" in again.output
+    assert "if ./sync.sh cost --reads has turned any on, stay: " in again.output + again.errors
 
 
 def test_nothing_is_turned_on_without_a_yes(mirror: Mirror) -> None:
@@ -240,7 +244,6 @@ def test_nothing_is_turned_on_without_a_yes(mirror: Mirror) -> None:
     ],
 )
 def test_why_it_cannot_is_said(version: str, denied: bool, owner: str, complaint: str, mirror: Mirror) -> None:
-    """Also by cleanup.sh, as they go on costing."""
     mirror.verbs.version = version
     if denied:
         mirror.account.deny("ListBucketMetricsConfigurations")
