@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from botocore.exceptions import BotoCoreError
 
@@ -24,9 +24,8 @@ from mirror.aws.boto3_clients import Timeouts, boto3_clients
 from mirror.log_writer import LineFormatter
 from mirror.loop import Bounds, Parts, Worker, make_parts, make_worker
 from mirror.model.log_lines import SUMMED_UP, log
-from mirror.settings import Settings, load_settings
+from mirror.settings import Settings, load_function_settings
 
-KEYS = 16  # at a time
 # The end after the deadline, nine seconds in all with QUIET_SECONDS. A small copy lasts a second or two, so three are
 # enough for those under way; what takes longer is a copy without an answer, which nobody waits for. A hand-back sends
 # some dozens of messages, four at a time.
@@ -36,13 +35,8 @@ OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5, is_h
 RECEIVE_ON_SECONDS = 3
 LOOK_SECONDS = 0.25
 QUIET_SECONDS = 1  # after that, for calls without an answer to end
-# Events have to fit into the end as well; a call without an answer then ends in QUIET_SECONDS. The pause after one that
-# was slow is short, because the events of a pause are lost, and an invocation has few seconds.
-EVENT_SECONDS, EVENT_PAUSE = 1.5, 0.1
 TIMEOUTS = Timeouts(event_connect=1, event=1, event_attempts=1)
 IDLE_SECONDS = 5  # a connection that was idle for longer may be dead without a sign of it
-PATIENCE = 5  # seconds that a key waits for others without progress
-MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE, which the starter has checked
 CALL = "call of the function"  # name of the threads in which boto3 waits
 
 
@@ -73,7 +67,7 @@ def respond(environment: Mapping[str, str], seconds: float) -> dict[str, int]:
 
     Raises ValueError for wrong settings. Any other failure is logged and gives status 1: the function has more to do.
     """
-    settings = settings_from(environment)
+    settings = load_function_settings(dict(environment))
     configure_logging(settings.log_level)
     counts = dict.fromkeys(SUMMED_UP, 0) | {"status": 1}
     pool = ThreadPoolExecutor(settings.calls_at_once, thread_name_prefix=CALL)
@@ -104,31 +98,6 @@ def end_process_if_unanswered() -> None:
 
 
 # --- What is kept -----------------------------------------------------------------------------------------------------
-
-
-def settings_from(environment: Mapping[str, str]) -> Settings:
-    """The settings of a task, except for those that a short life and little memory change. Nothing is copied in parts.
-
-    The visibility timeout of a message is that of a task: VISIBILITY_EXTEND_INTERVAL + COPY_TIMEOUT, from the receive
-    or the latest heartbeat on. So if this process is killed in the middle of a copy, its message comes back only after
-    S3 must have ended that copy, as with a task that is killed. With the default interval an invocation is over before
-    its first heartbeat is due.
-    """
-    settings = load_settings(dict(environment))
-    return replace(
-        settings,
-        s3_client="boto3",
-        wait_time_seconds=1,
-        empty_polls_before_exit=1,
-        max_concurrent_parts=1,
-        max_concurrent_keys=min(KEYS, settings.max_concurrent_keys),
-        processes=1,
-        in_function=True,
-        largest=min(int(environment.get("STARTER_MAX_SIZE") or MAX_SIZE), settings.multipart_threshold),
-        patience=min(PATIENCE, settings.patience),
-        event_seconds=EVENT_SECONDS,
-        event_pause=EVENT_PAUSE,
-    )
 
 
 def process_for(settings: Settings) -> Process:

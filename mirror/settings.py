@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mirror.model.checks import check, settings_of
 from mirror.model.delta import LOG_EXAMPLES, may_be_in_log
@@ -12,11 +12,18 @@ from mirror.model.selection import Wanted, items_of, wanted_of
 
 HELD_PER_SLOT = 4  # a worker that holds this many messages, or keys, for each of MAX_CONCURRENT_KEYS receives no more
 
+# Of the worker in the function. The end of an invocation has to have time for the events; the pause after one that was
+# slow is short, because the events of a pause are lost, and an invocation has few seconds.
+FUNCTION_KEYS = 16  # at a time
+FUNCTION_PATIENCE = 5  # seconds that a key waits for others without progress
+FUNCTION_MAX_SIZE = 64 * 1024**2  # default of STARTER_MAX_SIZE, which the starter has checked
+FUNCTION_EVENT_SECONDS, FUNCTION_EVENT_PAUSE = 1.5, 0.1
+
 
 @dataclass(frozen=True)
 class Settings:
     """The worker's settings, one field for each environment variable of the same name in upper case, and those that
-    only mirror/function.py sets."""
+    only load_function_settings() sets."""
 
     region: str
     src_bucket: str
@@ -104,6 +111,32 @@ def load_settings(environment: dict[str, str], unused: tuple[str, ...] = ()) -> 
     if problems:
         raise ValueError("; ".join(problems))
     return Settings(**values)
+
+
+def load_function_settings(environment: dict[str, str]) -> Settings:
+    """Reads the settings of the worker in the function: those of a task, except for what a short life and little memory
+    change. Nothing is copied in parts. Raises ValueError as load_settings() does.
+
+    The visibility timeout of a message is that of a task: VISIBILITY_EXTEND_INTERVAL + COPY_TIMEOUT, from the receive
+    or the latest heartbeat on. So if this process is killed in the middle of a copy, its message comes back only after
+    S3 must have ended that copy, as with a task that is killed. With the default interval an invocation is over before
+    its first heartbeat is due.
+    """
+    settings = load_settings(environment)
+    return replace(
+        settings,
+        s3_client="boto3",
+        wait_time_seconds=1,
+        empty_polls_before_exit=1,
+        max_concurrent_parts=1,
+        max_concurrent_keys=min(FUNCTION_KEYS, settings.max_concurrent_keys),
+        processes=1,
+        in_function=True,
+        largest=min(int(environment.get("STARTER_MAX_SIZE") or FUNCTION_MAX_SIZE), settings.multipart_threshold),
+        patience=min(FUNCTION_PATIENCE, settings.patience),
+        event_seconds=FUNCTION_EVENT_SECONDS,
+        event_pause=FUNCTION_EVENT_PAUSE,
+    )
 
 
 def problems_together(settings: Settings) -> list[str]:

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from mirror.concurrency import Job
-from mirror.function import KEYS
 from mirror.model.services import MIN_PART_SIZE
 from mirror.options import options_for
 from mirror.options.waiting import Waits
@@ -27,7 +26,7 @@ from mirror.protocol.buckets import Buckets, LeftOut
 from mirror.protocol.objects import PROVENANCE, source_from_head
 from mirror.protocol.sync import Syncer
 from mirror.queue.option import Option, methods
-from mirror.settings import Settings, load_settings
+from mirror.settings import FUNCTION_KEYS, Settings, load_settings
 
 SMALL, LARGE = 1, 2 * MIN_PART_SIZE  # bytes; a large object is copied in two parts
 ENVIRONMENT = {
@@ -42,7 +41,7 @@ ENVIRONMENT = {
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 SETTINGS = load_settings(ENVIRONMENT)
 # Of the function, as far as one key shows them: LARGE is too large for it.
-FUNCTION_SETTINGS = replace(SETTINGS, in_function=True, max_concurrent_keys=KEYS, largest=MIN_PART_SIZE)
+FUNCTION_SETTINGS = replace(SETTINGS, in_function=True, max_concurrent_keys=FUNCTION_KEYS, largest=MIN_PART_SIZE)
 
 # What changes something, so that S3 may go on with it after its client died.
 WRITES = {

@@ -23,7 +23,7 @@ from mirror.loop import Parts
 from mirror.model.errors import of_session
 from mirror.protocol.buckets import Buckets
 from mirror.queue.messages import Queue
-from mirror.settings import Settings
+from mirror.settings import Settings, load_function_settings
 
 WITH_ROLE = {"copy_object", "upload_part_copy"}  # other requests to the destination use a session
 SQS_SECONDS = 0.02  # until it answers
@@ -171,7 +171,7 @@ class Function(Living):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settings = first_responder.settings_from(ENVIRONMENT | self.environment)
+        self.settings = load_function_settings(ENVIRONMENT | self.environment)
         clients = LastingClient(self.call_s3), LastingClient(self.call_sqs)
         buckets = Buckets(self.settings, clients[0], self.now, overwritten=self.world.overwritten)
         parts = Parts(buckets, Queue(clients[1], self.settings.queue_url), self.bus)
