@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import botocore.session
+from botocore import xform_name
 from botocore.model import OperationModel, Shape
 
 READ = re.compile("Get|List|Describe|Head|BatchGet|Receive|CreateSession|Check")
@@ -32,6 +33,17 @@ class Call(NamedTuple):
 @functools.cache
 def service_model(name: str) -> Any:
     return botocore.session.Session().get_service_model(name)
+
+
+@functools.cache
+def paginators(name: str) -> Any:
+    return botocore.session.Session().get_paginator_model(name)
+
+
+@functools.cache
+def operations(name: str) -> dict[str, str]:
+    """By the names that they have as methods of a client."""
+    return {xform_name(operation): operation for operation in service_model(name).operation_names}
 
 
 # --- is it what the service's model allows? -----------------------------------------------------------------------

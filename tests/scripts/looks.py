@@ -6,11 +6,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from botocore.exceptions import ClientError
 from broken_links import FUNCTION
-from call import Call
 from operated import Operated, Verbs
-from paper_account import PaperAccount, Refused
+from paper_account import Client, PaperAccount
 
 from launch.guard import Guard
 
@@ -50,23 +48,6 @@ def guarded(kept: Kept) -> Guarded:
     account = PaperAccount()
     account.kept = kept
     return Guarded(account, kept[FUNCTION])
-
-
-class Client:
-    """What boto3 would ask of AWS is asked of the account."""
-
-    def __init__(self, account: PaperAccount, service: str) -> None:
-        self.account, self.service = account, service
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        operation = "".join(part.capitalize() for part in name.split("_"))
-        return lambda **given: self.ask(operation, given)
-
-    def ask(self, operation: str, given: dict[str, Any]) -> Any:
-        try:
-            return self.account.answer(Call(self.service, operation, given)) or {}
-        except Refused as refused:
-            raise ClientError({"Error": {"Code": refused.code, "Message": str(refused)}}, operation) from refused
 
 
 class Guarded:

@@ -1,7 +1,8 @@
 """An AWS account on paper: it keeps what it is sent, and answers with it in the words of AWS.
 
-It knows the calls of deploy.sh and cleanup.sh alone, and what these have to expect of them: the error that says "there
-is none", the refusal to make a thing twice, and that AWS prints a document in a way of its own.
+It knows the calls of deploy.sh and cleanup.sh, and what these have to expect of them: the error that says "there is
+none", the refusal to make a thing twice, and that AWS prints a document in a way of its own. operated.py and
+starter_worlds.py add what goes on in it. Scripts ask it by the `aws` of documents.py, Python by the Client here.
 """
 
 import base64
@@ -14,7 +15,9 @@ from typing import Any
 
 from account import MIRROR, REGION
 from botocore import xform_name
-from call import Call
+from botocore.exceptions import ClientError
+from botocore.paginate import Paginator
+from call import Call, operations, paginators, service_model, violations_of
 
 NUMBER = "123456789012"
 HERE = f"{REGION}:{NUMBER}"
@@ -230,16 +233,19 @@ class PaperAccount:
         """A script has waited for a change of the function."""
 
     def answer(self, call: Call) -> Any:
+        """A copy, because what is kept changes."""
+        return copy.deepcopy(self.found(call._replace(parameters=copy.deepcopy(call.parameters))))
+
+    def found(self, call: Call) -> Any:
         if happens := self.before.get(call.operation):
             happens.pop(0)()
         for number, (operation, refused) in enumerate(self.refusals):
             if operation == call.operation:
                 del self.refusals[number]
                 raise refused
-        given = copy.deepcopy(call.parameters)
         if method := getattr(self, f"{call.service}_{xform_name(call.operation)}", None):
-            return copy.deepcopy(method(given))
-        return copy.deepcopy(ANSWERS[call.service, call.operation](self, given))
+            return method(call.parameters)
+        return ANSWERS[call.service, call.operation](self, call.parameters)
 
     def get(self, name: str, code: str = "ResourceNotFoundException") -> Any:
         if name not in self.kept:
@@ -800,3 +806,38 @@ class PaperAccount:
     def cloudwatch_delete_dashboards(self, given: Given) -> Any:
         for name in given["DashboardNames"]:
             self.drop(f"dashboard {name}", "ResourceNotFound")
+
+
+# --- in Python ------------------------------------------------------------------------------------------------------
+
+VALID = set[str]()  # requests that agree with the model of their service
+
+
+class Client:
+    """The account as botocore's client of a service shows it. Each call has to agree with the model, and to be allowed;
+    it is noted in `calls`."""
+
+    def __init__(self, account: PaperAccount, service: str, calls: list[Call] | None = None) -> None:
+        self.account, self.service, self.calls = account, service, [] if calls is None else calls
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        operation = operations(self.service)[name]
+        return lambda **given: self.answer(Call(self.service, operation, given))
+
+    def get_paginator(self, name: str) -> Paginator:
+        operation = operations(self.service)[name]
+        config, model = paginators(self.service).get_paginator(operation), service_model(self.service)
+        return Paginator(getattr(self, name), config, model.operation_model(operation))
+
+    def answer(self, call: Call) -> Any:
+        self.calls.append(call)
+        sample = {name: value[:1] if name == "tasks" else value for name, value in call.parameters.items()}
+        if (shown := f"{call.operation} {sample}") not in VALID:
+            assert violations_of(call._replace(parameters=sample)) == []
+            VALID.add(shown)
+        try:
+            self.account.authorize(call)
+            return self.account.answer(call) or {}
+        except Refused as refused:
+            error = {"Code": refused.code, "Message": str(refused)}
+            raise ClientError({"Error": error}, call.operation) from None

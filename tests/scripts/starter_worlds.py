@@ -1,4 +1,4 @@
-"""Worlds for the starter: a model of ECS, SQS and Lambda on a clock of its own, for the real handler().
+"""Worlds for the starter: accounts on paper whose ECS and SQS have a clock of their own, for the real handler().
 
 A number draws a world. In it ECS lists and describes late, answers in part, refuses, loses answers, has no room on Spot
 or at all; tasks fail in each of the ways that a task can; Spot takes workers back, somebody deploys, pauses, changes
@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from botocore.exceptions import ClientError, ReadTimeoutError
-from call import Call, violations_of
+from botocore.exceptions import ReadTimeoutError
+from call import Call
+from paper_account import Client, Given, PaperAccount, Refused
 
 import starter
 from launch.calls import Aws
@@ -239,8 +240,8 @@ class Run:
 
 
 @dataclass
-class World:
-    """The clock, the queue and the tasks of a world; what its clients answer is in Client."""
+class World(PaperAccount):
+    """The account on paper with a clock, on which messages come, and tasks start, work and end."""
 
     number: int
     plan: Plan
@@ -253,14 +254,15 @@ class World:
     told: tuple[int, int] = (0, 0)  # messages, in this run
     asks_demand: bool = False  # before Spot, in this run
     stops: list[tuple[Run, str, float]] = field(default_factory=list)
-    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # (operation, request)
+    asked: list[Call] = field(default_factory=list)
     diary: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        super().__init__()
         self.chance = random.Random(f"world {self.number}")
         self.arriving = list(reversed(self.plan.arrivals))
         self.interrupting = list(reversed(self.plan.interruptions))
-        self.before = (0, 0)
+        self.told_before = (0, 0)
 
     def wall(self) -> float:
         return BEGIN + self.now
@@ -281,7 +283,8 @@ class World:
         held = sum(task.held for task in self.workers() if task.gone > self.now)
         return self.visible, held + sum(count for _, count in self.returning)
 
-    def pass_time(self, until: float) -> None:
+    def pass_time(self, seconds: float | str) -> None:
+        until = self.now + float(seconds)
         there = [task for task in self.workers() if task.held or task.gone > self.now]
         while self.now < until:
             self.now = min(until, self.now + STEP)
@@ -362,102 +365,75 @@ class World:
         else:
             self.end(task, starts + seconds, ("EssentialContainerExited", EXITED, fate.code))
 
+    # --- what it answers ----------------------------------------------------------------------------------------------
 
-VALID = set[str]()  # requests that agree with the model of their service
+    def answer(self, call: Call) -> Any:
+        """Made for each call: nothing of it is kept."""
+        return self.found(call)
 
-
-class Client:
-    """SQS and ECS as the starter asks them."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def asked(self, operation: str, request: dict[str, Any]) -> None:
-        """Every request has to agree with the service's model, enumerations included."""
-        self.world.asked.append((operation, request))
-        sample = request | ({"tasks": request["tasks"][:1]} if "tasks" in request else {})
-        if (shown := f"{operation} {sample}") not in VALID:
-            service = "sqs" if operation == "GetQueueAttributes" else "ecs"
-            assert violations_of(Call(service, operation, sample)) == []
-            VALID.add(shown)
-        self.refuse(operation)
+    def authorize(self, call: Call) -> None:
+        self.refuse(call.operation)
+        if "propagateTags" in call.parameters:
+            self.refuse("TagResource", "no identity-based policy allows the ecs:TagResource action")
 
     def refuse(self, operation: str, why: str = "no") -> None:
-        if any(span.holds(self.world.now) and span.how == operation for span in self.world.plan.refusals):
-            self.world.was_clear = False
-            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": why}}, operation)
+        if any(span.holds(self.now) and span.how == operation for span in self.plan.refusals):
+            self.was_clear = False
+            raise Refused("AccessDeniedException", why)
 
-    def get_queue_attributes(self, **request: Any) -> dict[str, Any]:
+    def sqs_get_queue_attributes(self, _given: Given) -> Any:
         """The counts of now, or of the run before."""
-        self.asked("GetQueueAttributes", request)
-        world = self.world
-        counts = world.counts()
-        world.told = found = world.chance.choice([world.before, counts, counts])
-        world.before, world.emptied_at = counts, world.now if sum(counts) else world.emptied_at
+        counts = self.counts()
+        self.told = found = self.chance.choice([self.told_before, counts, counts])
+        self.told_before, self.emptied_at = counts, self.now if sum(counts) else self.emptied_at
         names = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
         return {"Attributes": dict(zip(names, map(str, found), strict=True))}
 
-    def get_paginator(self, name: str) -> Client:
-        assert name == "list_tasks"
-        return self
-
-    def paginate(self, PaginationConfig: dict[str, int], **selection: Any) -> Iterator[dict[str, Any]]:  # noqa: N803
-        self.asked("ListTasks", selection)
-        now, most = self.world.now, PaginationConfig.get("MaxItems")
-        if "startedBy" in selection:
-            assert set(selection) == {"cluster", "startedBy"}
-            ours = [task for task in self.world.tasks if task.started_by == selection["startedBy"]]
-            found = [
-                task for task in ours if now < task.ends + self.world.plan.late[0] / 3
-            ]  # "recently stopped" ones, too
+    def ecs_list_tasks(self, given: Given) -> Any:
+        """In pages, of which the last may be empty."""
+        if "startedBy" in given:
+            assert given.keys() - {"nextToken"} == {"cluster", "startedBy"}
+            ours = [task for task in self.tasks if task.started_by == given["startedBy"]]
+            found = [task for task in ours if self.now < task.ends + self.plan.late[0] / 3]  # "recently stopped", too
         else:
-            found = [task for task in self.world.tasks if task.ends <= now < task.gone + REMEMBERED]
-        arns = [task.arn for task in found if task.listed_at <= now][:most]
-        for first in range(0, len(arns) + 1, TASKS_ON_A_PAGE):
-            yield {"taskArns": arns[first : first + TASKS_ON_A_PAGE]}
+            found = [task for task in self.tasks if task.ends <= self.now < task.gone + REMEMBERED]
+        arns, first = [task.arn for task in found if task.listed_at <= self.now], int(given.get("nextToken", 0))
+        more = {"nextToken": str(first + TASKS_ON_A_PAGE)} if len(arns) >= first + TASKS_ON_A_PAGE else {}
+        return {"taskArns": arns[first : first + TASKS_ON_A_PAGE]} | more
 
-    def describe_tasks(self, **request: Any) -> dict[str, Any]:
-        self.asked("DescribeTasks", request)
-        now, wanted = self.world.now, set(request["tasks"])
-        assert 0 < len(request["tasks"]) <= 100
-        found = [
-            task for task in self.world.tasks if task.arn in wanted and task.known_at <= now < task.gone + REMEMBERED
-        ]
+    def ecs_describe_tasks(self, given: Given) -> Any:
+        now, wanted = self.now, set(given["tasks"])
+        assert 0 < len(given["tasks"]) <= 100
+        found = [task for task in self.tasks if task.arn in wanted and task.known_at <= now < task.gone + REMEMBERED]
         return {"tasks": [task.described(now) for task in found]}
 
-    def run_task(self, **request: Any) -> dict[str, Any]:
-        self.asked("RunTask", request)
-        if "propagateTags" in request:
-            self.refuse("TagResource", "no identity-based policy allows the ecs:TagResource action")
-        world, plan = self.world, self.world.plan
-        count, (first, *_) = request["count"], request["capacityProviderStrategy"]
+    def ecs_run_task(self, given: Given) -> Any:
+        plan, count, (first, *_) = self.plan, given["count"], given["capacityProviderStrategy"]
         assert 0 < count <= 10
-        spot, started_by = first["capacityProvider"] == "FARGATE_SPOT", request["startedBy"]
+        spot, started_by = first["capacityProvider"] == "FARGATE_SPOT", given["startedBy"]
         shortage = plan.no_spot if spot else plan.no_demand
-        short = shortage.holds(world.now) and not (spot and shortage.how in ("waits", "stops"))
-        room = 0 if short else world.chance.randint(0, count) if world.chance.random() < plan.partial else count
-        world.asks_demand |= not spot and started_by == WORKERS and world.was_clear
-        stays = any("environment" in changes for changes in request.get("overrides", {}).get("containerOverrides", []))
-        made = [world.begin(spot, started_by, stays) for _ in range(room)]
-        world.was_clear &= room == count
-        if world.chance.random() < plan.loses:
-            world.was_clear = False
+        short = shortage.holds(self.now) and not (spot and shortage.how in ("waits", "stops"))
+        room = 0 if short else self.chance.randint(0, count) if self.chance.random() < plan.partial else count
+        self.asks_demand |= not spot and started_by == WORKERS and self.was_clear
+        stays = any("environment" in changes for changes in given.get("overrides", {}).get("containerOverrides", []))
+        made = [self.begin(spot, started_by, stays) for _ in range(room)]
+        self.was_clear &= room == count
+        if self.chance.random() < plan.loses:
+            self.was_clear = False
             raise ReadTimeoutError(endpoint_url="ecs")
         failures = [{"reason": SHORTAGE if shortage.how in WAYS else shortage.how}] * (count - room)
-        return {"tasks": [task.described(world.now) for task in made], "failures": failures}
+        return {"tasks": [task.described(self.now) for task in made], "failures": failures}
 
-    def stop_task(self, **request: Any) -> None:
-        self.asked("StopTask", request)
-        world, reason = self.world, request["reason"]
-        (found,) = (one for one in world.tasks if one.arn == request["task"])
-        if found.is_live(world.now):
-            world.stops.append((found, reason, world.now))
-            world.end(found, world.now, ("UserInitiated", reason, 0 if found.starts <= world.now else None), drains=30)
-            found.pulls, found.starts = (at if at <= world.now else math.inf for at in (found.pulls, found.starts))
+    def ecs_stop_task(self, given: Given) -> Any:
+        (found,) = (one for one in self.tasks if one.arn == given["task"])
+        if found.is_live(self.now):
+            self.stops.append((found, given["reason"], self.now))
+            end = "UserInitiated", given["reason"], 0 if found.starts <= self.now else None
+            self.end(found, self.now, end, drains=30)
+            found.pulls, found.starts = (at if at <= self.now else math.inf for at in (found.pulls, found.starts))
 
-    def describe_task_definition(self, **request: Any) -> dict[str, Any]:
-        self.asked("DescribeTaskDefinition", request)
-        return {"taskDefinition": {"taskDefinitionArn": f"arn:{self.world.revision()}"}}
+    def ecs_describe_task_definition(self, _given: Given) -> Any:
+        return {"taskDefinition": {"taskDefinitionArn": f"arn:{self.revision()}"}}
 
 
 def event(age: float = 1, at: float = 12 * HOUR) -> dict[str, Any]:
@@ -479,12 +455,12 @@ class Starter:
         self.begin_process()
 
     def begin_process(self) -> None:
-        client = Client(self.world)
-        aws = Aws(client, client, self.world.wall)
+        sqs, ecs = (Client(self.world, service, self.world.asked) for service in ("sqs", "ecs"))
+        aws = Aws(sqs, ecs, self.world.wall)
         self.process = starter.Process(aws, self.environment, self.copier)
 
     def sent(self, operation: str) -> list[dict[str, Any]]:
-        return [request for name, request in self.world.asked if name == operation]
+        return [call.parameters for call in self.world.asked if call.operation == operation]
 
     def run(self, event: Mapping[str, Any] | None = None, context: Any = None) -> tuple[dict[str, Any], str]:
         """(the line that it logs, what it fails with)."""

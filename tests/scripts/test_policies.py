@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 from account import APP, MIRROR, PROJECT
 from authorized import grants
-from call import Call, violations_of
+from call import Call
 from documents import Scripts, scripts_of_module
-from looks import Client
-from paper_account import NUMBER, Given, PaperAccount
+from paper_account import NUMBER, Client, Given, PaperAccount
 from test_documents import KEYS, STARTER, STARTER_LOG
 from test_policy_files import Held, Principal
 from world import DEAD_LETTERS, QUICK, SOURCE, WORKER, World
@@ -37,23 +36,11 @@ COPIES = "import os\nfrom mirror import function\nprint(function.respond(os.envi
 scripts = scripts_of_module()
 
 
-class Judging(Principal):
-    """The account, which holds what boto3 sends against the service's model and the rights of the role."""
-
-    def answer(self, call: Call) -> Any:
-        assert violations_of(call) == []
-        self.authorize(call)
-        return super().answer(call)
+class Served(Principal):
+    """The account, in which a family of task definitions means the first."""
 
     def ecs_describe_task_definition(self, given: Given) -> Any:
         return super().ecs_describe_task_definition({"taskDefinition": f"{given['taskDefinition']}:1"})
-
-
-class Paged(Client):
-    """What boto3 would ask of AWS for all pages is asked at once."""
-
-    def get_paginator(self, operation: str) -> SimpleNamespace:
-        return SimpleNamespace(paginate=lambda PaginationConfig, **given: [getattr(self, operation)(**given)])  # noqa: N803, ARG005
 
 
 @pytest.fixture
@@ -110,11 +97,11 @@ def run_copies(world: World, **given: str) -> None:
     run(world, COPIES, **given)
 
 
-def run_starter(account: Judging, variables: dict[str, str]) -> None:
+def run_starter(account: Served, variables: dict[str, str]) -> None:
     """The second run looks at the task of the first. Later ones look at the rules, and stop a task."""
     context = SimpleNamespace(invoked_function_arn=STARTER, get_remaining_time_in_millis=lambda: 60_000)
-    clients = tuple(Paged(account, name) for name in ("s3", "sqs", "events", "lambda"))
-    aws = calls.Aws(clients[1], Paged(account, "ecs"))
+    clients = tuple(Client(account, name) for name in ("s3", "sqs", "events", "lambda"))
+    aws = calls.Aws(clients[1], Client(account, "ecs"))
     guard, account.waiting[""] = Guard(clients=clients, sleep=lambda _: None), 1
     for _ in range(2):
         starter.handler({}, context, starter.Process(aws, variables, guard=guard))
@@ -141,7 +128,7 @@ def test_a_role_may_do_what_is_done_with_it_and_no_more(
         if role == "task":
             run_workers(recorded, **of_worker)
         else:
-            run_starter(Judging(held, account.kept), of_starter)
+            run_starter(Served(held, account.kept), of_starter)
             if settings:
                 run_copies(recorded, **of_starter)
         for call in [*asked(recorded), *(BY_LAMBDA if role == "starter" else [])]:

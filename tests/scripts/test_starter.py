@@ -41,7 +41,7 @@ def moment(visible: int = 0, in_flight: int = 0, *tasks: Run, at: float = NOON, 
     world = World(0, Plan(**plan), at, visible)
     world.returning = [(math.inf, in_flight)] if in_flight else []
     world.tasks = [replace(task) for task in tasks]
-    world.before = world.counts()
+    world.told_before = world.counts()
     return world
 
 
@@ -83,7 +83,7 @@ def requests_of(starter: Starter) -> list[str]:
 
 
 def operations_of(starter: Starter) -> list[str]:
-    return [operation for operation, _ in starter.world.asked]
+    return [call.operation for call in starter.world.asked]
 
 
 class Row(NamedTuple):

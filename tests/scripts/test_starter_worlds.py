@@ -51,7 +51,7 @@ class Watch:
         moments = [(at + chance.uniform(0, 5), False) for at in range(0, int(self.plan.seconds), self.plan.rate)]
         moments += [(at + delay, True) for at in self.plan.bursts for delay in (0, 1, 4, 30)]
         for at, is_event in sorted(moments):
-            self.world.pass_time(at)
+            self.world.pass_time(at - self.world.now)
             if not is_event and at - last_start > MINUTE and chance.random() < 0.1:
                 self.starter.begin_process()
                 self.colds += 1
