@@ -10,10 +10,11 @@
 #   created KIND NAME   this run made that resource, or would make it (create)
 #   denied RESOURCE     what AWS said when it denied a call that the run can do without (aws_if_allowed)
 
-# fact_file NAME [OF...]
+# fact_file VARIABLE NAME [OF...]: sets a variable of the caller, because $(...) takes time, and there are hundreds.
 fact_file() {
-  local IFS=.
-  printf '%s\n' "$TEMP_DIR/facts/${*//[^A-Za-z0-9._-]/_}"
+  local variable=$1 IFS=.
+  shift
+  printf -v "$variable" %s "$TEMP_DIR/facts/${*//[^A-Za-z0-9._-]/_}"
 }
 
 # put_file FILE COMMAND...: the file is there only when all that the command prints is in it; several may run at once.
@@ -28,7 +29,7 @@ put_file() {
 # keep NAME [OF...]: reads the fact, from now on.
 keep() {
   local file
-  file=$(fact_file "$@")
+  fact_file file "$@"
   put_file "$file" cat
 }
 
@@ -38,7 +39,7 @@ latest() { if [[ $DRY_RUN == true ]]; then fact "$@"; else "ask_$1" "${@:2}"; fi
 # is_known NAME [OF...]
 is_known() {
   local file
-  file=$(fact_file "$@")
+  fact_file file "$@"
   [[ -e $file ]]
 }
 
@@ -51,9 +52,9 @@ denial() { fact denied "$RESOURCE" | sed '/^$/d'; }
 # fact NAME [OF...]: if it has to be asked for, and that fails, the run ends.
 fact() {
   local file
-  file=$(fact_file "$@")
+  fact_file file "$@"
   [[ -e $file ]] || put_file "$file" "ask_$1" "${@:2}"
-  [[ ! -s $file ]] || printf '%s\n' "$(<"$file")" # faster than cat, and there are hundreds
+  [[ ! -s $file ]] || printf '%s\n' "$(<"$file")" # faster than cat
 }
 
 # fact_or_reason NAME [OF...]: the same if ask_NAME may fail. Its output is the reason then, and this fails as well.

@@ -37,14 +37,14 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {}  # settings -> what an account has a
 OPTIONS = {("sns", "Subscribe"): {"notification-endpoint": "Endpoint"}}
 
 # In place of a program: asks the process of the tests, and prints what it gets where the answer says.
-CLIENT = r"""#!/usr/bin/env bash
+CLIENT = r"""#!/bin/bash
 if [[ ${0##*/} == python3 && $1 != */pack_function.py && "$1 $2" != "-m pip" ]]; then
   PATH=${PATH#*:} exec python3 "$@"
 fi
 exec {connection}<>"/dev/tcp/127.0.0.1/%d"
 printf '%%s\0' "$(($# + 1))" "${0##*/}" "$@" >&"$connection"
-IFS=' ' read -r status stream <&"$connection"
-IFS= read -r -d '' answer <&"$connection"
+IFS=' ' read -r status stream length <&"$connection"
+IFS= read -r -N "$length" answer <&"$connection" || :
 printf '%%s' "$answer" >&"$stream"
 exit "$status"
 """
@@ -357,7 +357,7 @@ def programs(folder: Path, names: Iterable[str], answer: Callable[[list[str]], t
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             status, stream, text = answer([self.word() for _ in range(int(self.word()))])
-            self.wfile.write(f"{status} {stream}\n{text}\0".encode())
+            self.wfile.write(f"{status} {stream} {len(text)}\n{text}".encode())
 
         def word(self) -> str:
             found = b""
