@@ -5,7 +5,7 @@ shopt -s inherit_errexit
 
 readonly PYTHON=/usr/bin/python3.13
 readonly CLI_V1="awscli==1.46.3"
-readonly OLDEST_JQ="jq==1.4.1" # the sources of this package hold those of the program jq 1.6 and of its library
+readonly OLDEST_JQ="jq==1.4.1" # the sources of this package hold those of the program jq 1.6
 readonly CACHE="$PWD/.cache"
 readonly LOG="$CACHE/install.log"
 failed=()
@@ -86,9 +86,8 @@ build_jq() {
   (
     cd "$1"
     tar -xzf jq-*.tar.gz --strip-components 1
-    for archive in deps/*.tar.gz; do tar -xzf "$archive"; done
-    (cd onig-*/ && ./configure --disable-shared --prefix="$1/onig" && make -j "$jobs" install)
-    (cd jq-*/ && ./configure --disable-shared --disable-maintainer-mode --with-oniguruma="$1/onig" && make -j "$jobs")
+    tar -xzf deps/jq-*.tar.gz
+    (cd jq-*/ && ./configure --disable-shared --disable-maintainer-mode && make -j "$jobs")
     mkdir bin
     cp jq-*/jq bin
   )
