@@ -89,18 +89,18 @@ ask_ahead() {
 # --- what is wanted, and what exists --------------------------------------------------------------------------------
 
 # same_json ONE TWO
-same_json() { printf '%s\n' "${1:-null}" "${2:-null}" | jq -es '.[0] == .[1]' >/dev/null; }
+same_json() { jq -es '.[0] == .[1]' <<<"${1:-null} ${2:-null}" >/dev/null; }
 
 # Prints the members of object WANT that differ in HAVE; members that only HAVE has (defaults of AWS) do not count, and a
 # list that is missing is an empty one.
 differing() {
-  printf '%s\n' "$1" "${2:-null}" | jq -rs '.[0] as $want | .[1] as $have |
+  jq -rs '.[0] as $want | .[1] as $have |
     def same($have): . as $want |
       if type == "object" then ($have | type) == "object" and all(keys[]; . as $k | $want[$k] | same($have[$k]))
       elif type == "array" then ($have // []) as $have | ($have | type) == "array" and length == ($have | length)
         and all(range(length); . as $i | $want[$i] | same($have[$i]))
       else . == $have end;
-    [$want | keys[] | select(. as $k | $want[$k] | same($have[$k]) | not)] | join(", ")'
+    [$want | keys[] | select(. as $k | $want[$k] | same($have[$k]) | not)] | join(", ")' <<<"$1 ${2:-null}"
 }
 
 # differences WANT HAVE ALL [WITHIN]: prints a JSON list of {path, from, to}, one for each value that differs; with ALL

@@ -30,8 +30,8 @@ class Setting(NamedTuple):
     def problem(self, text: str) -> str:
         """What is wrong with this value of a reader, and what it has to be; nothing if it is right."""
         meaning = self.meaning
-        if self.limits:
-            lowest, highest = self.limits
+        if limits := self.limits:
+            lowest, highest = limits
             meaning = f"a whole number from {lowest} to {highest}"
             is_right = bool(re.fullmatch(r"[0-9]+", text)) and lowest <= int(text) <= highest
         else:
