@@ -1,9 +1,6 @@
 """The tables of docs/costs.md, by the formula of `./sync.sh cost --estimate`: lib/cost.jq and lib/estimate.jq.
 
-    python tests/docs/cost.py             prints them
-    python tests/docs/cost.py --write     writes them into the pages, and the curves into docs/modes.svg
-
-The words of the pages and the rest of that picture are edited by hand.
+    python tests/docs/cost.py     prints them; written.py writes them into the pages
 
 Prices are those of lib/prices.json: public list prices in USD without tax for us-east-1, as they were on PRICES_OF. The
 five alarms that every deployment has and its dashboard are left out. The free tier is shown apart, because it is the
@@ -15,7 +12,6 @@ import math
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -230,9 +226,6 @@ def main() -> None:
     print(f"List prices of us-east-1, {PRICES_OF}; a worker of 2 vCPUs and 4 GB: ", end="")
     print(f"{worker_hour():.4f} USD an hour with its public address\n")
     print(table(), "In brackets after the free tier:", table_of_modes(), line_of_burst(), sep="\n\n")
-    if "--write" in sys.argv:
-        for path, text in files().items():
-            path.write_text(text)
 
 
 if __name__ == "__main__":

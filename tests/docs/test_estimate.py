@@ -156,11 +156,6 @@ def test_the_rules_of_the_function_are_those_of_the_product() -> None:
 # The pages
 
 
-def test_the_tables_and_curves_of_costs_are_those_that_are_computed() -> None:
-    """Otherwise: .venv/bin/python tests/docs/cost.py --write"""
-    assert [path for path, text in cost.files().items() if path.read_text() != text] == []
-
-
 @in_both("docs/costs.md")
 def test_the_figures_beside_the_tables_of_costs_are_those_that_are_computed(page: str) -> None:
     text = text_of(page)

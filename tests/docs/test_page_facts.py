@@ -6,21 +6,27 @@ import ast
 import importlib
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import metadata
 
+import cost
 import pytest
 from mutants import MUTANTS
 from pages import PAGES, ROOT, all_code_in, blocks, chinese_of, code_in, in_both, prose, section, text_of
 from terminal_picture import SCENES, lines_of
+from written import NOT_FOR_USERS, files
 
+from mirror.model.checks import TABLE as ROWS
 from mirror.options.announcer import SYNCED
 from mirror.version import VERSION
 
 ALL_PAGES = [*PAGES, *map(chinese_of, PAGES)]
 FIGURE = r"\d[\d,.]*\d"
 MOST_LINES_OF_TERMINAL = 40
+SETTINGS = "docs/settings.md"
+TABLE = {setting.name: setting for setting in ROWS}
 
 WARNING_CALLS = ("log.warning", "log.error", "log.exception")
 
@@ -233,12 +239,92 @@ def whole_numbers(text: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", re.sub(r"`[^`]*`|\d+e\d+", "", text))]
 
 
-# What is assumed of AWS
+# What other files decide
 
 
-@in_both("docs/evidence.md")
-def test_the_page_has_each_assumption_with_its_check_or_a_reason_why_there_is_none(page: str) -> None:
-    rows = [row.split(" | ") for row in re.findall(r"^\| (\[`[a-z-]+`\].*) \|$", text_of(page), re.MULTILINE)]
-    found = {re.match(r"\[`(.*?)`\]\(https://", row[0])[1]: re.fullmatch("`(.*)`", row[3]) for row in rows}
-    assumptions = json.loads(text_of("lib/verify/assumptions.json"))
-    assert [(name, check and check[1]) for name, check in found.items()] == list(assumptions.items())
+def test_the_tables_have_what_other_files_decide() -> None:
+    """Otherwise: .venv/bin/python tests/docs/written.py"""
+    assert [path for path, text in files().items() if path.read_text() != text] == []
+
+
+# Settings
+
+
+def test_the_help_of_deploy_shows_each_setting_with_what_it_is_shipped_with() -> None:
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+    command = ["./deploy.sh", "--help"]
+    shown = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    given = dict(re.findall(r'^: "\$\{([A-Z_0-9]+):=(.*?)\}"', text_of("deploy.sh"), re.MULTILINE))
+    assert dict(re.findall(r"^  ([A-Z_0-9]+)=(.*?)(?:  #.*)?$", shown, re.MULTILINE)) == given
+
+
+@in_both(SETTINGS)
+def test_the_table_of_sizes_is_that_of_fargate(page: str) -> None:
+    array = re.findall(r"^readonly FARGATE_SIZES=\((.*?)\)", text_of("lib/settings.sh"), re.MULTILINE | re.DOTALL)[0]
+    wanted: dict[str, set[int]] = {}
+    for row in re.findall(r"'([^']+)'", array):
+        cpu, lowest, highest, step = row.split()
+        wanted.setdefault(cpu, set()).update(range(int(lowest), int(highest) + 1, int(step)))
+    assert sizes(page) == wanted
+    assert [int(cpu) / 1024 for cpu in sizes(page)] == [float(vcpus) for _, vcpus, _ in rows_of_sizes(page)]
+
+
+def rows_of_sizes(page: str) -> list[tuple[str, str, str]]:
+    return re.findall(r"^\| (\d+) \| ([\d.]+) \| ([^|]+) \|$", prose(page), re.MULTILINE)
+
+
+def sizes(page: str) -> dict[str, set[int]]:
+    """TASK_CPU -> what TASK_MEMORY may be."""
+    found = {}
+    for cpu, _, memory in rows_of_sizes(page):
+        figures = [int(figure) for figure in re.findall(r"\d+", memory)]
+        is_list = re.fullmatch(r"\d+(, \d+)*", memory)
+        found[cpu] = set(figures) if is_list else set(range(figures[0], figures[1] + 1, figures[2]))
+    return found
+
+
+@in_both(SETTINGS)
+def test_the_table_of_when_a_change_takes_effect_has_what_no_worker_has(page: str) -> None:
+    cells = re.findall(r"^\| (`[A-Z_0-9]+`(?:, `[A-Z_0-9]+`)+) \|", prose(page), re.MULTILINE)
+    resources, starters = ([name.strip("`") for name in cell.split(", ")] for cell in cells)
+    read = {reader: {one.name for one in TABLE.values() if one.reader == reader} for reader in ("deploy", "starter")}
+    assert sorted(starters) == sorted(read["starter"])
+    files = text_of("lib/resources/task_definition.sh"), text_of("lib/resources/image.sh")
+    of_tasks = {name for text in files for name in re.findall(r"\$\{?([A-Z_]+)", text)}
+    assert sorted(resources) == sorted(read["deploy"] - of_tasks - NOT_FOR_USERS)
+
+
+# What they cost
+
+
+def cpu_ms(worker: str) -> float:
+    """Of an object, as measured: the last figure but one of its row."""
+    (row,) = (line for line in text_of("docs/performance.md").splitlines() if line.startswith(f"| {worker} |"))
+    return float(row.split("|")[-3])
+
+
+@in_both(SETTINGS)
+def test_the_costs_of_settings_are_those_that_are_computed(page: str) -> None:
+    run = cost.PRICE["lambda_request"] + 0.125 * cost.PRICE["lambda_gb_second"]
+    starters = [f"{cost.HOURS_A_MONTH * 60 / minutes * run:.2f}" for minutes in (1, 5)]
+    one_by_one = cost.LOADS["10,000, spread out"]
+    default, events = cost.estimates(f";{one_by_one}", f"EVENT_SOURCE=eventbridge;{one_by_one}")
+    of_events = events["before_free_usd"] - default["before_free_usd"] - cost.PRICE["alarm_month"]
+    wanted = {
+        "EVENT_SOURCE": [f"{of_events / 10_000 / cost.DAYS_A_MONTH * 1e6:.2f}"],
+        "DST_BUCKET": [f"{cost.PRICE['express_storage_gb_month']:.2f}"],
+        "LAMBDA_POLL_RATE": starters,
+        "MIN_WORKERS": [f"{cost.HOURS_A_MONTH * cost.worker_hour():.2f}"],
+        "ASSIGN_PUBLIC_IP": [f"{cost.PRICE['ipv4_hour']:.3f}"],
+        "IMAGE_URI": [f"{cost.PRICE['image_gb_month']:.2f}"],
+        "METRICS": [f"{8 * cost.PRICE['metric_month'] + 2 * cost.PRICE['alarm_month'] + 0.05:.2f}"],
+        "LOG_LEVEL": [f"{cost.PRICE['logs_gb']:.2f}"],
+        "S3_CLIENT": [f"{cpu_ms('worker with `S3_CLIENT=boto3`') / cpu_ms('worker, 1 process'):.1f}"],
+        "AUDIT_DAYS": ["0.02"],  # no sum of cost.py
+    }
+    costs = re.findall(r"^\| `([A-Z][A-Z0-9_]+)` \| .* \| (.*) \|$", prose(page), re.MULTILINE)
+    given = {name: re.findall(r"\d+\.\d+", words) for name, words in costs}
+    assert {name: sorted(figures) for name, figures in given.items() if figures} == {
+        name: sorted(figures) for name, figures in wanted.items()
+    }
+    assert f"{cost.worker_hour():.4f}" in text_of(page)
