@@ -36,7 +36,7 @@ ALL_RUNS, EVENT_RUNS, NO_RUN = "all", "of events", "none"
 class Broken(NamedTuple):
     """How a link breaks; what is said by all that look; the kind of the plan's row, and what it names; what verify
     calls the link; the cure; which runs of the starter say it, too; the deployment that it happens to. Nobody asks for
-    what has no link: it `shows` in what the deployment then does."""
+    what has no link: it `shows` in what the deployment then does. It `hides` if other faults do not show beside it."""
 
     breaks: Callable[[Kept], Any]
     fault: str
@@ -46,6 +46,7 @@ class Broken(NamedTuple):
     guard: str = ALL_RUNS
     mode: str = "sqs"
     shows: Callable[[Operated], Any] = lambda _: None
+    hides: bool = False
 
 
 def of_bridge(breaks: Callable[[Kept], Any], fault: str, plan: tuple[str, str]) -> Broken:
@@ -65,7 +66,7 @@ def not_redriven(breaks: Callable[[Kept], Any], fault: str, link: str = "no dead
 
 
 def unasked(breaks: Callable[[Kept], Any], fault: str, plan: tuple[str, str], shows: Callable[..., Any]) -> Broken:
-    return Broken(breaks, fault, plan, "", guard=NO_RUN, shows=shows)
+    return Broken(breaks, fault, plan, "", guard=NO_RUN, shows=shows, hides=True)
 
 
 def without(*path: str) -> Callable[[Kept], Any]:
@@ -174,13 +175,14 @@ EVENTS = ("notification", "events or filter")  # a row of the plan
 
 BROKEN = {
     "the queue is gone": Broken(
-        without(QUEUE), f"there is no queue {APP}-q", ("queue", "create"), cure=OR_SET, guard=NO_RUN
+        without(QUEUE), f"there is no queue {APP}-q", ("queue", "create"), cure=OR_SET, guard=NO_RUN, hides=True
     ),
-    "the notifications are gone": Broken(no_notification, NO_WAY, ("notification", "create")),
+    "the notifications are gone": Broken(no_notification, NO_WAY, ("notification", "create"), hides=True),
     "the notifications are of another queue": Broken(
         to_another_queue,
         f"the notification {APP} of the bucket sends to another queue, {QUEUE_ARN}q2",
         cure=f"remove it, then {RECONCILE}",
+        hides=True,
     ),
     "a notification is gone": Broken(
         lambda kept: kept[BUCKET]["QueueConfigurations"].pop(),
@@ -201,6 +203,7 @@ BROKEN = {
         queue_has(SqsManagedSseEnabled="false", KmsMasterKeyId="alias/aws/sqs"),
         f"the queue {APP}-q is encrypted with the KMS key alias/aws/sqs: no event gets into it",
         ("queue", "KmsMasterKeyId"),
+        hides=True,
     ),
     "the queue takes small messages only": Broken(
         queue_has(MaximumMessageSize="1024"),
@@ -212,7 +215,7 @@ BROKEN = {
         f"the bucket {SOURCE} sends no events to EventBridge: it is switched off",
         ("event switch", "create"),
     ),
-    "the event rule is gone": of_bridge(without(EVENT_RULE), NO_WAY, ("event rule", "create")),
+    "the event rule is gone": of_bridge(without(EVENT_RULE), NO_WAY, ("event rule", "create"))._replace(hides=True),
     "the event rule is disabled": of_bridge(
         lambda kept: kept[EVENT_RULE].update(State="DISABLED"),
         f"the rule {APP}-event-rule, which sends the events, is disabled",
@@ -245,7 +248,7 @@ BROKEN = {
     ),
     "the event rule may not run the function": not_at_once(
         without(FUNCTION, "statements", f"{APP}-event-rule"), NOT_RUN % "event-rule", "permission"
-    ),
+    )._replace(hides=True),
     "the minute's rule is gone": no_starter(without(RULE), "no rule runs the starter", ("rule", "create")),
     "the minute's rule is disabled": no_starter(
         lambda kept: kept[RULE].update(State="DISABLED"),
@@ -262,7 +265,7 @@ BROKEN = {
     ),
     "the function is gone": no_starter(
         without(FUNCTION), "there is no function that starts workers", ("function", "create")
-    ),
+    )._replace(hides=True),
     "the dead-letter queue is gone": Broken(
         without(DEAD_LETTERS),
         f"there is no dead-letter queue {APP}-dlq",
@@ -290,6 +293,7 @@ BROKEN = {
         "no guard",
         DEPLOY,
         NO_RUN,
+        hides=True,
     ),
     "the function may not run at all": unasked(
         no_runs,

@@ -77,20 +77,29 @@ def said(row: Broken) -> str:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_each_break_is_said_alike_by_all_that_look(verbs: Verbs, deployments: dict[str, Kept], name: str) -> None:
-    """status, verify, and two runs of the starter; a function that is gone says nothing."""
+def test_the_guard_says_each_break(deployments: dict[str, Kept], name: str) -> None:
+    """In two runs of the starter; a function that is gone says nothing."""
     row = BROKEN[name]
     kept = broken(deployments[row.mode], row)
-    seen = Seen(verbs, operated(kept), row.shows)
-    (reason,) = seen.reasons
-    assert reason.startswith(said(row))
-    assert seen.faults == ([(row.link, said(row))] if row.link else [])
-    assert all(look.startswith("aws ") for look in seen.looks)
-    assert seen.way[2] == ([row.fault] if row.link in ("no event", "no start at once") else [])
     if FUNCTION in kept:
         found = guarded(kept)
         for _ in range(2):
             assert found.run(is_scheduled=row.guard != EVENT_RUNS) == ([] if row.guard == NO_RUN else [said(row)])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_status_and_verify_say_each_break_alike(verbs: Verbs, deployments: dict[str, Kept], mode: str) -> None:
+    """One account has all that shows side by side."""
+    together = [[row for row in rows if not row.hides] for rows in batches(mode)]
+    alone = [[row] for row in BROKEN.values() if row.mode == mode and row.hides]
+    for rows in [*filter(None, together), *alone]:
+        seen = Seen(verbs, operated(broken(deployments[mode], *rows)), rows[0].shows)
+        starts = [next((said(row) for row in rows if reason.startswith(said(row))), reason) for reason in seen.reasons]
+        assert sorted(starts) == sorted(map(said, rows))
+        assert sorted(seen.faults) == sorted((row.link, said(row)) for row in rows if row.link)
+        assert all(look.startswith("aws ") for look in seen.looks)
+        of_events = [row.fault for row in rows if row.link in ("no event", "no start at once")]
+        assert sorted(seen.way[2]) == sorted(of_events)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -106,10 +115,10 @@ def test_one_deployment_repairs_all_and_then_nobody_says_anything(
             (planned,) = [one for one in plan if one["kind"] == kind and one["action"] != "none"]
             assert planned["action"] == "create" or any(what in part for part in planned["differs"]), (row, planned)
         assert list(faults(scripts.account, MODES[mode])) == []
-        error = f"[ERROR] RuntimeError: {'; '.join(said(row) for row in rows if row.link)}\n"  # of the run before
-        seen = Seen(verbs, operated(kept), lambda account, error=error: account.fail(error))
-        runs = [guarded(kept).run(is_scheduled=is_scheduled) for is_scheduled in (True, False)]
-        assert (seen.reasons, seen.faults, runs) == ([], [], [[], []])
+        assert [guarded(kept).run(is_scheduled=is_scheduled) for is_scheduled in (True, False)] == [[], []]
+    error = f"[ERROR] RuntimeError: {'; '.join(said(row) for row in rows if row.link)}\n"  # of the run before
+    seen = Seen(verbs, operated(kept), lambda account: account.fail(error))
+    assert (seen.reasons, seen.faults) == ([], [])
 
 
 def test_what_is_equal_by_another_name_or_added_beside_ours_stays(
@@ -136,12 +145,13 @@ def test_an_event_rule_that_is_not_known_as_ours_is_never_said_to_be_removed(
     kept = scripts.account.kept = copy.deepcopy(deployments["eventbridge"])
     app = kept[EVENT_RULE]["tags"].pop("app")
     to_sqs = MODES["eventbridge"] | {"EVENT_SOURCE": "sqs"}
-    ran = scripts.deploy(**to_sqs)
+    steps = f"ensure_queue {APP}-q", "ensure_notification", "ensure_event_rule"
+    ran = scripts.step(*steps, **to_sqs)
     assert f"event rule {APP}-event-rule: left to you, because it has no tag app={APP}" in ran.output
     assert f"tag-resource --resource-arn {RULE_ARN}{APP}-event-rule" in ran.errors
     assert Seen(verbs, operated(kept)).way[0] == "both"
     kept[EVENT_RULE]["tags"]["app"] = app
-    assert f"event rule {APP}-event-rule: removed" in scripts.deploy(**to_sqs).output
+    assert f"event rule {APP}-event-rule: removed" in scripts.step(*steps, **to_sqs).output
     assert EVENT_RULE not in kept
     assert Seen(verbs, operated(kept)).way == ("sqs", False, [])
 
@@ -169,12 +179,16 @@ class Filmed(PaperAccount):
 
 
 @pytest.mark.parametrize(("mode", "other"), [("sqs", "eventbridge"), ("eventbridge", "sqs")])
-def test_the_guard_finds_nothing_at_any_moment_of_a_deployment(scripts: Scripts, mode: str, other: str) -> None:
+def test_the_guard_finds_nothing_at_any_moment_of_a_deployment(
+    scripts: Scripts, deployments: dict[str, Kept], mode: str, other: str
+) -> None:
     """The prefixes change while copying is turned off, which waits for the last copies; then the source of events."""
     account = scripts.account = Filmed()
-    scripts.deploy(**MODES[mode], STARTER_COPIES="true")
+    account.kept = copy.deepcopy(deployments[mode])
+    of_copies = f"ensure_role {APP}-starter-role", "ensure_task_definition", "ensure_function"
+    scripts.step(*of_copies, **MODES[mode], STARTER_COPIES="true")
     del account.states[:-1]
-    for settings in (MODES[mode] | {"STARTER_COPIES": ""}, MODES[other]):
+    for settings in (MODES[mode] | {"STARTER_COPIES": ""}, MODES[other] | {"EVENT_SOURCE": other}):
         scripts.deploy(**settings | {"PREFIX_FILTER": "d/"})
     pauses, later = 0, guard.CONFIRM_SECONDS // SECONDS_OF_A_WRITE
     account.pass_time(guard.CONFIRM_SECONDS)
@@ -315,14 +329,26 @@ WHOLE: dict[str, tuple[str, Callable[[Kept], Any], tuple[str, bool]]] = {
 }
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_nothing_is_said_of_a_path_that_is_whole(verbs: Verbs, deployments: dict[str, Kept], name: str) -> None:
-    mode, change, way = WHOLE[name]
+# Each beside those before it, as far as none would keep a fault of another from being seen.
+TOGETHER = [
+    ("in another order", "beside a switch", "with names of a tool", "a policy that asks for TLS"),
+    ("a policy that is no list", "by a release whose function did not know the prefixes"),
+    ("rules that are enabled in the other way",),
+    ("a rule that starts nobody",),
+]
+
+
+@pytest.mark.parametrize("names", TOGETHER, ids=", ".join)
+def test_nothing_is_said_of_a_path_that_is_whole(
+    verbs: Verbs, deployments: dict[str, Kept], names: tuple[str, ...]
+) -> None:
+    mode, _, way = WHOLE[names[0]]
     kept = copy.deepcopy(deployments[mode])
-    change(kept)
+    for name in names:
+        WHOLE[name][1](kept)
+        assert guarded(kept).run() == []
     seen = Seen(verbs, operated(kept))
     assert (seen.reasons, seen.faults, seen.way) == ([], [], (*way, []))
-    assert guarded(kept).run() == []
 
 
 @pytest.mark.parametrize(
