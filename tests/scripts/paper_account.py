@@ -832,7 +832,7 @@ class Client:
     def answer(self, call: Call) -> Any:
         self.calls.append(call)
         sample = {name: value[:1] if name == "tasks" else value for name, value in call.parameters.items()}
-        if (shown := f"{call.operation} {sample}") not in VALID:
+        if (shown := f"{call.service} {call.operation} {sample}") not in VALID:
             assert violations_of(call._replace(parameters=sample)) == []
             VALID.add(shown)
         try:
