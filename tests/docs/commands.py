@@ -10,12 +10,15 @@ from pages import PAGES, blocks
 
 # Commands that are not run here, as patterns of how they begin, and where they are tested (a file of tests/), or why
 # they are not.
+DEPLOYED = "APP_NAME=|KEEP_DAYS=7 |EVENT_SOURCE=eventbridge STARTER_COPIES="
 NOT_RUN = {
     "aws configure": "asks questions",
     "./sync.sh cost --estimate$": "docs/test_estimate.py",  # asks questions, too
     "./sync.sh cost --reads": "scripts/test_reads.py",  # no local cloud has request metrics
     "./deploy.sh --local --once": "chain/test_chain.py",
-    "./sync.sh verify --yes$": "is run with --report",
+    r"\./sync\.sh verify": "scripts/test_workflows.py",
+    # What nothing below looks at. That deploy.sh takes these settings, docs/test_pages.py shows.
+    rf"(?!{DEPLOYED})[A-Z_]+=.*\./deploy\.sh": "scripts/test_generated.py",
     "tests/run": "this is it",
     "tests/fast": "this has all that it has",
     "tests/bench/run": "bench/test_benches.py",
@@ -40,15 +43,11 @@ EXPECTED = (
     "remove_bucket: your-standard-bucket",
     "0.0409 USD an hour",
     "vCPU hours of workers, Spot",
-    "all is well",
     "the dead-letter queue is empty",
-    "topic s3-to-s3express-sync-alarms: created",
     'synced key="test.txt" action=copied',
     "Uploading 3 parts in parallel (max 256 concurrent)...",
     "An error occurred (404) when calling the HeadObject operation: Not Found",
-    "rule s3-to-s3express-sync-starter-rule: would change (ScheduleExpression)",
     "bucket lifecycle your-express-bucket--euw1-az1--x-s3: changed (rules of KEEP_DAYS)",
-    "PREFIX_FILTER: 2 prefixes are synced: datasets/2026/, models/",
     "event switch your-standard-bucket: created",
     "queue sync-second-zone-q: removed",
     '"ENABLED"',  # the rule
@@ -60,7 +59,7 @@ FIRST = ("README.md", "docs/operations.md", "docs/troubleshooting.md", "docs/rec
 
 PRELUDE = """\
 set -euo pipefail
-export TASK_ARCH=X86_64 RETRY_PAUSE=1 FOLLOW_PAUSE=1
+export TASK_ARCH=X86_64 RETRY_PAUSE=1 FOLLOW_PAUSE=3
 export MULTIPART_THRESHOLD=8388608 PART_SIZE=5242880 WAIT_TIME_SECONDS=1 CHANGEOVER_SECONDS=1
 export COPY_TIMEOUT=60 VISIBILITY_EXTEND_INTERVAL=15
 PS4='+ $LINENO: '

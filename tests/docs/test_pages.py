@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from pages import (
     shape,
     text_of,
 )
+from test_settings import TABLE, problems, rounds
 
 MOST_LINES_OF_README = 200
 CHINESE_PAGES = [chinese_of(page) for page in PAGES]
@@ -141,3 +143,12 @@ def test_a_command_that_is_not_run_has_one_row_with_a_test_elsewhere_or_a_reason
 def test_each_command_of_each_page_is_run_once_and_the_clean_up_last() -> None:
     assert sorted(tour()) == sorted(all_commands())
     assert tour()[-1].text == 'aws s3api delete-bucket --bucket "$DST_BUCKET"'
+
+
+def test_deploy_takes_the_settings_that_the_pages_deploy(tmp_path: Path) -> None:
+    commands = [text for text in TEXTS if text.endswith("./deploy.sh") and "$" not in text]
+    given = [word.partition("=") for text in commands for word in shlex.split(text)[:-1]]
+    assert len(commands) > 8
+    assert {name for name, _, _ in given} - TABLE.keys() == set()
+    for settings in rounds((name, value) for name, _, value in given):
+        assert problems(tmp_path, **settings) == []

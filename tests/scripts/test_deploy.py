@@ -1,5 +1,6 @@
 """Deployments on the local cloud by both generations of the AWS CLI, whose words the account on paper only reads."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -7,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import boto3
-import pytest
 from account import CREDENTIALS, DIRECTORY, MIRROR, PROJECT, REGION, SOURCE, running_cli, running_local_cloud
 from botocore.config import Config
 
@@ -26,9 +26,9 @@ case "$1 $2" in
     ;;
 esac
 """
-MAIL = {"ALARM_EMAIL": "ops@example.com", "CREATE_VPC_ENDPOINTS": "true"}
-OPTIONS = {"EVENT_SOURCE": "eventbridge", "AUDIT_DAYS": "7", "KEEP_DAYS": "30", "METRICS": "true"}
-OPTIONS |= {"TAGS": "team=ml,Cost Center=4 2", "EXCLUDE": "*.tmp"}
+SETTINGS = {"REGION": REGION, "SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR, "RETRY_PAUSE": "0.05", "EXCLUDE": "*.tmp"}
+SETTINGS |= {"ALARM_EMAIL": "ops@example.com", "CREATE_VPC_ENDPOINTS": "true", "TAGS": "team=ml,Cost Center=4 2"}
+SETTINGS |= {"EVENT_SOURCE": "eventbridge", "AUDIT_DAYS": "7", "KEEP_DAYS": "30", "METRICS": "true"}
 
 
 def make_buckets(url: str) -> None:
@@ -39,31 +39,35 @@ def make_buckets(url: str) -> None:
     s3.create_bucket(Bucket=MIRROR, CreateBucketConfiguration=DIRECTORY)
 
 
-@pytest.mark.parametrize(("cli", "settings"), [("AWS_CLI_V1", MAIL), ("AWS_CLI_V2", MAIL | OPTIONS)])
-def test_both_generations_of_the_cli_deploy_everything_find_it_again_and_remove_it(
-    cli: str, settings: dict[str, str], tmp_path: Path
+def test_what_the_older_cli_deploys_both_find_again_and_the_newer_knows_to_be_removed(
+    tmp_path: Path,
 ) -> None:
-    path = os.environ.get(cli) or shutil.which("aws")
-    assert path, f"set {cli} to the path of an AWS CLI"
+    """In docs/test_commands.py and chain/test_chain.py, the newer one deploys and removes."""
     alone = {"LOCAL_TICK": "1000000", "DOCKER_HOST": "unix:///nonexistent.sock"}  # no rule fires, and no task runs
-    with running_local_cloud(tmp_path, **alone) as url, running_cli(Path(path), tmp_path) as tools:
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(running_local_cloud(tmp_path, **alone))
         make_buckets(url)
-        (tools / "docker").write_text(DOCKER)
-        (tools / "docker").chmod(0o755)
-        environment = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(tmp_path), "AWS_ENDPOINT_URL": url}
-        environment |= {"REGION": REGION, "SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR, "RETRY_PAUSE": "0.05"}
+        (tmp_path / "docker").write_text(DOCKER)
+        (tmp_path / "docker").chmod(0o755)
+        tools = {}
+        for cli in ("AWS_CLI_V1", "AWS_CLI_V2"):
+            path = os.environ.get(cli) or shutil.which("aws")
+            assert path, f"set {cli} to the path of an AWS CLI"
+            (tmp_path / cli).mkdir()
+            tools[cli] = stack.enter_context(running_cli(Path(path), tmp_path / cli))
+        environment = {"HOME": str(tmp_path), "AWS_ENDPOINT_URL": url} | CREDENTIALS | SETTINGS
 
-        def run(*command: str) -> str:
+        def run(cli: str, *command: str) -> str:
             command = (str(PROJECT / command[0]), *command[1:])
-            given = environment | CREDENTIALS | settings
+            given = environment | {"PATH": f"{tools[cli]}:{tmp_path}:{os.environ['PATH']}"}
             done = subprocess.run(command, env=given, stdin=subprocess.DEVNULL, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
             return done.stdout
 
-        def states() -> set[str]:
-            return set(re.findall(r"^\[\d+/\d+\] .+: (?!none, |left to )(.+)$", run("deploy.sh"), re.MULTILINE))
+        def states(cli: str) -> set[str]:
+            return set(re.findall(r"^\[\d+/\d+\] .+: (?!none, |left to )(.+)$", run(cli, "deploy.sh"), re.MULTILINE))
 
-        assert states() == {"created"}
-        assert states() == {"exists"}
-        assert ": removed\n" in run("cleanup.sh", "--yes")
-        assert run("cleanup.sh", "--yes").startswith("nothing of ")
+        assert states("AWS_CLI_V1") == {"created"}
+        assert states("AWS_CLI_V1") == states("AWS_CLI_V2") == {"exists"}
+        assert ": removed\n" in run("AWS_CLI_V1", "cleanup.sh", "--yes")
+        assert run("AWS_CLI_V2", "cleanup.sh", "--yes").startswith("nothing of ")
