@@ -1,5 +1,7 @@
 """What tests of several folders share: the stand-in and the world built on it."""
 
+import os
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +31,14 @@ def world(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     yield built
     built.kill_all()
     standin.shorten_empty_polls(None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The processes of a run share the accounts after deployments (tests/scripts/documents.py)."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.TemporaryDirectory(prefix="deployments-")
+        config.add_cleanup(folder.cleanup)
+        os.environ["TEST_DEPLOYMENTS"] = folder.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

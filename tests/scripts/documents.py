@@ -7,8 +7,9 @@ So a whole deployment takes seconds, a single step a tenth of one.
 
 import atexit
 import contextlib
-import copy
+import fcntl
 import functools
+import hashlib
 import json
 import os
 import re
@@ -33,7 +34,6 @@ from paper_account import ARCHIVES, Interrupted, PaperAccount, Refused
 
 # Named by the CLI otherwise than by the service.
 SERVICES = {"s3api": "s3"}
-DEPLOYMENTS: dict[str, dict[str, Any]] = {}  # settings -> what an account has after such a deployment
 OPTIONS = {("sns", "Subscribe"): {"notification-endpoint": "Endpoint"}}
 
 # In place of a program: asks the process of the tests, and prints what it gets where the answer says.
@@ -252,11 +252,14 @@ class Scripts:
     def with_deployment(self, **settings: str) -> PaperAccount:
         """Its account is one with such a deployment, and nothing else."""
         self.account = PaperAccount()
-        made = DEPLOYMENTS.setdefault(str(sorted(settings.items())), {})
-        if not made:
-            self.deploy(**settings)
-            made |= self.account.kept
-        self.account.kept = copy.deepcopy(made)
+        name = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()
+        with (Path(os.environ["TEST_DEPLOYMENTS"]) / name).open("a+") as made:
+            fcntl.flock(made, fcntl.LOCK_EX)  # one process deploys, and those that wait have what it made
+            if made.seek(0, os.SEEK_END) == 0:
+                self.deploy(**settings)
+                json.dump(self.account.kept, made)
+            made.seek(0)
+            self.account.kept = json.load(made)
         return self.account
 
     def step(self, *steps: str, status: int | None = 0, **settings: str | None) -> Ran:
