@@ -63,12 +63,13 @@ wanted_of_path() {
   PREFIX_FILTER=$(starter_setting PREFIX_FILTER)
   EXCLUDE=$(starter_setting EXCLUDE)
   known=$(starter_setting PROCESSES)$PREFIX_FILTER
+  wanted >/dev/null # from now on it is known
   path_of_settings | jq --arg known "$known" '.is_known = ($known != "")'
 }
 
 # Prints what read_path has read, as one object, with all .faults.
 find_faults() {
-  local one want names guard
+  local want names guard
   want=$(wanted_of_path)
   guard=$(starter_setting GUARD)
   names=$(jq -n --arg via "$VIA" --arg bucket "$SRC_BUCKET" --arg queue "$QUEUE_NAME" --arg dlq "$DLQ_NAME" \
@@ -79,8 +80,8 @@ find_faults() {
       name: {$bucket, $queue, queue_url: $url, dead_letters: $dlq, $event_rule, $rule, $starter},
       arn: {queue: $queue_arn, dead_letters: $dlq_arn, rule: $rule_arn, event_rule: $event_rule_arn,
         starter: $starter_arn}}')
-  for one in "${PATH_PARTS[@]}"; do
-    jq -n --arg part "$one" '{($part): [inputs][0]}' "$TEMP_DIR/path.$one"
-  done | jq -s --argjson want "$want" --argjson names "$names" 'add + $names + {$want}' \
+  jq -n --argjson want "$want" --argjson names "$names" --arg parts "${PATH_PARTS[*]}" '
+    ($parts | split(" ") | map({(.): null}) | add) + ([inputs | {(input_filename | split(".")[-1]): .}] | add)
+      + $names + {$want}' "${PATH_PARTS[@]/#/$TEMP_DIR/path.}" \
     | python3 "$PROJECT_DIR/launch/path.py" faults
 }

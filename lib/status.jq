@@ -1,5 +1,6 @@
-# What ./sync.sh status makes of its parts: judge adds the one word and its reasons, and lines is the text below the word.
-# $via is what a command needs for the local cloud, $keep the seconds for which the queue keeps a message.
+# What ./sync.sh status makes of its parts: gathered puts them together, judge adds the one word and its reasons, and
+# lines is the text below the word. $via is what a command needs for the local cloud, $keep the seconds for which the
+# queue keeps a message.
 
 def behind_seconds: 900; # older than that, the oldest message says that the sync is behind
 
@@ -26,6 +27,14 @@ def seconds_ago: now - (sub("[.]\\d+"; "") | fromdateiso8601) | floor;
 
 # A release is older than another one, number by number; -dev comes before the release.
 def order: [scan("\\d+") | tonumber] + [if endswith("-dev") then 0 else 1 end];
+
+# Reads the files of the parts, status.NAME, or status.NAME.not_known of one that could not be read.
+def gathered:
+  [inputs | {name: (input_filename | split("/")[-1] | split(".")), value: .}]
+  | map(select(.name[2]).name[1]) as $not_known
+  | map({(.name[1]): .value}) | add | if .queue then .queue.oldest_seconds = .oldest else . end
+  | del(.oldest, (.markers, .paused, .reads | select(. == null)))
+  | if $not_known == [] then . else .not_known = $not_known end;
 
 # The outage to report: one that continues, otherwise the newest. What the starter cannot sync, it hands over to a worker,
 # which then reports an outage of its own.

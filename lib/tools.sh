@@ -2,7 +2,7 @@
 # The tools on this machine, and the account that they reach.
 
 # is_at_least VERSION OLDEST
-is_at_least() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; }
+is_at_least() { printf '%s\n' "$2" "$1" | sort -CV; }
 
 # newer_cli_for VERSION OLDEST...: prints the oldest AWS CLI of its generation that will do, if this version is older.
 newer_cli_for() {

@@ -20,8 +20,10 @@
 
 readonly FAILURES_SHOWN=10 # in status, and markers that wait
 
-# of_status judge|lines: reads the parts, or the status.
-of_status() { jq -r --arg via "$VIA" --argjson keep "$QUEUE_SECONDS" "$JQ_TEXT$(<"$PROJECT_DIR/lib/status.jq")$1"; }
+# of_status FILTER ARGUMENT...: runs jq with the rules of status, and with these arguments.
+of_status() {
+  jq -r --arg via "$VIA" --argjson keep "$QUEUE_SECONDS" "$JQ_TEXT$(<"$PROJECT_DIR/lib/status.jq")$1" "${@:2}"
+}
 
 # --- parts: each function asks AWS for one, and prints it as JSON ---------------------------------------------------
 
@@ -118,13 +120,9 @@ describe_audit() {
 # When the sync was paused, or null.
 describe_pause() { jq -n --arg since "$(paused_since)" 'if $since == "" then null else {$since} end'; }
 
-# What was chosen beyond the default, as the starter knows it.
+# describe_options WANTED: what was chosen beyond the default, as the starter knows it.
 describe_options() {
-  local prefixes exclude known
-  prefixes=$(starter_setting PREFIX_FILTER)
-  exclude=$(starter_setting EXCLUDE)
-  known=$(PREFIX_FILTER=$prefixes EXCLUDE=$exclude wanted)
-  fact starter | jq -s --argjson known "$known" '.[0].Environment.Variables // {}
+  fact starter | jq -s --argjson known "$1" '.[0].Environment.Variables // {}
     | {starter_copies: (.STARTER_COPIES == "true"), starter_max_size: (.STARTER_MAX_SIZE // "0" | tonumber),
        min_workers: (.MIN_WORKERS // "0" | tonumber)}
     + if .COPY_LAST then {copy_last: .COPY_LAST} else {} end + if .TABLES then {tables: .TABLES} else {} end
@@ -158,7 +156,7 @@ age_of_function() {
 # --- all of it -----------------------------------------------------------------------------------------------------
 
 # gather NAME COMMAND...: keeps what the command prints as the part NAME of the status.
-gather() { "${@:2}" | jq --arg name "$1" '{($name): .}' >"$TEMP_DIR/status.$1"; }
+gather() { "${@:2}" >"$TEMP_DIR/status.$1"; }
 
 # The parts that the path of a change to the starter has, and what is wrong with it (lib/checks.sh).
 gather_path() {
@@ -175,25 +173,30 @@ gather_path() {
 # gather_log NAME WITHOUT COMMAND...: as gather, of a part that is read from a log, or that few have. What goes wrong, such
 # as a query that is slow, throttled or denied, is printed: then the part is WITHOUT, and is not known.
 gather_log() {
-  run_apart "$TEMP_DIR/gathered.$1" gather "$1" "${@:3}"
-  ! has_failed "$TEMP_DIR/gathered.$1" \
-    || jq -n --arg name "$1" --argjson without "$2" '{($name): $without, not_known: [$name]}' >"$TEMP_DIR/status.$1"
+  run_apart "$TEMP_DIR/gathered.$1" "${@:3}"
+  if has_failed "$TEMP_DIR/gathered.$1"; then
+    gather "$1.not_known" printf '%s\n' "$2"
+  else
+    mv "$TEMP_DIR/gathered.$1" "$TEMP_DIR/status.$1"
+  fi
 }
 
 # Leaves the status in a file of the run: all parts at once, because each call of the AWS CLI takes about a second to
 # begin. The last ones need to know first what the starter is set to, which is asked for while the others run. A subshell,
 # which waits for its own jobs only.
 keep_status() (
-  local job audit_days
+  local job audit_days prefixes exclude
   gather source describe_bucket "$SRC_BUCKET" &
   gather destination describe_bucket "$DST_BUCKET" &
   gather oldest oldest_message &
   gather workers describe_tasks --desired-status RUNNING &
-  fact starter >/dev/null
+  prefixes=$(starter_setting PREFIX_FILTER)
+  exclude=$(starter_setting EXCLUDE)
+  PREFIX_FILTER=$prefixes EXCLUDE=$exclude wanted >/dev/null # from now on it is known
   gather_path &
   audit_days=$(starter_setting AUDIT_DAYS)
   [[ -z $audit_days ]] || gather_log audit null describe_audit "$audit_days" &
-  gather options describe_options &
+  gather options describe_options "$WANTED" &
   gather_log reads null describe_request_metrics &
   gather version describe_version &
   gather function_age age_of_function &
@@ -204,10 +207,7 @@ keep_status() (
   gather_log outages [] last_outages &
   gather_log markers null last_markers &
   for job in $(jobs -p); do wait "$job"; done
-  jq -s '(map(.not_known[]?)) as $not_known | add | if .queue then .queue.oldest_seconds = .oldest else . end
-    | del(.oldest, .not_known, (.markers, .paused, .reads | select(. == null)))
-    | if $not_known == [] then . else .not_known = $not_known end' \
-    "$TEMP_DIR"/status.* | of_status 'choose_outage | judge' >"$TEMP_DIR/found"
+  of_status 'gathered | choose_outage | judge' -n "$TEMP_DIR"/status.* >"$TEMP_DIR/found"
 )
 
 verb_status() {

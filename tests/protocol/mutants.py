@@ -4,24 +4,38 @@ They are those that tools of this kind had and those that the design excludes, a
 (tests/faults/) nor a table LEFT_OUT has them: an order turned round, a condition that is another one.
 """
 
+import functools
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from subprocess import PIPE
 
 PROJECT = Path(__file__).resolve().parents[2]
-# Of a random history the first that fails is enough.
+# Imports what takes long, and forks for each run: what a fault is in has to be imported after it was planted. Of
+# a random history the first that fails is enough.
 COMMAND = """
-import sys
+import json, os, sys
 sys.path[:0] = [".", "tests/protocol"]
-import hypothesis, planted, pytest
+import boto3, hypothesis.stateful, planted, pytest
 hypothesis.settings.register_profile("first", phases=[hypothesis.Phase.generate])
 hypothesis.settings.load_profile("first")
-text, replacement, *arguments = sys.argv[1:]
-if text:
-    planted.plant({text: replacement})
-sys.exit(pytest.main(arguments))
+for line in sys.stdin:
+    text, replacement, output, *arguments = json.loads(line)
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    with open(output, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    if text:
+        planted.plant({text: replacement})
+    status = pytest.main(arguments)
+    sys.stdout.flush()
+    os._exit(status)
 """
 
 
@@ -172,7 +186,7 @@ MUTANTS = {
         "        await self.walk.run()\n        await self.send([], last=True)\n",
         '        with __import__("contextlib").suppress(*AWS_ERRORS):\n            await self.walk.run()\n'
         "        await self.send([], last=True)\n",
-        "worker/test_readers_stopped.py",
+        "worker/test_readers_stopped.py::test_it_stops_and_nothing_is_deleted[a page is denied]",
     ),
     "the directory bucket is taken to list in order": (
         """            other = take(key)
@@ -182,19 +196,26 @@ MUTANTS = {
             self.last = key if side else getattr(self, "last", "")
             other = take(key)
 """,
-        "worker/test_walk.py",
+        "worker/test_walk.py::test_each_key_of_random_trees_is_found_once_whatever_other_keys_do_and_what_fails_is_raised",
     ),
 }
+
+
+@functools.cache
+def runner() -> subprocess.Popen[str]:
+    """Runs COMMAND, and ends with this process."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NIGHTLY"))}
+    command = [sys.executable, "-c", COMMAND]
+    return subprocess.Popen(command, env=environment, cwd=PROJECT, stdin=PIPE, stdout=PIPE, text=True)
 
 
 def run_tests(tests: Iterable[str], text: str = "", replacement: str = "") -> tuple[int, str]:
     """On the worker with that text replaced. The status, 0: they pass, 1: they fail, others: they could not be run; and
     their output."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NIGHTLY"))}
-    arguments = [text, replacement, "-x", "-q", "-c", ".pytest.ini", "-p", "no:cacheprovider"]
-    arguments += [f"tests/{test}" for test in tests]
-    command = [sys.executable, "-c", COMMAND, *arguments]
-    done = subprocess.run(
-        command, env=environment, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=3000
-    )
-    return done.returncode, done.stdout
+    arguments = ["-x", "-q", "-c", ".pytest.ini", "-p", "no:cacheprovider", *(f"tests/{test}" for test in tests)]
+    process = runner()
+    assert process.stdin and process.stdout
+    with tempfile.NamedTemporaryFile("r") as output:
+        process.stdin.write(json.dumps([text, replacement, output.name, *arguments]) + "\n")
+        process.stdin.flush()
+        return int(process.stdout.readline()), output.read()
