@@ -8,6 +8,7 @@ readonly PATH_PARTS=(bucket queue dead_letters event_rule rule starter permissio
 # What deploy.sh creates on the path of events, in the form that launch/path.py compares with what exists, and of which
 # "launch/path.py want" makes the variable by which the starter knows it, in short.
 path_of_settings() {
+  wanted >/dev/null # from now on it is known
   {
     fact our_notifications
     event_pattern
@@ -56,22 +57,15 @@ read_part() {
 # read_path: asks for all parts at once.
 read_path() { all_at_once read_part "${PATH_PARTS[@]}"; }
 
-# Prints what deploy.sh makes of the settings that are deployed. The starter of 1.1.0 does not know all of them; the
-# settings of the queue are taken from GUARD.
-wanted_of_path() {
-  local PREFIX_FILTER EXCLUDE known
+# Prints what read_path has read, as one object, with all .faults: compared with what deploy.sh makes of the settings that
+# are deployed. The starter of 1.1.0 does not know all of them; the settings of the queue are taken from GUARD.
+find_faults() {
+  local PREFIX_FILTER EXCLUDE known want names guard
   PREFIX_FILTER=$(starter_setting PREFIX_FILTER)
   EXCLUDE=$(starter_setting EXCLUDE)
   known=$(starter_setting PROCESSES)$PREFIX_FILTER
-  wanted >/dev/null # from now on it is known
-  path_of_settings | jq --arg known "$known" '.is_known = ($known != "")'
-}
-
-# Prints what read_path has read, as one object, with all .faults.
-find_faults() {
-  local want names guard
-  want=$(wanted_of_path)
   guard=$(starter_setting GUARD)
+  want=$(path_of_settings)
   names=$(jq -n --arg via "$VIA" --arg bucket "$SRC_BUCKET" --arg queue "$QUEUE_NAME" --arg dlq "$DLQ_NAME" \
     --arg url "$(queue_url "$QUEUE_NAME")" --arg event_rule "$EVENT_RULE_NAME" --arg rule "$RULE_NAME" \
     --arg starter "$STARTER_NAME" --arg queue_arn "$QUEUE_ARN" --arg starter_arn "$STARTER_ARN" \
@@ -80,8 +74,8 @@ find_faults() {
       name: {$bucket, $queue, queue_url: $url, dead_letters: $dlq, $event_rule, $rule, $starter},
       arn: {queue: $queue_arn, dead_letters: $dlq_arn, rule: $rule_arn, event_rule: $event_rule_arn,
         starter: $starter_arn}}')
-  jq -n --argjson want "$want" --argjson names "$names" --arg parts "${PATH_PARTS[*]}" '
-    ($parts | split(" ") | map({(.): null}) | add) + ([inputs | {(input_filename | split(".")[-1]): .}] | add)
-      + $names + {$want}' "${PATH_PARTS[@]/#/$TEMP_DIR/path.}" \
+  jq -n --argjson want "$want" --argjson names "$names" --arg known "$known" --arg parts "${PATH_PARTS[*]}" '
+    [($parts | split(" ")[] | {(.): null}), (inputs | {(input_filename | split(".")[-1]): .})] | add
+      + $names + {want: ($want + {is_known: ($known != "")})}' "${PATH_PARTS[@]/#/$TEMP_DIR/path.}" \
     | python3 "$PROJECT_DIR/launch/path.py" faults
 }

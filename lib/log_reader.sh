@@ -71,8 +71,9 @@ next_page() {
   if [[ -s $1.new ]]; then mv "$1.new" "$1"; else printf '{"events": []}\n' >"$1"; fi
 }
 
-# print_pages UNTIL FILE...: prints the events until then that were not seen before. Events reach CloudWatch Logs out of
-# order, so the last 30 seconds are read again. They are sorted by their time: what is older does not come again.
+# print_pages UNTIL FILE...: prints the events until then, or all for null, that were not seen before. Events reach
+# CloudWatch Logs out of order, so the last 30 seconds are read again. They are sorted by their time: what is older does
+# not come again.
 print_pages() {
   local id time text overlap=30000
   while IFS=$'\t' read -r id time text; do
@@ -82,7 +83,7 @@ print_pages() {
     ((time - overlap <= LOG_FROM_MS)) || LOG_FROM_MS=$((time - overlap))
     printf '%s\n' "$text"
   done < <(jq -rs --arg format "$LOG_FORMAT" --argjson until "$1" "$JQ_TEXT"'
-    [.[].events[] | select(.timestamp <= $until)] | sort_by(.timestamp)[]
+    [.[].events[] | select($until == null or .timestamp <= $until)] | sort_by(.timestamp)[]
     | "\(.eventId)\t\(.timestamp)\t\(if $format == "json" then {timestamp, logStreamName, message} | tojson
       else .message | rtrimstr("\n") | gsub("[\r\n]"; " ") end | visible)"' "${@:2}")
   for id in "${!LOG_SEEN[@]}"; do
@@ -107,11 +108,12 @@ print_new_lines() {
   rm -f "${pages[@]}"
   while :; do
     for group in "${!LOG_GROUPS[@]}"; do next_page "${pages[$group]}" "${LOG_GROUPS[$group]}" "$from"; done
-    # Until when (ms) the pages may be printed: what is not read yet of a log is not older than what was read of it.
-    until=$(jq -s '[.[] | select(.nextToken) | [.events[].timestamp] | max // 0] | min // infinite' "${pages[@]}")
+    # Until when (ms) the pages may be printed, or null if they are the last: what is not read yet of a log is not older
+    # than what was read of it.
+    until=$(jq -s '[.[] | select(.nextToken) | [.events[].timestamp] | max // 0] | min' "${pages[@]}")
     print_pages "$until" "${pages[@]}"
+    [[ $until != null ]] || return 0
     drop_printed "$until" "${pages[@]}"
-    [[ $(jq -s 'any(.[]; .nextToken)' "${pages[@]}") == true ]] || return 0
   done
 }
 

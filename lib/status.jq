@@ -28,11 +28,10 @@ def seconds_ago: now - (sub("[.]\\d+"; "") | fromdateiso8601) | floor;
 # A release is older than another one, number by number; -dev comes before the release.
 def order: [scan("\\d+") | tonumber] + [if endswith("-dev") then 0 else 1 end];
 
-# Reads the files of the parts, status.NAME, or status.NAME.not_known of one that could not be read.
-def gathered:
-  [inputs | {name: (input_filename | split("/")[-1] | split(".")), value: .}]
-  | map(select(.name[2]).name[1]) as $not_known
-  | map({(.name[1]): .value}) | add | if .queue then .queue.oldest_seconds = .oldest else . end
+# Reads the files of the parts, status.NAME, which have "not known" after the value of one that could not be read.
+def gathered: [inputs | {(input_filename | split(".")[-1]): .}]
+  | [.[] | select(.[] == "not known") | keys[]] as $not_known
+  | map(select(.[] != "not known")) | add | if .queue then .queue.oldest_seconds = .oldest else . end
   | del(.oldest, (.markers, .paused, .reads | select(. == null)))
   | if $not_known == [] then . else .not_known = $not_known end;
 

@@ -173,12 +173,8 @@ gather_path() {
 # gather_log NAME WITHOUT COMMAND...: as gather, of a part that is read from a log, or that few have. What goes wrong, such
 # as a query that is slow, throttled or denied, is printed: then the part is WITHOUT, and is not known.
 gather_log() {
-  run_apart "$TEMP_DIR/gathered.$1" "${@:3}"
-  if has_failed "$TEMP_DIR/gathered.$1"; then
-    gather "$1.not_known" printf '%s\n' "$2"
-  else
-    mv "$TEMP_DIR/gathered.$1" "$TEMP_DIR/status.$1"
-  fi
+  run_apart "$TEMP_DIR/gathered.$1" gather "$1" "${@:3}"
+  ! has_failed "$TEMP_DIR/gathered.$1" || gather "$1" printf '%s "not known"\n' "$2"
 }
 
 # Leaves the status in a file of the run: all parts at once, because each call of the AWS CLI takes about a second to

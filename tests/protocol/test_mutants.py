@@ -19,7 +19,7 @@ def test_a_planted_fault_is_noticed(fault):
 
 def test_without_a_planted_fault_a_test_of_each_file_passes():
     """Random histories pass in their own file, or that test fails."""
-    tests = [test for _, _, test in MUTANTS.values() if not test.endswith("TestHistories")]
-    by_file = {test.partition("::")[0]: test for test in reversed(tests)}
+    tests = [test for _, _, test in reversed(MUTANTS.values()) if not test.endswith("TestHistories")]
+    by_file = {test.partition("::")[0]: test for test in tests}
     status, output = run_tests(by_file.values())
     assert status == 0, output[-3000:]

@@ -82,9 +82,8 @@ class Operated(PaperAccount):
         self.coming: list[list[str]] = []  # what is left of it
         self.figures: list[dict[str, Any]] = []  # of any metric
         self.requests: list[tuple[str, int]] = []  # keys of the destination that somebody has read, and their sizes
-        self.counted_from: dict[
-            str, tuple[str, int]
-        ] = {}  # request metrics: their prefix, and the requests before them
+        # Of request metrics: their prefix, and the requests before them.
+        self.counted_from: dict[str, tuple[str, int]] = {}
 
     def deny(self, operation: str, code: str = "AccessDenied", **parameters: Any) -> None:
         """Every such call with these parameters."""
