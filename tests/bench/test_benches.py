@@ -58,6 +58,6 @@ def test_a_tree_is_compared_as_it_is_in_bounded_memory(tmp_path: Path) -> None:
 
 
 def test_two_workers_under_kills_duplicates_and_all_faults_end_with_equal_buckets(tmp_path: Path) -> None:
-    shown, _ = tiny(tmp_path, "soak.py", "--quick")
+    shown, _ = tiny(tmp_path, "soak.py", "--quick", "--rate", "80", "--keys", "1000")
     assert "unequal 0 []" in shown and "changes 0," not in shown
     assert shown.count(" changes: ") == len(EVENTS)

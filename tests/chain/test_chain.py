@@ -62,14 +62,14 @@ def path_without(missing, path, directory):
 
 
 def environment(project, **settings):
-    """The environment for a script of the copy: LOCAL_TICK is short; HOME and TMPDIR are ours to look into."""
+    """The environment for a script of the copy: HOME and TMPDIR are ours to look into."""
     return {**os.environ, **ours(project), **settings}
 
 
 def ours(project):
     home, temporary = (str(project.parent / name) for name in OURS)
     cache = os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip"))
-    waits = {"LOCAL_TICK": "2", "LOCAL_WAIT_SECONDS": str(MOST_SECONDS)}
+    waits = {"FOLLOW_PAUSE": "3", "LOCAL_WAIT_SECONDS": str(MOST_SECONDS)}
     return {**waits, "HOME": home, "TMPDIR": temporary, "PIP_CACHE_DIR": cache}
 
 
@@ -251,7 +251,7 @@ def interrupted(project, **settings):
 
 
 def test_an_interrupted_run_shows_the_last_log_lines_and_cleans_up(project, fast_path, tmp_path):
-    path = path_without(["docker", "jq"], fast_path, tmp_path / "bin")
+    path = path_without(["docker"], fast_path, tmp_path / "bin")
     with leaving_nothing(project):
         status, output = interrupted(project, PATH=path)
     assert status == 128 + signal.SIGINT, output

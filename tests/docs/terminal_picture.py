@@ -25,7 +25,7 @@ from typing import TextIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))  # the copy that the tests make
 
-from account import copy_checkout
+from account import APP, copy_checkout
 
 FOREIGN = ("AWS_", "REGION", "SRC_", "DST_", "APP_NAME", "DRY_RUN")  # settings that the run is not to have
 NO_ENGINE = "unix:///nonexistent/docker.sock"
@@ -121,8 +121,12 @@ def environment() -> dict[str, str]:
 def await_idle(project: Path, **settings: str) -> None:
     """Idle is also what status says before the event of a new file has come: so both sides have to be equal first."""
     end = time.monotonic() + IDLE_SECONDS
-    status = "./sync.sh --local status"
-    while not (are_equal(project, **settings) and printed_by(status, project, **settings).startswith("idle\n")):
+    task, status = "aws ecs list-tasks --query 'taskArns[0]' --output text --cluster ", "./sync.sh --local status"
+    while not (
+        are_equal(project, **settings)
+        and printed_by(f"{task}{APP}-cluster", project, **settings) == "None\n"
+        and printed_by(status, project, **settings).startswith("idle\n")
+    ):
         if time.monotonic() > end:
             raise TimeoutError(f"not idle after {IDLE_SECONDS} s")
         time.sleep(5)
