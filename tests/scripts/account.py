@@ -110,7 +110,7 @@ def running_cli(cli: Path, folder: Path) -> Iterator[Path]:
 def empty_cloud(folder: Path, cli: Path | None = None, **settings: str) -> Iterator[dict[str, str]]:
     """The environment of commands in a local cloud in which nothing is yet, and a worker is a process. They have that
     CLI, or the newer one."""
-    settings |= {"LOCAL_TICK": "4", "LOCAL_WORKER": str(PROJECT / "worker.py"), "COPY_MAX": str(8 * 1024**2)}
+    settings |= {"LOCAL_TICK": "2", "LOCAL_WORKER": str(PROJECT / "worker.py"), "COPY_MAX": str(8 * 1024**2)}
     own = ("AWS_", "REGION", "SRC_", "DST_", "APP_NAME")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     cli = cli or Path(os.environ.get("AWS_CLI_V2") or "/usr/bin/aws")

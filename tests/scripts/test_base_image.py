@@ -95,7 +95,7 @@ def test_an_image_is_built_only_on_a_base_that_is_known_to_be_another(
 def test_without_a_digest_a_first_image_is_built_on_the_name(scripts: Scripts) -> None:
     account = scripts.account = Answering()
     account.said = NO_HOST
-    ran = scripts.deploy()
+    ran = scripts.step("ensure_repository", "ensure_image")
     assert "could not be looked up: " in ran.errors
     (build,) = [call.parameters["words"] for call in ran.calls if call.operation == "buildx" and call.is_write]
     assert f"BASE_IMAGE={BASE}" in build
