@@ -262,7 +262,7 @@ def test_status_tells_an_outage_since_when_why_and_how_it_ended(
 def test_of_several_outages_status_tells_the_one_that_goes_on(tasks: tuple[str, ...], state: str, said: str) -> None:
     """Of those while one worker, a, is running."""
     names = ("task", "event", "at", "since", "reason")
-    outages = [dict(zip(names, (*task.split(), f"1{n}", "1", WHY), strict=True)) for n, task in enumerate(tasks)]
+    outages = [dict(zip(names, (*task.split(), f"{9 - n}", "1", WHY), strict=True)) for n, task in enumerate(tasks)]
     parts = IDLE | queue(visible=1) | {"workers": [{"id": "a", "capacity": "FARGATE", "status": "RUNNING"}]}
     found = json.loads(answer("choose_outage | judge", parts | {"outages": outages}))
     row = re.findall(r"^outage +(.*)$", unfolded(answer("lines", found)), re.MULTILINE)[0]

@@ -382,7 +382,7 @@ def test_a_key_that_is_missing_has_its_reason_from_the_log_and_the_dead_letter_q
         ("trouble: error=403", [], False, "trouble: error=403"),
     ]
     rows = {f'{n} waited end=complete status=0" why=no \x01': row for n, row in enumerate(table)}
-    rows |= {f"{n:0500}": table[0] for n in range(5000)}
+    rows |= {f"{n:01000}": table[0] for n in range(2100)}  # more than fits into the arguments of a program
     another = f"{stamp()} INFO {synced('x lacking key="y" why=z')}"
     account.task_log = [[another, *(lacking(key, row[0]) for key, row in rows.items()), waited()]]
     account.parked = [message(quote_plus(key)) for key, row in rows.items() if row[2]] + [message("other")]
