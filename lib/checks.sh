@@ -8,7 +8,6 @@ readonly PATH_PARTS=(bucket queue dead_letters event_rule rule starter permissio
 # What deploy.sh creates on the path of events, in the form that launch/path.py compares with what exists, and of which
 # "launch/path.py want" makes the variable by which the starter knows it, in short.
 path_of_settings() {
-  wanted >/dev/null # from now on it is known
   {
     fact our_notifications
     event_pattern
@@ -63,6 +62,7 @@ find_faults() {
   local PREFIX_FILTER EXCLUDE known want names guard
   PREFIX_FILTER=$(starter_setting PREFIX_FILTER)
   EXCLUDE=$(starter_setting EXCLUDE)
+  wanted >/dev/null # from now on it is known
   known=$(starter_setting PROCESSES)$PREFIX_FILTER
   guard=$(starter_setting GUARD)
   want=$(path_of_settings)
