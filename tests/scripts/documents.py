@@ -213,6 +213,8 @@ def decoded(answer: Any) -> Any:
 class Scripts:
     """One Bash that has read deploy.sh and cleanup.sh, and the account that its calls go to."""
 
+    project = PROJECT
+
     def __init__(self, bash: subprocess.Popen[bytes], folder: Path) -> None:
         self.bash, self.folder = bash, folder
         self.account = PaperAccount()
@@ -252,7 +254,7 @@ class Scripts:
     def with_deployment(self, **settings: str) -> PaperAccount:
         """Its account is one with such a deployment, and nothing else."""
         self.account = PaperAccount()
-        name = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()
+        name = hashlib.sha256(f"{self.project} {sorted(settings.items())}".encode()).hexdigest()
         with (Path(os.environ["TEST_DEPLOYMENTS"]) / name).open("a+") as made:
             fcntl.flock(made, fcntl.LOCK_EX)  # one process deploys, and those that wait have what it made
             if made.seek(0, os.SEEK_END) == 0:
@@ -402,6 +404,7 @@ def sourced_scripts(
         bash = subprocess.Popen(["bash", "-c", BASH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         with bash:
             scripts = Scripts(bash, folder)
+            scripts.project = project
             yield scripts
             assert bash.stdin
             bash.stdin.close()

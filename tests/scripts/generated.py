@@ -188,7 +188,7 @@ def crowd(ours: Kept) -> Kept:
         found |= theirs(ours, number)
     notifications = [
         {
-            "Id": f"{APP}-x{number}",
+            "Id": f"{APP}-{number + 9}",
             "QueueArn": f"arn:aws:sqs:{HERE}:{APP}-q-{number}",
             "Events": ["s3:ReducedRedundancyLostObject"],
             "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": f"other/{number}/"}]}},

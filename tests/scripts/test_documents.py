@@ -8,13 +8,12 @@ against it, in every state that an account may be in. Here are the orders, the t
 import copy
 import json
 import re
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
 from account import APP, MIRROR, SOURCE
 from call import Call
-from documents import Ran, Scripts, sourced_scripts
+from documents import Ran, Scripts, scripts_of_module
 from generated import OTHERS, STARTER_LOG, WORKER_LOG, crowd
 from oracles import TAGGED, faults
 from paper_account import HERE, NUMBER, PaperAccount, Refused
@@ -54,26 +53,14 @@ RULES = {
 }
 
 
-def lines(ran: Ran) -> list[tuple[str, str]]:
-    """(resource, state) of each line of a run."""
-    return re.findall(r"^\[\d+/\d+\] (.+?): (.+)$", ran.output, re.MULTILINE)
-
-
 class Deployed(NamedTuple):
     """A deployment's calls, and the account after it."""
 
     ran: Ran
     account: PaperAccount
 
-    @property
-    def kept(self) -> dict[str, Any]:
-        return self.account.kept
 
-
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
-    with sourced_scripts(tmp_path_factory.mktemp("documents")) as found:
-        yield found
+scripts = scripts_of_module()
 
 
 def copied(kept: dict[str, Any]) -> PaperAccount:
@@ -83,8 +70,8 @@ def copied(kept: dict[str, Any]) -> PaperAccount:
     return account
 
 
-def deployed(scripts: Scripts, settings: dict[str, str], **kept: Any) -> Deployed:
-    scripts.account = copied(kept)
+def deployed(scripts: Scripts, settings: dict[str, str], before: Deployed | None = None) -> Deployed:
+    scripts.account = copied(before.account.kept if before else {})
     ran = scripts.deploy(**settings)
     return Deployed(ran, copied(scripts.account.kept))
 
@@ -109,10 +96,9 @@ def elsewhere(scripts: Scripts) -> Deployed:
 
 
 @pytest.fixture
-def account(scripts: Scripts, plain: Deployed) -> PaperAccount:
+def account(scripts: Scripts) -> PaperAccount:
     """An account with a deployment of every default, for a step that finds something changed there."""
-    scripts.account = copied(plain.kept)
-    return scripts.account
+    return scripts.with_deployment()
 
 
 # --- what there is after a deployment -------------------------------------------------------------------------------
@@ -173,10 +159,10 @@ def test_what_is_needed_is_made_first(plain: Deployed, full: Deployed) -> None:
 
 def test_a_new_release_is_the_tag_of_everything_and_of_the_function_last(scripts: Scripts, full: Deployed) -> None:
     """A run that is interrupted in between is completed by the next one, which reads the function's; 1.0.0 had none."""
-    scripts.account.kept = json.loads(json.dumps(full.kept).replace(f'"{VERSION}"', '"1.0.0"'))
+    scripts.account.kept = json.loads(json.dumps(full.account.kept).replace(f'"{VERSION}"', '"1.0.0"'))
     del scripts.account.kept[f"function {APP}-starter"]["tags"]["version"]
     ran = scripts.step("ensure_version_tag", **FULL)
-    assert scripts.account.kept == full.kept
+    assert scripts.account.kept == full.account.kept
     assert ran.writes[-1].service == "lambda"
     assert "changed (was 1.0.0)" in ran.output
 
@@ -187,14 +173,12 @@ def test_a_new_release_is_the_tag_of_everything_and_of_the_function_last(scripts
 @pytest.fixture(scope="module")
 def back(scripts: Scripts, full: Deployed) -> Deployed:
     """A deployment with every option on, and then with every default, which an empty setting takes."""
-    scripts.account = copied(full.kept)
-    ran = scripts.deploy(**dict.fromkeys(FULL, "") | {"APP_NAME": APP})
-    return Deployed(ran, copied(scripts.account.kept))
+    return deployed(scripts, dict.fromkeys(FULL, "") | {"APP_NAME": APP}, full)
 
 
 def test_every_option_can_be_turned_off(back: Deployed) -> None:
     assert list(faults(back.account, {})) == []
-    assert "EventBridgeConfiguration" not in back.kept[f"notifications {SOURCE}"]
+    assert "EventBridgeConfiguration" not in back.account.kept[f"notifications {SOURCE}"]
     assert f"From now on, changes in\n  s3://{SOURCE}/\nare copied to\n  s3://{MIRROR}\n" in back.ran.output
     assert "\nSince the last ./deploy.sh, PREFIX_FILTER or EXCLUDE has changed:\n- Existing objects" in back.ran.output
 
@@ -331,7 +315,7 @@ def test_who_may_not_tag_is_told_so_and_has_the_rest(scripts: Scripts, account: 
     """A security group of somebody else is not tagged either."""
     account.kept["security-group sg-ours"]["Tags"] = []
     account.refusals = [("TagRole", Refused("AccessDenied", "no iam:TagRole"))]
-    ran = scripts.deploy(TAGS="team=ml")
+    ran = scripts.step("ensure_version_tag", TAGS="team=ml")
     assert f"tag version={VERSION}: left to you, see the end" in ran.output
     assert "no iam:TagRole" in ran.output
     assert "CreateTags" not in [call.operation for call in ran.writes]
@@ -362,7 +346,7 @@ GOES_FIRST = [
 
 def test_cleaning_up_takes_the_chain_from_its_beginning(scripts: Scripts, full: Deployed) -> None:
     """Two workers run and one ends; ECS shows a hundred that have ended, and takes a hundred in a question."""
-    account = scripts.account = copied(full.kept)
+    account = scripts.account = copied(full.account.kept)
     tasks = [running(number, "STOPPED", "STOPPED") for number in range(100)]
     tasks += [running(100, "STOPPED", "DEACTIVATING")]
     tasks += [running(number, "RUNNING", "RUNNING") for number in (101, 102)]
@@ -378,7 +362,7 @@ def test_cleaning_up_takes_the_chain_from_its_beginning(scripts: Scripts, full: 
 
 def test_what_does_not_have_our_tag_stays(scripts: Scripts, full: Deployed) -> None:
     """Role names are the same in all Regions, so a role of our name and tag may be that of another one."""
-    kept = copy.deepcopy(full.kept)
+    kept = copy.deepcopy(full.account.kept)
     for name, document in kept.items():
         if name.startswith(tuple(f"{kind} " for kind in (*TAGGED, "endpoint"))):
             document["Tags" if "Tags" in document else "tags"] = {} if "tags" in document else []

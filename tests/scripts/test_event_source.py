@@ -9,11 +9,11 @@ import pytest
 from account import APP, SOURCE
 from documents import Scripts, scripts_of_module
 from paper_account import PaperAccount
+from test_interrupted import BRIDGE, FROM_BRIDGE, TO_BRIDGE
 
 Kept = dict[str, Any]
 RULE = f"{APP}-event-rule"
-BRIDGE, QUEUE_WAY = {"EVENT_SOURCE": "eventbridge"}, {"EVENT_SOURCE": "sqs"}
-QUEUES = [f"ensure_queue {APP}-{name}" for name in ("dlq", "q")]
+QUEUE_WAY = {"EVENT_SOURCE": "sqs"}
 BUCKET = f"notifications {SOURCE}"
 
 scripts = scripts_of_module()
@@ -37,28 +37,27 @@ def senders(kept: Kept) -> list[str]:
 def test_what_others_have_beside_the_path_of_events_stays(scripts: Scripts, kept: Kept) -> None:
     name = f"{APP}-events"
     kept[f"alarm {name}"] = {"AlarmName": name, "AlarmArn": f"arn:aws:cloudwatch:us-east-1:1:alarm:{name}", "tags": {}}
-    assert f"alarm {name}: left to you, because it has no tag app={APP}" in scripts.deploy().output
+    assert f"alarm {name}: left to you, because it has no tag app={APP}" in scripts.step("ensure_alarms").output
     assert f"alarm {name}" in kept
     theirs = {"Id": "theirs", "QueueArn": "arn:aws:sqs:us-east-1:1:q2", "Events": ["s3:ObjectCreated:*"]}
     kept[BUCKET] = {"QueueConfigurations": [theirs]}
     ran = scripts.deploy("--dry-run", status=2)
     assert "S3 allows only one per event and key: set EVENT_SOURCE=eventbridge, or PREFIX_FILTER" in ran.errors
-    scripts.deploy(**BRIDGE)
+    scripts.step(*TO_BRIDGE, **BRIDGE)
     assert kept[BUCKET]["QueueConfigurations"] == [theirs]
 
 
 def test_a_notification_without_its_statement_is_found_too(scripts: Scripts, kept: Kept) -> None:
     del kept[f"queue {APP}-q"]["Attributes"]["Policy"]
-    scripts.deploy(**BRIDGE)
+    scripts.step(*TO_BRIDGE, **BRIDGE)
     assert (ours(kept), senders(kept)) == ([], ["eventbridge"])
 
 
 def test_a_change_that_ends_before_the_old_way_is_removed_waits_again(scripts: Scripts, kept: Kept) -> None:
-    for settings in (BRIDGE, QUEUE_WAY):
-        new_way = ["ensure_event_rule", "ensure_event_switch"] if settings is BRIDGE else ["ensure_notification"]
-        scripts.step(*QUEUES, *new_way, **settings)
+    for settings, steps in ((BRIDGE, TO_BRIDGE), (QUEUE_WAY, FROM_BRIDGE)):
+        scripts.step(*steps[:-1], **settings)
         assert (bool(ours(kept)), f"rule {RULE}" in kept, senders(kept)) == (True, True, ["s3-events", "eventbridge"])
-        assert "both event sources are on" in scripts.deploy(**settings).errors
+        assert "both event sources are on" in scripts.step(*steps, **settings).errors
         assert (bool(ours(kept)), f"rule {RULE}" in kept) == (settings is QUEUE_WAY, settings is BRIDGE)
         assert len(senders(kept)) == 1
 
@@ -77,8 +76,7 @@ def test_another_source_than_that_of_the_rule_or_one_of_another_account_is_refus
         assert ran.writes == []
 
 
-@pytest.mark.parametrize("first", [APP, "second"])
-def test_two_deployments_of_one_source_do_not_touch_each_other(scripts: Scripts, first: str) -> None:
+def test_two_deployments_of_one_source_do_not_touch_each_other(scripts: Scripts) -> None:
     """The switch is turned off by the last one that goes, whichever turned it on."""
     account = scripts.account = PaperAccount()
 
@@ -88,24 +86,24 @@ def test_two_deployments_of_one_source_do_not_touch_each_other(scripts: Scripts,
         names += ["ensure_function", "ensure_rule", "ensure_event_rule", "ensure_event_switch"]
         return scripts.step(*names, **BRIDGE, APP_NAME=app).writes
 
-    other = "second" if first == APP else APP
     for app in (APP, "second"):
         deploy(app)
-    theirs = {name: kept for name, kept in account.kept.items() if name.split(" ")[1].startswith(f"{other}-")}
-    before = copy.deepcopy(theirs)
+    both = account.kept
+    for first, other in ((APP, "second"), ("second", APP)):
+        account.kept = copy.deepcopy(both)
+        theirs = {name for name in both if name.split(" ")[1].startswith(f"{other}-")}
+        ran = scripts.clean_up(APP_NAME=first)
+        said = f"stays: the EventBridge switch of {SOURCE}, because other rules may ask for its events: arn:aws:ev"
+        assert said in " ".join(ran.errors.split())
+        assert f"rule/{other}-event-rule" in ran.errors
+        assert "EventBridgeConfiguration" in account.kept[BUCKET]
+        assert [name for name in theirs if account.kept.get(name) != both[name]] == []
+        assert deploy(other) == []
 
-    ran = scripts.clean_up(APP_NAME=first)
-    said = f"stays: the EventBridge switch of {SOURCE}, because other rules may ask for its events: arn:aws:ev"
-    assert said in " ".join(ran.errors.split())
-    assert f"rule/{other}-event-rule" in ran.errors
-    assert "EventBridgeConfiguration" in account.kept[BUCKET]
-    assert theirs == before
-    assert deploy(other) == []
-
-    scripts.clean_up(APP_NAME=other)
-    assert account.kept.keys() - {BUCKET} == PaperAccount().kept.keys()
-    assert not any(account.kept[BUCKET].values())
-    assert "EventBridgeConfiguration" not in account.kept[BUCKET]
+        scripts.clean_up(APP_NAME=other)
+        assert account.kept.keys() - {BUCKET} == PaperAccount().kept.keys()
+        assert not any(account.kept[BUCKET].values())
+        assert "EventBridgeConfiguration" not in account.kept[BUCKET]
 
 
 def test_a_target_that_is_refused_ends_the_run(scripts: Scripts, kept: Kept) -> None:
@@ -115,7 +113,7 @@ def test_a_target_that_is_refused_ends_the_run(scripts: Scripts, kept: Kept) -> 
 
     scripts.account = Refusing()
     scripts.account.kept = kept
-    ran = scripts.deploy(status=1, **BRIDGE)
+    ran = scripts.step(*TO_BRIDGE, status=1, **BRIDGE)
     assert f"event rule {RULE}: put-targets was refused: " in ran.errors
     assert ours(kept) == [APP]
 
@@ -144,7 +142,7 @@ def test_the_switch_stays_for_each_rule_that_may_ask_for_events_of_the_bucket(sc
         rule = {"Name": name, "EventPattern": json.dumps(pattern), "State": "ENABLED"}
         kept[f"rule {name}"] = rule | {"targets": {}, "tags": {}}
     kept["rule minute"] = {"Name": "minute", "ScheduleExpression": "rate(1 minute)", "targets": {}, "tags": {}}
-    ran = scripts.deploy(**QUEUE_WAY)
+    ran = scripts.step(*FROM_BRIDGE, **QUEUE_WAY)
     said = " ".join(ran.errors.split()).partition("because other rules may ask for its events: ")[2]
     assert re.findall(r"rule/([\w-]+)", said) == [f"their-{n:02}" for n in range(len(ASKING))]
     assert "EventBridgeConfiguration" in kept[BUCKET]

@@ -12,7 +12,6 @@ from asked_for import abort, keeping, without_covered
 from call import Call
 from documents import Ran, Scripts, scripts_of_module
 from paper_account import HERE, PaperAccount, Refused
-from test_documents import lines
 
 Rules = list[dict[str, Any]]
 ABORT = abort()
@@ -35,6 +34,11 @@ def account(scripts: Scripts) -> PaperAccount:
 
 def deploy(scripts: Scripts, status: int | None = 0, **settings: str) -> Ran:
     return scripts.step(*STEPS, status=status, **PLAIN | settings)
+
+
+def lines(ran: Ran) -> list[tuple[str, str]]:
+    """(resource, state) of each line of a run."""
+    return re.findall(r"^\[\d+/\d+\] (.+?): (.+)$", ran.output, re.MULTILINE)
 
 
 def shown(text: str, start: str) -> Any:

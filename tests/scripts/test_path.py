@@ -76,23 +76,19 @@ def said(row: Broken) -> str:
     return f"{row.fault}: {row.cure}" if row.link else row.fault
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_the_guard_says_each_break(deployments: dict[str, Kept], name: str) -> None:
-    """In two runs of the starter; a function that is gone says nothing."""
-    row = BROKEN[name]
-    kept = broken(deployments[row.mode], row)
-    if FUNCTION in kept:
-        found = guarded(kept)
-        for _ in range(2):
-            assert found.run(is_scheduled=row.guard != EVENT_RUNS) == ([] if row.guard == NO_RUN else [said(row)])
-
-
 @pytest.mark.parametrize("mode", MODES)
-def test_status_and_verify_say_each_break_alike(verbs: Verbs, deployments: dict[str, Kept], mode: str) -> None:
-    """One account has all that shows side by side."""
+def test_each_break_is_said_alike_by_all_that_look(verbs: Verbs, deployments: dict[str, Kept], mode: str) -> None:
+    """Two runs of the starter look at each alone, but for a function that is gone, which says nothing; status, and so
+    verify, at all that shows side by side."""
+    of_mode = [row for row in BROKEN.values() if row.mode == mode]
+    for row in of_mode:
+        kept = broken(deployments[mode], row)
+        if FUNCTION in kept:
+            found = guarded(kept)
+            for _ in range(2):
+                assert found.run(is_scheduled=row.guard != EVENT_RUNS) == ([] if row.guard == NO_RUN else [said(row)])
     together = [[row for row in rows if not row.hides] for rows in batches(mode)]
-    alone = [[row] for row in BROKEN.values() if row.mode == mode and row.hides]
-    for rows in [*filter(None, together), *alone]:
+    for rows in [*filter(None, together), *([row] for row in of_mode if row.hides)]:
         seen = Seen(verbs, operated(broken(deployments[mode], *rows)), rows[0].shows)
         starts = [next((said(row) for row in rows if reason.startswith(said(row))), reason) for reason in seen.reasons]
         assert sorted(starts) == sorted(map(said, rows))
@@ -316,52 +312,41 @@ def for_cloudtrail(kept: Kept) -> None:
 
 # As rules of an organization ask for; S3 and EventBridge send over TLS.
 asking_for_tls = another_statement(Condition={"Bool": {"aws:SecureTransport": "false"}})
-# The deployment, what is different there, and the way of its events: its name, whether they start the starter at once.
-WHOLE: dict[str, tuple[str, Callable[[Kept], Any], tuple[str, bool]]] = {
-    "in another order": ("sqs", lambda kept: kept[BUCKET]["QueueConfigurations"].reverse(), ("sqs", False)),
-    "beside a switch": ("sqs", lambda kept: kept[BUCKET].update(EventBridgeConfiguration={}), ("sqs", False)),
-    "with names of a tool": ("sqs", renamed, ("sqs", False)),
-    "a policy that asks for TLS": ("sqs", asking_for_tls, ("sqs", False)),
-    "rules that are enabled in the other way": ("eventbridge", for_cloudtrail, ("eventbridge", True)),
-    "a policy that is no list": ("sqs", one_statement, ("sqs", False)),
-    "by a release whose function did not know the prefixes": ("sqs", without_settings, ("sqs", False)),
-    "a rule that starts nobody": ("eventbridge", one_start_at_a_time, ("eventbridge", False)),
-}
-
-
-# Each beside those before it, as far as none would keep a fault of another from being seen.
-TOGETHER = [
-    ("in another order", "beside a switch", "with names of a tool", "a policy that asks for TLS"),
-    ("a policy that is no list", "by a release whose function did not know the prefixes"),
-    ("rules that are enabled in the other way",),
-    ("a rule that starts nobody",),
+# The deployment, what is different there, each beside those before it as far as none would keep a fault of another from
+# being seen, and the way of its events: its name, whether they start the starter at once.
+WHOLE: list[tuple[str, dict[str, Callable[[Kept], Any]], tuple[str, bool]]] = [
+    (
+        "sqs",
+        {
+            "in another order": lambda kept: kept[BUCKET]["QueueConfigurations"].reverse(),
+            "beside a switch": lambda kept: kept[BUCKET].update(EventBridgeConfiguration={}),
+            "with names of a tool": renamed,
+            "a policy that asks for TLS": asking_for_tls,
+        },
+        ("sqs", False),
+    ),
+    ("sqs", {"a policy that is no list": one_statement, "by a release before": without_settings}, ("sqs", False)),
+    ("eventbridge", {"rules that are enabled in the other way": for_cloudtrail}, ("eventbridge", True)),
+    ("eventbridge", {"a rule that starts nobody": one_start_at_a_time}, ("eventbridge", False)),
 ]
 
 
-@pytest.mark.parametrize("names", TOGETHER, ids=", ".join)
-def test_nothing_is_said_of_a_path_that_is_whole(
-    verbs: Verbs, deployments: dict[str, Kept], names: tuple[str, ...]
-) -> None:
-    mode, _, way = WHOLE[names[0]]
+@pytest.mark.parametrize("whole", WHOLE, ids=[", ".join(changes) for _, changes, _ in WHOLE])
+def test_nothing_is_said_of_a_path_that_is_whole(verbs: Verbs, deployments: dict[str, Kept], whole: Any) -> None:
+    mode, changes, way = whole
     kept = copy.deepcopy(deployments[mode])
-    for name in names:
-        WHOLE[name][1](kept)
+    for change in changes.values():
+        change(kept)
         assert guarded(kept).run() == []
     seen = Seen(verbs, operated(kept))
     assert (seen.reasons, seen.faults, seen.way) == ([], [], (*way, []))
 
 
-@pytest.mark.parametrize(
-    ("names", "count"),
-    [
-        (["a notification is gone"], 0),
-        (["the event rule is disabled"], 0),
-        (["a notification is gone", "the event rule is disabled"], 2),
-    ],
-)
-def test_of_two_ways_one_is_enough(verbs: Verbs, deployments: dict[str, Kept], names: list[str], count: int) -> None:
-    seen = Seen(verbs, operated(broken(both_ways(deployments), *(BROKEN[name] for name in names))))
-    assert (seen.way[0], len(seen.faults), len(seen.reasons)) == ("both", count, count)
+def test_of_two_ways_one_is_enough(verbs: Verbs, deployments: dict[str, Kept]) -> None:
+    rows = [BROKEN["a notification is gone"], BROKEN["the event rule is disabled"]]
+    for gone, count in ((rows[:1], 0), (rows[1:], 0), (rows, 2)):
+        seen = Seen(verbs, operated(broken(both_ways(deployments), *gone)))
+        assert (seen.way[0], len(seen.faults), len(seen.reasons)) == ("both", count, count)
 
 
 def test_the_guard_knows_the_event_types_of_a_notification(deployments: dict[str, Kept]) -> None:

@@ -17,6 +17,7 @@ from account import APP, MIRROR, PROJECT, SOURCE
 from authorized import Authorizing, Grant, allowing, grants
 from call import Call
 from documents import OLDEST_JQ, Scripts, scripts_of_module
+from looks import operated
 from operated import Operated
 from paper_account import HERE, NUMBER, PaperAccount, Refused
 from test_documents import FULL, KEYS, RULES
@@ -112,7 +113,7 @@ def test_a_deployer_deploys_changes_and_cleans_up_and_may_do_nothing_else(script
     rest = dict.fromkeys(ALL, "") | RULES  # what is not named would be kept
     others = {"TAGS": "team=ai", "ALARM_EMAIL": "dev@example.com", "CREATE_VPC_ENDPOINTS": "true"}
     scripts.deploy(**rest | others | {"PREFIX_FILTER": "a/"})
-    scripts.deploy(**rest | {"EVENT_SOURCE": "eventbridge"})
+    scripts.step("ensure_event_rule", **rest | {"EVENT_SOURCE": "eventbridge"})
     leave_behind(account.kept)
     scripts.clean_up(**RULES)
     assert [name for name in account.kept if APP in name and not name.startswith("image")] == []
@@ -131,7 +132,6 @@ class Verb(NamedTuple):
 # The starter has not run on paper, so status is not 0. The order is that of a tour: what is paused is resumed.
 TOUR = (
     Verb("status", 1),
-    Verb("status --json", 1),
     Verb("logs"),
     Verb("logs starter --since 1d"),
     Verb("explain models/parked", 1),
@@ -154,12 +154,11 @@ READING = TOUR[: next(place for place, verb in enumerate(TOUR) if verb.refused)]
 
 
 @pytest.fixture(scope="module")
-def deployed(verbs: Scripts) -> dict[str, Any]:
+def deployed(reading: Scripts) -> dict[str, Any]:
     """With tags and keys, a function that copies, and a worker: for these the verbs need more."""
-    verbs.account = PaperAccount()
-    verbs.deploy(**ALL)
+    kept = reading.with_deployment(**ALL).kept
     more = {f"key {SOURCE}": KEYS[:2], f"key {MIRROR}": KEYS[2], "running t1": TASK | {"startedBy": f"{APP}-starter"}}
-    return copy.deepcopy(verbs.account.kept | more)
+    return kept | more
 
 
 def tour(verbs: Scripts, account: Principal, *commands: Verb) -> str:
@@ -306,9 +305,11 @@ FILTER = "it%27s+%28new%29%21+~/"
 SUMMER_TIME = "GMT0BST,M3.5.0/1,M10.5.0"
 
 
-def test_a_table_is_deployed_its_prefix_is_encoded_as_s3_does_and_a_task_gets_all_its_words(verbs: Scripts) -> None:
-    account = verbs.account = Operated()
-    verbs.deploy(**TABLE)
+def test_a_table_is_deployed_its_prefix_is_encoded_as_s3_does_and_a_task_gets_all_its_words(
+    verbs: Scripts, reading: Scripts
+) -> None:
+    account = verbs.account = operated(reading.with_deployment().kept)
+    verbs.step("ensure_task_definition", "ensure_function", "ensure_notification", **TABLE)
     (ours,) = account.kept[f"notifications {SOURCE}"]["QueueConfigurations"]
     assert ours["Filter"]["Key"]["FilterRules"] == [{"Name": "prefix", "Value": FILTER}]
     (given,) = verbs.run("main wait --timeout 60s", **TABLE).sent("RunTask")

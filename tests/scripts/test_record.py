@@ -40,9 +40,7 @@ with_oldest_jq = scripts_of_module(tools=OLDEST_JQ)
 @pytest.fixture(scope="module")
 def kept(scripts: Scripts) -> dict[str, Any]:
     """What an account has after a deployment with every option; how deploy.sh was called is none."""
-    scripts.account = PaperAccount()
-    scripts.deploy(**ALL, VIA=" --local")
-    return scripts.account.kept
+    return scripts.with_deployment(**ALL, VIA=" --local").kept
 
 
 def worker(kept: dict[str, Any], app: str = APP) -> dict[str, Any]:
@@ -238,14 +236,12 @@ WITHOUT_RECORD = {"every option": (ALL, {LABEL: '["no", {"record"'}), "elsewhere
 
 @pytest.mark.parametrize("case", WITHOUT_RECORD)
 def test_what_a_deployment_without_a_record_shows_is_taken_in_one_run(
-    with_oldest_jq: Scripts, kept: dict[str, Any], case: str
+    scripts: Scripts, with_oldest_jq: Scripts, kept: dict[str, Any], case: str
 ) -> None:
     """But not what somebody may have broken."""
     settings, labels = WITHOUT_RECORD[case]
     app = settings.get("APP_NAME", APP)
-    account = with_oldest_jq.account = having(kept) if app == APP else PaperAccount()
-    if app != APP:
-        with_oldest_jq.deploy(**settings)
+    account = with_oldest_jq.account = having(kept if app == APP else scripts.with_deployment(**settings).kept)
     want = record(account.kept, app)
     worker(account.kept, app)["dockerLabels"] = labels
     queue = account.kept[f"queue {app}-q"]["Attributes"]
