@@ -266,7 +266,6 @@ NO_PRINCIPAL = "the KMS key is invalid for CreateGrant. KMS Message: ARN does no
 FOR_GOOD = [
     ("AccessDeniedException", NOT_PASSED, "grant yourself iam:PassRole"),
     ("InvalidParameterValueException", NO_PRINCIPAL, "CreateGrant"),
-    ("ResourceConflictException", "Function already exist", "run this again when it has"),
 ]
 
 
