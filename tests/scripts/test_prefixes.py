@@ -181,6 +181,7 @@ CHECKED: list[tuple[str, str, list[dict[str, Any]], str]] = [
     ("a/,b c/", "LambdaFunctionConfigurations", [other("")], ONLY_ONE),
     ("a/,b c/", "QueueConfigurations", [other("c/"), other("a/x", QueueArn=QUEUE)], ""),
     ("a/", "QueueConfigurations", NAMED_SO, ""),
+    ("a/", "QueueConfigurations", [other("z/", Id=APP)], "this name already, to the queue arn:theirs of another"),
     ("a/,b/", "QueueConfigurations", NAMED_SO, f"the name {APP}-2 already, to the queue arn:theirs of another"),
     ("a/,b/", "QueueConfigurations", NINETY_EIGHT, ""),
     ("a/,b/,c/", "QueueConfigurations", NINETY_EIGHT, "has 98 notifications of others, and S3 allows 100 for a bucket"),
