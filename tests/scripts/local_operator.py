@@ -24,7 +24,7 @@ CLIS = [path for name in ("AWS_CLI_V1", "AWS_CLI_V2") if (path := os.environ.get
 LOCAL_SETTINGS = {
     "TASK_ARCH": "X86_64", "RETRY_PAUSE": "1", "FOLLOW_PAUSE": "3", "WAIT_TIME_SECONDS": "1", "COPY_TIMEOUT": "60",
     "MULTIPART_THRESHOLD": str(8 * 1024**2), "PART_SIZE": str(5 * 1024**2), "VISIBILITY_EXTEND_INTERVAL": "15",
-    "VERIFY_LARGE_PARTS": "3", "VERIFY_LARGE_PART_BYTES": str(5 * 1024**2), "VERIFY_SMALL_OBJECTS": "300",
+    "VERIFY_LARGE_PARTS": "3", "VERIFY_LARGE_PART_BYTES": str(5 * 1024**2), "VERIFY_SMALL_OBJECTS": "60",
 }  # fmt: skip
 # The function copies what is small, workers the rest. What failed is tried again within seconds, so that it is parked
 # within a test.
