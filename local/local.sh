@@ -142,14 +142,10 @@ choose_image() {
 }
 
 make_buckets() {
-  local job jobs
-  aws s3api create-bucket --bucket "$SRC_BUCKET" >/dev/null &
-  jobs=("$!")
+  aws s3api create-bucket --bucket "$SRC_BUCKET" >/dev/null
   aws s3api create-bucket --bucket "$DST_BUCKET" --create-bucket-configuration \
     'Location={Type=AvailabilityZone,Name=use1-az4},Bucket={DataRedundancy=SingleAvailabilityZone,Type=Directory}' \
-    >/dev/null &
-  jobs+=("$!")
-  for job in "${jobs[@]}"; do wait "$job"; done
+    >/dev/null
   local_say "created the buckets $SRC_BUCKET and $DST_BUCKET in it"
 }
 

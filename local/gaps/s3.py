@@ -12,10 +12,10 @@ from contextvars import ContextVar
 from typing import NamedTuple
 from urllib.parse import quote_plus, unquote
 
+from awscrt import checksums
 from ministack import app
-from ministack.core import iam_evaluator
+from ministack.core import iam_evaluator, router
 from ministack.core.responses import get_account_id, get_region
-from ministack.core.router import extract_access_key_id
 from ministack.services import s3
 
 from gaps import replaces
@@ -41,6 +41,11 @@ OWNERS = {"x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"}
 OF_LIST_OBJECTS = {"prefix", "delimiter", "marker", "max-keys", "encoding-type"}
 # One of these makes a copy of an object onto itself another object.
 CHANGES = {"x-amz-storage-class", "x-amz-server-side-encryption", "x-amz-website-redirect-location"}
+
+# ministack reads a body byte by byte in Python. To find that sessions of directory buckets are signed for no service of
+# its own, it would load the models of all services.
+s3._crc64nvme = checksums.crc64nvme
+replaces(router, "_is_aws_service_name")(lambda original, name: name != "s3express" and original(name))
 
 
 class Request(NamedTuple):
@@ -85,7 +90,7 @@ def create_session(r):
 
     With an endpoint of its own the AWS CLI asks for a session even before CreateBucket.
     """
-    caller = iam_evaluator.resolve_caller_identity(extract_access_key_id(r.headers))
+    caller = iam_evaluator.resolve_caller_identity(router.extract_access_key_id(r.headers))
     if not caller:
         return s3._error("AccessDenied", "Access Denied", 403, r.bucket)
     key_id, secret, token, expires = temporary_credentials(caller["userArn"], caller["userId"], 300)
@@ -258,7 +263,7 @@ def hide_missing_key(r, response):
         return response
     if is_directory(r.bucket) or r.bucket not in s3._buckets:
         return response
-    caller, bucket = extract_access_key_id(r.headers, r.query), f"arn:aws:s3:::{r.bucket}"
+    caller, bucket = router.extract_access_key_id(r.headers, r.query), f"arn:aws:s3:::{r.bucket}"
     if not iam_evaluator.enforce(caller, "s3:ListBucket", "s3", get_region(), resource_arn=bucket):
         return response
     return (403, headers, b"") if r.method == "HEAD" else s3._error("AccessDenied", "Access Denied", 403, r.key)
