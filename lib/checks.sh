@@ -59,7 +59,7 @@ read_path() { all_at_once read_part "${PATH_PARTS[@]}"; }
 # Prints what read_path has read, as one object, with all .faults: compared with what deploy.sh makes of the settings that
 # are deployed. The starter of 1.1.0 does not know all of them; the settings of the queue are taken from GUARD.
 find_faults() {
-  local PREFIX_FILTER EXCLUDE known want names guard
+  local PREFIX_FILTER EXCLUDE known want names guard one answer
   PREFIX_FILTER=$(starter_setting PREFIX_FILTER)
   EXCLUDE=$(starter_setting EXCLUDE)
   wanted >/dev/null # from now on it is known
@@ -74,8 +74,10 @@ find_faults() {
       name: {$bucket, $queue, queue_url: $url, dead_letters: $dlq, $event_rule, $rule, $starter},
       arn: {queue: $queue_arn, dead_letters: $dlq_arn, rule: $rule_arn, event_rule: $event_rule_arn,
         starter: $starter_arn}}')
-  jq -n --argjson want "$want" --argjson names "$names" --arg known "$known" --arg parts "${PATH_PARTS[*]}" '
-    [($parts | split(" ")[] | {(.): null}), (inputs | {(input_filename | split(".")[-1]): .})] | add
-      + $names + {want: ($want + {is_known: ($known != "")})}' "${PATH_PARTS[@]/#/$TEMP_DIR/path.}" \
+  for one in "${PATH_PARTS[@]}"; do
+    answer=$(<"$TEMP_DIR/path.$one")
+    printf '{"%s": %s}\n' "$one" "${answer:-null}"
+  done | jq -s --argjson want "$want" --argjson names "$names" --arg known "$known" \
+    'add + $names + {want: ($want + {is_known: ($known != "")})}' \
     | python3 "$PROJECT_DIR/launch/path.py" faults
 }
