@@ -28,11 +28,10 @@ def seconds_ago: now - (sub("[.]\\d+"; "") | fromdateiso8601) | floor;
 # A release is older than another one, number by number; -dev comes before the release.
 def order: [scan("\\d+") | tonumber] + [if endswith("-dev") then 0 else 1 end];
 
-# Reads the files of the parts, status.NAME, which have "not known" after the value of one that could not be read.
-def gathered: [inputs | {(input_filename | split(".")[-1]): .}]
-  | [.[] | select(.[] == "not known") | keys[]] as $not_known
-  | map(select(.[] != "not known")) | add | if .queue then .queue.oldest_seconds = .oldest else . end
-  | del(.oldest, (.markers, .paused, .reads | select(. == null)))
+# Of a list of objects with the parts; "not_known" beside one names it if it could not be read.
+def gathered: map(.not_known[]?) as $not_known
+  | add | if .queue then .queue.oldest_seconds = .oldest else . end
+  | del(.oldest, .not_known, (.markers, .paused, .reads | select(. == null)))
   | if $not_known == [] then . else .not_known = $not_known end;
 
 # The outage to report: one that continues, otherwise the newest. What the starter cannot sync, it hands over to a worker,

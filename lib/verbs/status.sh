@@ -20,10 +20,8 @@
 
 readonly FAILURES_SHOWN=10 # in status, and markers that wait
 
-# of_status FILTER ARGUMENT...: runs jq with the rules of status, and with these arguments.
-of_status() {
-  jq -r --arg via "$VIA" --argjson keep "$QUEUE_SECONDS" "$JQ_TEXT$(<"$PROJECT_DIR/lib/status.jq")$1" "${@:2}"
-}
+# of_status FILTER: reads a list of the parts, or of the status alone.
+of_status() { jq -rs --arg via "$VIA" --argjson keep "$QUEUE_SECONDS" "$JQ_TEXT$(<"$PROJECT_DIR/lib/status.jq")$1"; }
 
 # --- parts: each function asks AWS for one, and prints it as JSON ---------------------------------------------------
 
@@ -174,7 +172,7 @@ gather_path() {
 # as a query that is slow, throttled or denied, is printed: then the part is WITHOUT, and is not known.
 gather_log() {
   run_apart "$TEMP_DIR/gathered.$1" gather "$1" "${@:3}"
-  ! has_failed "$TEMP_DIR/gathered.$1" || gather "$1" printf '%s "not known"\n' "$2"
+  ! has_failed "$TEMP_DIR/gathered.$1" || gather "$1" printf '%s, "not_known": ["%s"]\n' "$2" "$1"
 }
 
 # Leaves the status in a file of the run: all parts at once, because each call of the AWS CLI takes about a second to
@@ -203,7 +201,7 @@ keep_status() (
   gather_log outages [] last_outages &
   gather_log markers null last_markers &
   for job in $(jobs -p); do wait "$job"; done
-  of_status 'gathered | choose_outage | judge' -n "$TEMP_DIR"/status.* >"$TEMP_DIR/found"
+  as_members "$TEMP_DIR"/status.* | of_status 'gathered | choose_outage | judge' >"$TEMP_DIR/found"
 )
 
 verb_status() {
@@ -224,7 +222,7 @@ verb_status() {
     visible_lines <<<"$found"
   else
     paint "${colours[$state]}" "$state"
-    of_status lines <<<"$found"
+    of_status '.[0] | lines' <<<"$found"
   fi
   [[ $state == failing ]] || return 0
   [[ $format == json ]] || say 'what to do about each reason: docs/operations.md, "Status"'

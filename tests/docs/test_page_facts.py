@@ -18,7 +18,7 @@ from pages import PAGES, ROOT, all_code_in, blocks, chinese_of, code_in, in_both
 from terminal_picture import SCENES, lines_of
 from written import NOT_FOR_USERS, files
 
-from mirror.model.checks import TABLE as ROWS
+from mirror.model.checks import TABLE
 from mirror.options.announcer import SYNCED
 from mirror.version import VERSION
 
@@ -26,7 +26,6 @@ ALL_PAGES = [*PAGES, *map(chinese_of, PAGES)]
 FIGURE = r"\d[\d,.]*\d"
 MOST_LINES_OF_TERMINAL = 40
 SETTINGS = "docs/settings.md"
-TABLE = {setting.name: setting for setting in ROWS}
 
 WARNING_CALLS = ("log.warning", "log.error", "log.exception")
 
@@ -287,7 +286,7 @@ def sizes(page: str) -> dict[str, set[int]]:
 def test_the_table_of_when_a_change_takes_effect_has_what_no_worker_has(page: str) -> None:
     cells = re.findall(r"^\| (`[A-Z_0-9]+`(?:, `[A-Z_0-9]+`)+) \|", prose(page), re.MULTILINE)
     resources, starters = ([name.strip("`") for name in cell.split(", ")] for cell in cells)
-    read = {reader: {one.name for one in TABLE.values() if one.reader == reader} for reader in ("deploy", "starter")}
+    read = {reader: {one.name for one in TABLE if one.reader == reader} for reader in ("deploy", "starter")}
     assert sorted(starters) == sorted(read["starter"])
     files = text_of("lib/resources/task_definition.sh"), text_of("lib/resources/image.sh")
     of_tasks = {name for text in files for name in re.findall(r"\$\{?([A-Z_]+)", text)}

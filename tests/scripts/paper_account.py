@@ -839,5 +839,4 @@ class Client:
             self.account.authorize(call)
             return self.account.answer(call) or {}
         except Refused as refused:
-            error = {"Code": refused.code, "Message": str(refused)}
-            raise ClientError({"Error": error}, call.operation) from None
+            raise ClientError({"Error": {"Code": refused.code, "Message": str(refused)}}, call.operation) from None

@@ -65,3 +65,5 @@ def test_the_local_cloud_s_jq_takes_every_option_that_the_scripts_use() -> None:
     used = {option for text in SCRIPTS.values() for option in re.findall(rf"--(?:{of_jq})\b", code(text))}
     assert "--slurpfile" in used
     assert [option for option in sorted(used) if f'"{option}"' not in (ROOT / "local/jq").read_text()] == []
+    filters = [file.read_text() for file in ROOT.glob("lib/**/*.jq")]
+    assert not any("input_filename" in text for text in [*SCRIPTS.values(), *filters])  # its library reads no files
