@@ -28,7 +28,7 @@ from pages import (
     shape,
     text_of,
 )
-from test_settings import TABLE, problems, rounds
+from test_settings import TABLE, problems
 
 MOST_LINES_OF_README = 200
 CHINESE_PAGES = [chinese_of(page) for page in PAGES]
@@ -146,9 +146,9 @@ def test_each_command_of_each_page_is_run_once_and_the_clean_up_last() -> None:
 
 
 def test_deploy_takes_the_settings_that_the_pages_deploy(tmp_path: Path) -> None:
-    commands = [text for text in TEXTS if text.endswith("./deploy.sh") and "$" not in text]
-    given = [word.partition("=") for text in commands for word in shlex.split(text)[:-1]]
+    commands = {text for text in TEXTS if text.endswith("./deploy.sh") and "$" not in text}
     assert len(commands) > 8
-    assert {name for name, _, _ in given} - TABLE.keys() == set()
-    for settings in rounds((name, value) for name, _, value in given):
+    for command in commands:
+        settings = dict(word.split("=", 1) for word in shlex.split(command)[:-1])
+        assert settings.keys() - TABLE.keys() == set()
         assert problems(tmp_path, **settings) == []
