@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 import cost
+from cost import ROOT
 
-ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from mirror.model.checks import TABLE, Setting  # noqa: E402
+from mirror.model.checks import TABLE, Setting
 
 NOT_FOR_USERS = {"RETRY_PAUSE", "RETRY_LIMIT", "DRY_RUN"}  # for tests, and an option
 Cells = dict[str, dict[int, str]]  # of a row, by their place in it

@@ -44,7 +44,7 @@ fi
 exec {connection}<>"/dev/tcp/127.0.0.1/%d"
 printf '%%s\0' "$(($# + 1))" "${0##*/}" "$@" >&"$connection"
 IFS=' ' read -r status stream length <&"$connection"
-IFS= read -r -N "$length" answer <&"$connection" || :
+LC_ALL=C IFS= read -r -N "$length" answer <&"$connection"
 printf '%%s' "$answer" >&"$stream"
 exit "$status"
 """
@@ -362,7 +362,7 @@ def programs(folder: Path, names: Iterable[str], answer: Callable[[list[str]], t
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             status, stream, text = answer([self.word() for _ in range(int(self.word()))])
-            self.wfile.write(f"{status} {stream} {len(text)}\n{text}".encode())
+            self.wfile.write(f"{status} {stream} {len(text.encode())}\n{text}".encode())
 
         def word(self) -> str:
             found = b""
