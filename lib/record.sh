@@ -105,7 +105,7 @@ part() { fact "${@:2}" | jq -n --arg name "$1" '{($name): [inputs][0]}'; }
 # default_subnets ARCH: prints what an empty SUBNETS comes to, or nothing.
 default_subnets() {
   local SUBNETS="" TASK_ARCH=$1
-  ! fact_or_reason subnets "" >/dev/null || task_subnets
+  ! fact_or_reason subnets_of_default_vpc >/dev/null || task_subnets
 }
 
 # shown_settings [deploys]: prints those that are not the default, as JSON. A run that does not deploy needs no more than

@@ -6,7 +6,8 @@
 #
 # A call of the AWS CLI takes about a second, and a function in $(...) cannot set a variable, so answers that are needed
 # again are kept in files. A fact has a name and, if there are several of its kind, what it is about: "fact role NAME"
-# prints what ask_role NAME printed the first time in this run. What a run finds out by itself is kept in the same way:
+# prints what ask_role NAME printed the first time in this run. Both are in the name of its file, so what it is about is
+# the name of a resource and no value, which may be longer. What a run finds out by itself is kept in the same way:
 #   created KIND NAME   this run made that resource, or would make it (create)
 #   denied RESOURCE     what AWS said when it denied a call that the run can do without (aws_if_allowed)
 

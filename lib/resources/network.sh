@@ -3,27 +3,34 @@
 
 # --- subnets --------------------------------------------------------------------------------------------------------
 
-# Prints what AWS says of the subnets that may be chosen from; fails and prints why there are none.
-ask_subnets() {
-  local id ids vpc
-  if [[ -n $SUBNETS ]]; then
-    IFS=', ' read -ra ids <<<"$SUBNETS"
-    for id in "${ids[@]}"; do # otherwise it could be an option of the CLI
-      [[ $id =~ ^subnet-[A-Za-z0-9]+$ ]] || { printf '%s is not the ID of a subnet\n' "$id" && return 1; }
-    done
-    aws_or_error ec2 describe-subnets --subnet-ids "${ids[@]}"
-  else
-    vpc=$(aws_or_error ec2 describe-vpcs --filters Name=is-default,Values=true) || { printf '%s\n' "$vpc" && return 1; }
-    vpc=$(jq -r '.Vpcs[0].VpcId // empty' <<<"$vpc")
-    [[ -n $vpc ]] || { printf 'the account has no default VPC in %s\n' "$REGION" && return 1; }
-    aws_or_error ec2 describe-subnets --filters "Name=vpc-id,Values=$vpc"
-  fi
+# Prints what AWS says of the subnets that SUBNETS names; fails and prints why there are none.
+ask_given_subnets() {
+  local id ids
+  IFS=', ' read -ra ids <<<"$SUBNETS"
+  for id in "${ids[@]}"; do # otherwise it could be an option of the CLI
+    [[ $id =~ ^subnet-[A-Za-z0-9]+$ ]] || { printf '%s is not the ID of a subnet\n' "$id" && return 1; }
+  done
+  aws_or_error ec2 describe-subnets --subnet-ids "${ids[@]}"
 }
+
+# The same of those of the default VPC, which an empty SUBNETS stands for.
+ask_subnets_of_default_vpc() {
+  local vpc
+  vpc=$(aws_or_error ec2 describe-vpcs --filters Name=is-default,Values=true) || { printf '%s\n' "$vpc" && return 1; }
+  vpc=$(jq -r '.Vpcs[0].VpcId // empty' <<<"$vpc")
+  [[ -n $vpc ]] || { printf 'the account has no default VPC in %s\n' "$REGION" && return 1; }
+  aws_or_error ec2 describe-subnets --filters "Name=vpc-id,Values=$vpc"
+}
+
+# Prints the name of the fact that has the subnets that may be chosen from.
+subnets_fact() { if [[ -n $SUBNETS ]]; then printf 'given_subnets\n'; else printf 'subnets_of_default_vpc\n'; fi; }
 
 # Prints those that a task can run in as a JSON list: in one zone, Fargate has no ARM64 (Amazon ECS Developer Guide,
 # "64-bit ARM workloads").
 usable_subnets() {
-  fact subnets "$SUBNETS" | jq -c --arg arch "$TASK_ARCH" --arg chosen "$SUBNETS" '[.Subnets[]
+  local name
+  name=$(subnets_fact)
+  fact "$name" | jq -c --arg arch "$TASK_ARCH" --arg chosen "$SUBNETS" '[.Subnets[]
     | select($chosen != "" or .MapPublicIpOnLaunch)
     | select($arch != "ARM64" or .AvailabilityZoneId != "use1-az3")]'
 }
@@ -35,8 +42,9 @@ task_subnets() { usable_subnets | jq -r 'map(.SubnetId) | sort | .[:16] | join("
 task_vpc() { usable_subnets | jq -r 'map(.VpcId) | unique | join(" ")'; }
 
 check_network() {
-  local answer vpc
-  if ! answer=$(fact_or_reason subnets "$SUBNETS"); then
+  local answer name vpc
+  name=$(subnets_fact)
+  if ! answer=$(fact_or_reason "$name"); then
     problem "SUBNETS=$SUBNETS: $answer; set SUBNETS to subnets that reach the internet or AWS's endpoints"
     return
   fi

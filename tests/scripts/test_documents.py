@@ -14,7 +14,7 @@ import pytest
 from account import APP, MIRROR, SOURCE
 from call import Call
 from documents import Ran, Scripts, scripts_of_module
-from generated import OTHERS, STARTER_LOG, WORKER_LOG, crowd
+from generated import OTHERS, STARTER_LOG, WORKER_LOG, crowd, more_subnets
 from oracles import TAGGED, faults
 from paper_account import HERE, NUMBER, PaperAccount, Refused
 
@@ -118,6 +118,15 @@ def test_everything_is_as_the_settings_ask(name: str, settings: dict[str, str], 
     assert put.get("SkipDestinationValidation", False) == (name == "full")
     too_much = f"second-task-role may read s3://{SOURCE}/caf\u00e9 models/*, because an IAM policy cannot"
     assert (too_much in found.ran.errors) == (name == "elsewhere")
+
+
+def test_tasks_run_in_up_to_sixteen_subnets(scripts: Scripts) -> None:
+    account = scripts.account = PaperAccount()
+    account.subnets = [one | {"SubnetId": f"{one['SubnetId']:0<24}"} for one in more_subnets()[0][-16:]]
+    settings = {"TASK_ARCH": "X86_64", "SUBNETS": ", ".join(one["SubnetId"] for one in account.subnets)}
+    scripts.deploy(**settings)
+    assert list(faults(account, settings)) == []
+    assert scripts.deploy().writes == []
 
 
 # --- what is needed first -------------------------------------------------------------------------------------------
