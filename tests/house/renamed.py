@@ -6,7 +6,7 @@
 
 In Bash those are the functions that only their own file names, in Python those of a module that no other file of the
 product names, and all whose names begin with _. What a name is put together of, such as "ask_$1", keeps its name, and
-so does what a test imports: budgets.py counts that. What quotes the product's text is left out.
+so does what a test imports: inner.py finds that. What quotes the product's text is left out.
 """
 
 import io
@@ -18,6 +18,7 @@ import tokenize
 from pathlib import Path
 
 import budgets
+import inner
 
 LINKED = (".venv", ".venv-cli1", ".cache", ".git")
 MADE = (".local*", ".hypothesis", "*_cache", "__pycache__")
@@ -27,12 +28,12 @@ SUFFIX = "_renamed"
 
 def inner_of_bash(texts: dict[str, str]) -> dict[str, set[str]]:
     """File -> its functions that no other file of the product names, and that are named as a whole somewhere."""
-    bash = budgets.scripts(texts)
+    bash = inner.scripts(texts)
     everything = "\n".join(bash.values())
     composed = tuple(re.findall(r"\b(\w+_)(?=[$\"])", everything))
-    inner, found = budgets.inner_functions(bash), {}
+    own_to_a_file, found = inner.inner_functions(bash), {}
     for name, text in bash.items():
-        own = {one for one in budgets.FUNCTION.findall(text) if one in inner and not one.startswith(composed)}
+        own = {one for one in budgets.FUNCTION.findall(text) if one in own_to_a_file and not one.startswith(composed)}
         found[name] = {one for one in own if len(re.findall(rf"\b{one}\b", text)) > 1}
     return found
 
@@ -54,10 +55,10 @@ def renamed_bash(text: str, names: set[str]) -> str:
 
 
 def inner_of_python(texts: dict[str, str]) -> dict[str, set[str]]:
-    named = set(budgets.inner_imports(texts))
+    named = set(inner.inner_imports(texts))
     return {
         file: {name for name in names if not any(one.endswith(f" {file} {name}") for one in named)}
-        for file, names in budgets.inner_of_python(texts).items()
+        for file, names in inner.inner_of_python(texts).items()
     }
 
 
@@ -68,10 +69,11 @@ def copy_renamed(folder: Path) -> int:
     for name in LINKED:
         (project / name).symlink_to((budgets.ROOT / name).resolve())
     texts = budgets.files()
-    for renamed, inner in ((renamed_bash, inner_of_bash(texts)), (renamed_python, inner_of_python(texts))):
-        for name, names in inner.items():
+    of_both = ((renamed_bash, inner_of_bash(texts)), (renamed_python, inner_of_python(texts)))
+    for renamed, of_files in of_both:
+        for name, names in of_files.items():
             (project / name).write_text(renamed(texts[name], names))
-    return sum(len(names) for inner in (inner_of_bash(texts), inner_of_python(texts)) for names in inner.values())
+    return sum(len(names) for _, of_files in of_both for names in of_files.values())
 
 
 def main(folder: str, *arguments: str) -> int:

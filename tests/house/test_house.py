@@ -1,10 +1,11 @@
-"""The rules of the house and its budgets, and what CONTRIBUTING.md names."""
+"""The rules of shape of the house, and what CONTRIBUTING.md names."""
 
 import re
 from importlib.metadata import requires
 from pathlib import Path
 
 import budgets
+import inner
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -12,12 +13,20 @@ ROOT = Path(__file__).parents[2]
 MOST_LINES = 450
 
 
-def test_every_python_file_of_the_product_is_short_and_says_its_job_in_its_first_line() -> None:
+def product() -> budgets.Texts:
+    return {name: text for name, text in budgets.files().items() if budgets.room(name) != "tests"}
+
+
+def test_no_file_of_the_product_is_long() -> None:
+    texts = product()
+    assert len(texts) > 100
+    assert {name: text.count("\n") for name, text in texts.items() if text.count("\n") > MOST_LINES} == {}
+
+
+def test_every_python_file_of_the_product_says_its_job_in_its_first_line() -> None:
     """The line after "#!", if there is one."""
-    texts = {name: text for name, text in budgets.files().items() if name.endswith(".py") and name[:6] != "tests/"}
-    texts["local/jq"] = (ROOT / "local/jq").read_text()
+    texts = {name: text for name, text in product().items() if budgets.is_python(name, text)}
     assert len(texts) > 10
-    assert [path for path, text in texts.items() if text.count("\n") > MOST_LINES] == []
     assert [path for path, text in texts.items() if not re.match(r'(#!.*\n)?r?"""\w', text)] == []
 
 
@@ -38,21 +47,23 @@ def test_the_worker_runs_on_boto3_with_the_crt_and_what_they_pull_in() -> None:
     assert {canonicalize_name(Requirement(line.split()[0]).name) for line in lines} == pulled_in("boto3", {"crt"})
 
 
-# The budgets
+# What tests know of the inside
 
 
-def exceeded(found: budgets.Counts, spare: float = 0) -> list[str]:
-    most = budgets.budgets()
-    return [f"{name}: {n} of {most[name]}" for name, n in found.items() if n > most[name] * (1 + spare)]
+def test_no_test_gives_a_bash_function_of_ours_another_body() -> None:
+    assert list(inner.stubs(budgets.files())) == []
 
 
-def test_no_budget_is_exceeded() -> None:
-    assert exceeded(budgets.counts()) == []
+def test_no_test_names_a_bash_function_that_is_not_for_others() -> None:
+    assert list(inner.inner_names(budgets.files())) == []
 
 
-def test_the_ways_of_an_object_and_of_a_deployment_grow_no_longer() -> None:
-    """They may differ by a few in a hundred steps, because a deployment asks for many things side by side."""
-    assert exceeded(budgets.of_one_object() | budgets.of_one_deployment(), 0.02) == []
+def test_no_test_names_a_python_function_that_is_not_for_others() -> None:
+    assert list(inner.inner_imports(budgets.files())) == []
+
+
+def test_no_test_sets_an_attribute_of_ours() -> None:
+    assert list(inner.patches(budgets.files())) == []
 
 
 # CONTRIBUTING.md names only what is there
