@@ -108,11 +108,13 @@ def git(*words: str) -> bytes:
 
 
 def last_release() -> tuple[str, str]:
-    """Its version and its commit: the newest one whose version is no "-dev", as the release workflow takes it."""
-    for commit in git("rev-list", "--first-parent", "HEAD").decode().split():
-        version = re.search(r'"(\d[\w.-]*)"', git("show", f"{commit}:mirror/version.py").decode())
+    """Its version, and its commit as the workflow that publishes it has it: the last one before a "-dev"."""
+    commit = "HEAD"
+    for change in git("rev-list", "HEAD", "--", "mirror/version.py").decode().split():
+        version = re.search(r'"(\d[\w.-]*)"', git("show", f"{change}:mirror/version.py").decode())
         if version and not version[1].endswith("-dev"):
             return version[1], commit
+        commit = f"{change}^"
     raise SystemExit("git's history has no release: git fetch --unshallow")
 
 

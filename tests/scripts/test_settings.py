@@ -180,7 +180,7 @@ REFUSED = (
     ("BASE_IMAGE", "python:3.13@sha256:12", "the name of an image with Python 3.13"),
     ("IMAGE_URI", "worker:1 ", "the name of an image"),
     ("IMAGE_URI", "--help", "the name of an image"),  # an option of docker
-    ("IMAGE_URI", f"{OURS}:1.2.0", f"is the image of 1.2.0, but this checkout is {VERSION}"),
+    ("IMAGE_URI", f"{OURS}:1.2.0", f"is the image of 1.2.0, but this checkout is {VERSION}: check out v1.2.0,"),
     ("IMAGE_URI", f"{OURS.replace('their', 'Their')}:7", "write the path in lower case"),
     ("ECR_REGISTRY", "host/path", "the host of a registry"),
     ("RETRY_PAUSE", "5s", "set seconds"),

@@ -23,6 +23,7 @@ VALUES = {
     "inputs.run || github.run_id": "1234",
     "github.token": "a-token",
     "needs.look.outputs.release": "9.8.7",
+    "needs.look.outputs.commit": "c" * 40,
 }
 MEASURED = {
     *("small objects copied", "by one worker", "small objects deleted", "CPU time of a worker", "S3 was too busy"),
@@ -124,11 +125,14 @@ def test_the_clean_up_of_verify_runs_after_a_cancel_and_by_itself_and_no_step_ne
 
 # --- a release ------------------------------------------------------------------------------------------------------
 
-# docker and gh: they write down what they were asked to do. TAGS: those of the repository. FAILS: what fails.
+# docker and gh: they write down what they were asked to do. RELEASES, TAGS: those of the repository. FAILS: what fails.
 TOOL = """#!/bin/sh
 echo "${0##*/} $*" >>"$CALLS"
-[ "$1" != api ] || echo "$TAGS"
-case "$*" in $FAILS) exit 1 ;; esac
+case "$*" in
+  $FAILS) exit 1 ;;
+  *matching-refs*) echo "$TAGS" ;;
+  *repos/Their-Name/fork/releases*) echo "$RELEASES" ;;
+esac
 """
 CHANGES = """# Changelog
 
@@ -160,9 +164,9 @@ def releaser(tmp_path: Path) -> Runner:
         "GITHUB_REPOSITORY": "Their-Name/fork",
         "GITHUB_REPOSITORY_OWNER": "Their-Name",
         "GITHUB_ACTOR": "somebody",
-        "GITHUB_SHA": "a" * 40,
         "GITHUB_OUTPUT": str(tmp_path / "output"),
         "CALLS": str(tmp_path / "calls"),
+        "RELEASES": "",
         "TAGS": "",
         "FAILS": "",
     }
@@ -173,41 +177,87 @@ def calls(runner: Runner) -> list[str]:
     return Path(runner.environment["CALLS"]).read_text().splitlines()
 
 
+def git(project: Path, *words: str) -> str:
+    own = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.com", "-c", "commit.gpgsign=false")
+    return subprocess.check_output(["git", "-C", project, *own, *words], text=True).strip()
+
+
+def history(project: Path, versions: str) -> list[str]:
+    """A commit for each version; each changes another file as well."""
+    git(project, "init", "-q", "-b", "main")
+    for number, version in enumerate(versions.split()):
+        (project / "mirror/version.py").write_text(f'VERSION = "{version}"\n')
+        (project / "number").write_text(f"{number}\n")
+        git(project, "add", "number", "mirror/version.py")
+        git(project, "commit", "-q", "-m", version)
+    return git(project, "rev-list", "--reverse", "HEAD").split()
+
+
 @pytest.mark.fast
 @pytest.mark.parametrize(
-    ("version", "tags", "output"),
+    ("versions", "tags", "releases", "release", "number"),
     [
-        ("9.8.7", "", "release=9.8.7\n"),
-        ("9.8.7", "refs/tags/v9.8.7-old\nrefs/tags/v9.8.70", "release=9.8.7\n"),
-        ("9.8.7", "refs/tags/v9.8.7", ""),
-        ("9.8.7-dev", "", ""),
+        ("9.8.7", "", "", "9.8.7", 0),
+        ("9.8.6 9.8.7-dev 9.8.7", "v9.8.6=0", "v9.8.6", "9.8.7", 2),
+        # What follows a release does not keep it from being published, and what preceded it is not published any more.
+        ("9.8.6 9.8.7-dev 9.8.7 9.8.7 9.9.0-dev 9.9.0-dev", "", "", "9.8.7", 3),
+        ("9.8.7 9.8.8", "v9.8.7-old=0", "v9.8.7-old", "9.8.8", 1),
+        # Only the release was not made, or somebody has pushed the tag.
+        ("9.8.7 9.8.7 9.9.0-dev", "v9.8.7=0", "", "9.8.7", 0),
+        ("9.8.7 9.9.0-dev", "v9.8.7=0", "v9.8.7", "v9.8.7 has been released", None),
+        ("9.8.9 9.8.7", "v9.8.10=0", "v9.8.10", "the tag v9.8.10 is above v9.8.7", None),
+        ("9.8.6-dev 9.8.7-dev", "", "", "main has no release", None),
     ],
 )
-def test_only_a_release_without_a_tag_is_published(releaser: Runner, version: str, tags: str, output: str) -> None:
-    (releaser.project / "mirror/version.py").write_text(f'VERSION = "{version}"\n')
+def test_the_newest_release_of_main_is_published_at_its_own_commit(
+    releaser: Runner, versions: str, tags: str, releases: str, release: str, number: int | None
+) -> None:
+    commits = history(releaser.project, versions)
+    for tag in tags.split():
+        name, _, at = tag.partition("=")
+        git(releaser.project, "tag", name, commits[int(at)])
+    releaser.environment["RELEASES"] = releases
     found = Path(releaser.environment["GITHUB_OUTPUT"])
     found.touch()
-    releaser.environment["TAGS"] = tags
+
     releaser.run("look")
-    assert (releaser.failed, found.read_text()) == (False, output), releaser.output
+
+    assert not releaser.failed, releaser.output
+    if number is None:
+        assert (release in releaser.output, found.read_text()) == (True, ""), releaser.output
+    else:
+        assert found.read_text() == f"release={release}\ncommit={commits[number]}\n"
+
+
+@pytest.mark.fast
+def test_the_tests_and_the_image_are_those_of_the_commit_of_the_release() -> None:
+    """And the tests have the whole history, because they deploy older releases."""
+    commit = "${{ needs.look.outputs.commit }}"
+    jobs = workflow("release.yml")["jobs"]
+    (checkout,) = (step["with"] for step in jobs["publish"]["steps"] if "checkout@" in step.get("uses", ""))
+    assert (jobs["tests"]["with"], checkout["ref"]) == ({"commit": commit}, commit)
+    (checkout,) = (step for step in workflow("ci.yml")["jobs"]["tests"]["steps"] if "uses" in step)
+    assert (checkout["with"]["ref"], checkout["with"]["fetch-depth"]) == ("${{ inputs.commit }}", 0)
 
 
 @pytest.mark.fast
 def test_a_release_is_an_image_that_runs_then_a_tag_with_its_changes(releaser: Runner, tmp_path: Path) -> None:
     releaser.run("publish")
     assert not releaser.failed, releaser.output
-    build, started, release = (
+    build, started, tag, release = (
         next(call for call in calls(releaser) if call.startswith(words))
-        for words in ("docker buildx build ", "docker run ", "gh release create v9.8.7 ")
+        for words in ("docker buildx build ", "docker run ", "gh api --silent ", "gh release create v9.8.7 ")
     )
     image = "ghcr.io/their-name/s3-to-s3express-sync:9.8.7"
     for words in ("--platform linux/arm64,linux/amd64 ", "--provenance=mode=max ", f"--tag {image} --push ."):
         assert words in build
     assert re.search(r"--sbom=generator=\S+@sha256:[0-9a-f]{64} ", build)
     assert f" {image} " in started
-    assert f" --target {'a' * 40} " in release
+    assert tag.endswith(f"/git/refs -f ref=refs/tags/v9.8.7 -f sha={'c' * 40}")
+    assert " --verify-tag " in release
+    assert " --target " not in release  # GITHUB_TOKEN may not do that
     assert (releaser.project / "notes.md").read_text() == NOTES
-    assert calls(releaser)[-1] == release
+    assert calls(releaser)[-2:] == [tag, release]
     (problem,) = problems(tmp_path, IMAGE_URI=image)
     assert "is the image of 9.8.7, but this checkout is" in problem
 
@@ -225,6 +275,18 @@ def test_without_its_image_there_is_no_tag_and_one_that_needs_credentials_is_sai
     assert releaser.failed != is_published
     assert any(call.startswith("gh ") for call in calls(releaser)) == is_published
     assert ("::warning::Fargate cannot load ghcr.io/their-name/" in releaser.output) == is_published
+
+
+@pytest.mark.fast
+def test_a_tag_that_github_refuses_is_pushed_by_hand_and_taken_then(releaser: Runner) -> None:
+    releaser.environment["FAILS"] = "*sha=*"
+    releaser.run("publish")
+    assert releaser.failed
+    assert f"git push origin {'c' * 40}:refs/tags/v9.8.7, and run Release again" in releaser.output
+    assert not any(call.startswith("gh release ") for call in calls(releaser))
+    releaser.environment["TAGS"] = "refs/tags/v9.8.7"
+    releaser.run("publish")
+    assert not releaser.failed, releaser.output
 
 
 @pytest.mark.fast
