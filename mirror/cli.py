@@ -104,13 +104,16 @@ def add_wait(commands: Any) -> None:
         "wait",
         help="wait until everything that is in the source now is in the destination",
         description="Ends when everything that is in the source now is in the destination, in that version or a newer "
-        "one. It only reads, and needs no QUEUE_URL. Exit status: 0 everything has arrived, 1 timeout, 2 a wrong "
-        "argument or setting, 3 a bucket cannot be read, or a signal.",
+        "one. It only reads, and needs no QUEUE_URL. Exit status: 0 everything has arrived, 1 timeout, or the source "
+        "has no key under --prefix, 2 a wrong argument or setting, 3 a bucket cannot be read, or a signal.",
     )
     command.add_argument("--prefix", default="", help="only keys that begin with it (default: PREFIX_FILTER)")
     command.add_argument("--timeout", type=duration, default="1h", help="such as 90s, 30m, 1h, 2d (%(default)s)")
     command.add_argument("--exact", action="store_true", help="also wait for deletions in the destination")
     command.add_argument("--deep", action="store_true", help="look at every copy, not only at the listings")
+    command.add_argument(
+        "--allow-empty", action="store_true", help="complete if there is no key under --prefix, which --exact implies"
+    )
     command.add_argument("--json", action="store_true", help="one JSON object on stdout, the log on stderr")
     command.add_argument("--examples", type=whole_number, default=EXAMPLES, help="keys to name at most (%(default)s)")
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # usage: ./sync.sh wait [--prefix P] [--timeout 1h] [--exact] [--deep]
-#                       [--examples N] [--json]
+#                       [--allow-empty] [--examples N] [--json]
 #
 # Wait until everything now in the source is in the destination.
 #
@@ -15,16 +15,20 @@
 #   --exact        also wait until objects that the source no longer has are gone
 #                  from the destination
 #   --deep         look at every object, not only at sizes and times
+#   --allow-empty  end with 0 even if the source has no key under --prefix;
+#                  --exact implies it
 #   --examples N   keys to name at the timeout (default 100)
 #   --json         the numbers and the missing keys ("missing_keys") as JSON on
 #                  stdout, the log on stderr
 #
+# If the source has no key under --prefix, it ends at once ("end":"empty").
 # At the timeout the missing keys are listed, and why: waiting; archived;
 # failing, with the reason from the log, and whether a message on them is in the
 # dead-letter queue; trouble, if the key could not be looked at.
 #
-# Exit status: 0 complete; 1 keys are missing at the timeout; 2 wrong usage; 3 it
-# could not be determined, or the task did not end by itself; 130 interrupted.
+# Exit status: 0 complete; 1 keys are missing at the timeout, or there is none
+# under --prefix; 2 wrong usage; 3 it could not be determined, or the task did not
+# end by itself; 130 interrupted.
 
 # with_failing FILE: prints the file's {key, why}; of keys that failed in the last three hours, or since a message on them is
 # in the dead-letter queue, why becomes the worker's reason. Of an archived key there is no more to say.
@@ -61,7 +65,7 @@ find_lacking() {
   cat "$lacking"
 }
 
-# EXIT trap. Of the statuses, 1 is the timeout's alone.
+# EXIT trap. Only the task itself ends with 1.
 end_wait() {
   local status=$?
   stop_own_task wait
@@ -115,7 +119,7 @@ verb_wait() {
         arguments+=("$1" "$2")
         shift
         ;;
-      --exact | --deep) arguments+=("$1") ;;
+      --exact | --deep | --allow-empty) arguments+=("$1") ;;
       --json) json=true ;;
       *) usage "wait: unknown option $1" ;;
     esac

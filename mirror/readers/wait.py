@@ -20,10 +20,11 @@ RATE_POINTS = 7  # of the progress: the rate is that of the last minute
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two rounds
 PATIENCE = 100  # after this many seconds a pause may last one longer: what is missing for an hour is seldom looked at
 EXAMPLES = 100
+EMPTY_ADVICE = "is --prefix right, and has the upload begun? With --allow-empty, this is complete"
 ARCHIVED = "archived: restore it"
 GHOST = "only in the destination: its deletion is waited for"
 FOREIGN = "only in the destination, not written by the sync: not waited for"
-STATUS = {"complete": 0, "timeout": 1, "stopped": 3}
+STATUS = {"complete": 0, "timeout": 1, "empty": 1, "stopped": 3}
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class WaitOptions:
     timeout: int = 3600  # seconds, the listings included
     exact: bool = False
     deep: bool = False
+    allow_empty: bool = False
     json: bool = False
     examples: int = EXAMPLES  # keys to name
 
@@ -74,8 +76,8 @@ class Wait:
     points: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=RATE_POINTS))
 
     async def run(self) -> int:
-        """Returns the exit status: 0 if nothing is missing, 1 at the timeout, 3 after SIGTERM or if it could not be
-        found out."""
+        """Returns the exit status: 0 if nothing is missing, 1 at the timeout, or if there is nothing to wait for, 3
+        after SIGTERM or if it could not be found out."""
         progress = asyncio.create_task(self.log_progress())
         in_time = wait_at_most(self.until_complete(), self.options.timeout)
         try:
@@ -83,7 +85,9 @@ class Wait:
                 return self.report("stopped")
         finally:
             progress.cancel()
-        return self.report("complete" if self.is_compared and not self.state.lacking else "timeout")
+        if not self.is_compared or self.state.lacking:
+            return self.report("timeout")
+        return self.report("empty" if self.is_empty_by_mistake() else "complete")
 
     async def until_complete(self) -> None:
         await self.state.compare()
@@ -101,11 +105,21 @@ class Wait:
         waited = (time.monotonic() - self.started) / PATIENCE
         return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, round_seconds, waited))
 
+    def is_empty(self) -> bool:
+        return not self.state.keys and not self.state.expired
+
+    def is_empty_by_mistake(self) -> bool:
+        """Whether nobody would wait for that: --prefix is wrong, or its upload has not begun."""
+        options = self.options
+        return self.is_empty() and bool(options.prefix) and not (options.exact or options.allow_empty)
+
     # On the way
 
     def log_what_is_missing(self) -> None:
-        if not self.state.keys and not self.state.expired:
-            log.warning("the source has no key under %s: is --prefix right?", quoted(",".join(self.state.prefixes)))
+        if self.is_empty():
+            prefix = self.options.prefix or self.state.buckets.settings.prefix_filter
+            advice = EMPTY_ADVICE if self.is_empty_by_mistake() else "is --prefix right?"
+            log.warning("the source has no key under %s: %s", quoted(prefix), advice)
         if self.state.expired:
             log.info("not waited for: %d keys that have not changed for more than KEEP_DAYS", self.state.expired)
         if self.state.lacking:

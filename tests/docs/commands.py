@@ -31,7 +31,7 @@ REPLACED = {
     r"\bsleep 5\b": "sleep 0.5",
 }
 # Their exit status says what they found.
-ONE_IS_FINE = ("./sync.sh reconcile --dry-run", "./sync.sh status", "| grep ")
+ONE_IS_FINE = ("./sync.sh reconcile --dry-run", "./sync.sh status", "./sync.sh wait ", "| grep ")
 
 # The blocks that have to be the last, by their first command, in this order.
 CLEAN_UP = ("./cleanup.sh --dry-run", 'aws s3 rb "s3://$SRC_BUCKET" --force')
@@ -52,6 +52,7 @@ EXPECTED = (
     "queue sync-second-zone-q: removed",
     '"ENABLED"',  # the rule
     '"visible"',  # the starter's answer
+    "waited end=empty status=1",  # nobody has uploaded a data set
 )
 
 # The pages that are run first, in this order, after README.md's blocks down to the deployment; any other comes after.

@@ -429,6 +429,11 @@ def test_a_timeout_names_the_keys_and_why_and_ends_with_1(verbs: Verbs, account:
     account.task_log = [[waited("complete", 0, 0)]]
     assert verbs.sync("wait --prefix --timeout --json").json["missing_keys"] == []
 
+    account.task_log = [[waited("empty", 1, 0)]]
+    done = verbs.sync("wait --prefix typo --allow-empty --json", 1)
+    assert (done.json["end"], missing(done), len(done.sent("StartQuery"))) == ("empty", [], 0)
+    assert "--allow-empty" in done.sent("RunTask")[0]["overrides"]["containerOverrides"][0]["command"]
+
 
 @pytest.mark.parametrize("operation", ["RunTask", "DescribeTasks"])
 def test_what_goes_wrong_is_never_taken_for_a_timeout_and_leaves_no_task(

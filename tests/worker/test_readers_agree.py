@@ -18,6 +18,7 @@ from invocations import LastingClient
 
 from mirror.cli import parse_arguments
 from mirror.model.errors import Postponed
+from mirror.model.log_lines import quoted
 from mirror.model.selection import folder_of
 from mirror.options import options_for
 from mirror.protocol.attempt import KeySync
@@ -139,7 +140,7 @@ def audit(seed: int) -> None:
 def wait(seed: int) -> None:
     with world(seed, LOOK, LATE) as drawn:
         let_learn_of_versions(drawn)
-        arguments = ["wait", "--timeout", "60s", *options_of(drawn, "--exact", "--deep")]
+        arguments = ["wait", "--timeout", "60s", *options_of(drawn, "--exact", "--deep", "--allow-empty")]
         few = drawn.chance.choice((None, 0, 1, 3))
         examples = 1000 if few is None else few
         options, ran = parse_arguments(arguments), drawn.run(*arguments, "--examples", str(examples))
@@ -154,9 +155,13 @@ def wait(seed: int) -> None:
         of_themselves = len(whys) - whys.count("waiting")  # those with a reason of their own are named first
         assert len(named) - [why for _, why in named].count("waiting") == min(examples, of_themselves)
         assert ran.numbers() == +expected.figures
-        assert (ran.status, drawn.clock > 59) == (int(bool(expected.lacking)), bool(expected.lacking))
         is_empty = not expected.figures["keys"] + expected.figures["expired"]
-        assert any("is --prefix right?" in line for _, line in ran.log) == is_empty
+        is_refused = is_empty and bool(options.prefix) and not (options.exact or options.allow_empty)
+        assert (ran.status, drawn.clock > 59) == (int(is_refused or bool(expected.lacking)), bool(expected.lacking))
+        ends = {"empty": is_refused, "timeout": bool(expected.lacking), "complete": True}
+        assert ran.log[-1][1].startswith(f"waited end={next(end for end, is_so in ends.items() if is_so)} ")
+        named = f"the source has no key under {quoted(options.prefix or drawn.environment['PREFIX_FILTER'])}"
+        assert any(line.startswith(named) for _, line in ran.log) == is_empty
         progress = [line for _, line in ran.log if line.startswith("progress here=")]
         assert progress or not expected.lacking
         assert all(line.endswith(" bytes/s=0 left=estimating") for line in progress[:1])
