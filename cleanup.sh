@@ -32,20 +32,37 @@ readonly KINDS=(
 
 # --- what is there, and its removal -----------------------------------------------------------------------------------
 
-# attempt FILE COMMAND...: as run_apart, and counts a command that fails. The rest goes on.
+declare -A LEFT_KINDS # of which something could not be read or removed
+
+# attempt KIND FILE COMMAND...: as run_apart, and counts a command that fails. The rest goes on.
 attempt() {
-  run_apart "$@"
-  ! has_failed "$1" || FAILURES=$((FAILURES + 1))
+  run_apart "${@:2}"
+  ! has_failed "$2" || FAILURES=$((FAILURES + 1)) LEFT_KINDS[$1]=1
 }
 
-# Prints a line "KIND NAME REMARK" for each resource.
+# Prints a line "KIND NAME REMARK" for each resource. What cannot be read stays.
 list_all() {
   local kind listing=$TEMP_DIR/listing
   for kind in "${KINDS[@]}"; do
     RESOURCE=${kind//_/ }
-    attempt "$listing" "list_$kind"
+    attempt "$kind" "$listing" "list_$kind"
     sed "s/^/$kind /" "$listing"
+    ! has_failed "$listing" || say "      stays, if there is any: ${kind//_/ }, because it could not be read"
   done
+}
+
+# why_it_stays KIND: prints why one of this kind has to stay for now, or nothing.
+why_it_stays() {
+  case "$1" in
+    event_rule) [[ ! -v LEFT_KINDS[event_switch] ]] || printf 'its tag says whether deploy.sh turned on the switch, which stays\n' ;;
+    queue)
+      [[ ! -v LEFT_KINDS[notification] ]] || printf 'a notification of the bucket may go to it, and %s\n' \
+        "S3 refuses other changes of the notifications while one goes to a queue that is gone"
+      ;;
+    task_definition)
+      { ((FAILURES == 0)) && [[ ! -e $TEMP_DIR/stays ]]; } || printf 'a next run needs it to remove the rest\n'
+      ;;
+  esac
 }
 
 # print_all ROW...
@@ -62,15 +79,16 @@ print_all() {
 
 # remove_all ROW...
 remove_all() {
-  local row kind name step=0 result
+  local row kind name step=0 result why
   for row in "$@"; do
     read -r kind name _ <<<"$row"
     step=$((step + 1))
     RESOURCE="${kind//_/ } $name"
-    if [[ $kind == task_definition ]] && { ((FAILURES)) || [[ -e $TEMP_DIR/stays ]]; }; then
-      result="NOT removed, because a next run needs it to remove the rest"
+    why=$(why_it_stays "$kind")
+    if [[ -n $why ]]; then
+      result="NOT removed, because $why"
     else
-      attempt "$TEMP_DIR/answer" "remove_$kind" "$name"
+      attempt "$kind" "$TEMP_DIR/answer" "remove_$kind" "$name"
       result=removed
       ! has_failed "$TEMP_DIR/answer" || result="NOT removed, the error is above"
     fi
@@ -81,7 +99,7 @@ remove_all() {
 # Shows, asks, removes. A subshell, so that a caller keeps its own variables and traps. Status 1 if anything failed.
 cleanup_all() (
   local rows
-  FAILURES=0
+  FAILURES=0 LEFT_KINDS=()
   start_verb
   check_previous_source
   stop_on_problems

@@ -213,22 +213,22 @@ ensure_owner_is_told() {
 
 # --- the removal of the lifecycle -----------------------------------------------------------------------------------
 
-# What may not be read stays, and is reported.
-tell_denied() {
-  if was_denied; then
-    say "      stays, if deploy.sh made it: the ${RESOURCE#bucket } of $DST_BUCKET. $(denial). To have it removed," \
-      "add this statement to a policy of your own identity and run this again: $(lifecycle_rights)"
-  fi
+# die_denied WHAT: what may not be read stays, and rules of KEEP_DAYS may go on deleting.
+die_denied() {
+  local said rights
+  said=$(denial)
+  rights=$(lifecycle_rights)
+  die "the $1 of $DST_BUCKET could not be read: $said. To have it removed, if deploy.sh made it, add" \
+    "this statement to a policy of your own identity and run this again: $rights"
 }
 
 # A rule that removes objects may not outlive the sync, also among those of others.
 list_bucket_lifecycle() {
   local lifecycle ids
   lifecycle=$(ask_bucket_lifecycle)
+  if was_denied; then die_denied lifecycle; fi
   ids=$(of_lifecycle ids "$lifecycle")
-  if was_denied; then
-    tell_denied
-  elif is_our_lifecycle "$lifecycle"; then
+  if is_our_lifecycle "$lifecycle"; then
     printf '%s\n' "$DST_BUCKET"
   elif lifecycle_is has_keeping "$lifecycle"; then
     printf '%s (only %s)\n' "$DST_BUCKET" "$ids"
@@ -244,7 +244,8 @@ remove_bucket_lifecycle() {
   if [[ $rest == '[]' ]]; then
     aws_or_nothing s3api delete-bucket-lifecycle --bucket "$1"
   else
-    put_lifecycle aws_or_die "$(jq '{Rules: .}' <<<"$rest")"
+    rest=$(jq '{Rules: .}' <<<"$rest")
+    put_lifecycle aws_or_die "$rest"
   fi
 }
 
@@ -285,17 +286,22 @@ lifecycle_rights() {
 
 # Rules of others may need it too. Neither is deploy.sh's on another account's bucket.
 list_bucket_policy() {
-  local policy lifecycle
+  local policy lifecycle ours
   policy=$(ask_bucket_policy)
   lifecycle=$(ask_bucket_lifecycle)
-  if was_denied; then
-    tell_denied
-  elif same_json "$policy" "$(lifecycle_policy)" && { [[ -z $lifecycle ]] || is_our_lifecycle "$lifecycle"; }; then
+  if was_denied; then die_denied policy; fi
+  ours=$(lifecycle_policy)
+  if same_json "$policy" "$ours" && { [[ -z $lifecycle ]] || is_our_lifecycle "$lifecycle"; }; then
     printf '%s\n' "$DST_BUCKET"
   fi
 }
 
-remove_bucket_policy() { aws_or_nothing s3api delete-bucket-policy --bucket "$1"; }
+# Others may have changed it since.
+remove_bucket_policy() {
+  local still
+  still=$(list_bucket_policy)
+  [[ -z $still ]] || aws_or_nothing s3api delete-bucket-policy --bucket "$1"
+}
 
 # --- the request metrics of its folders -----------------------------------------------------------------------------
 #
@@ -352,8 +358,12 @@ list_request_metrics() {
   local RESOURCE="request metrics of $DST_BUCKET" problem
   fact request_metrics | jq -r "$JQ_TEXT"'.[]? | "\(.id) \(.folder | tojson | visible)"'
   problem=$(problem_with_cli_of_metrics)
-  if was_denied; then problem=$(denial); fi
   [[ -z $problem ]] || say "request metrics of $DST_BUCKET, if ./sync.sh cost --reads has turned any on, stay: $problem"
+  if was_denied; then
+    problem=$(denial)
+    die "request metrics of $DST_BUCKET could not be read: $problem. To have those removed that ./sync.sh cost --reads" \
+      "has turned on, grant yourself s3express:GetMetricsConfiguration and run this again"
+  fi
 }
 
 # Prints {folders, until} as JSON; null if there are none of ours.

@@ -246,15 +246,14 @@ turn_on_switch() {
   tags=$(fact event_rule_tags)
   has_switch_tag "$tags" \
     || aws_or_die events tag-resource --resource-arn "$EVENT_RULE_ARN" --tags "Key=$SWITCH_TAG,Value=$SRC_BUCKET"
-  put_notifications "$(jq '.EventBridgeConfiguration = {}' <<<"$1")" --skip-destination-validation
+  change_notifications '.EventBridgeConfiguration = {}' null --skip-destination-validation
 }
 
-# The call replaces the bucket's whole configuration, so the switch is put among what is there.
 ensure_event_switch() {
   local have
   begin "event switch" "$SRC_BUCKET"
-  have=$(latest_notifications)
-  has_switch "$have" || create turn_on_switch "$have"
+  have=$(first_notifications)
+  has_switch "$have" || create turn_on_switch
   finish
 }
 
@@ -262,9 +261,10 @@ switch_stays() { say "      stays: the EventBridge switch of $SRC_BUCKET, becaus
 
 # Prints the bucket if deploy.sh turned its switch on and nobody else needs it.
 list_event_switch() {
-  local tags have rules
+  local tags have rules senders
   tags=$(fact event_rule_tags)
-  [[ -n $tags ]] || admits "${EVENT_SENDERS[eventbridge]}" || return 0
+  senders=$(senders)
+  [[ -n $tags ]] || admits "${EVENT_SENDERS[eventbridge]}" "$senders" || return 0
   have=$(find_notifications)
   has_switch "$have" || return 0
   if [[ -z $tags ]]; then
@@ -285,9 +285,7 @@ list_event_switch() {
 }
 
 remove_event_switch() {
-  local have
-  have=$(find_notifications)
-  put_notifications "$(jq 'del(.EventBridgeConfiguration)' <<<"$have")" --skip-destination-validation
+  change_notifications 'del(.EventBridgeConfiguration)' null --skip-destination-validation
 }
 
 # --- a change of EVENT_SOURCE ---------------------------------------------------------------------------------------
@@ -314,12 +312,14 @@ replace_old_way() {
 
 # The statement in the queue's policy shows whether the old way exists: it is added before it and removed after it.
 end_notification() {
-  local ours
-  admits "${EVENT_SENDERS[sqs]}" || [[ $(our_notifications "$(first_notifications)") != "[]" ]] || return 0
+  local have ours senders
+  have=$(first_notifications)
+  ours=$(our_notifications "$have")
+  senders=$(senders)
+  [[ $ours != "[]" ]] || admits "${EVENT_SENDERS[sqs]}" "$senders" || return 0
   begin notification "$SRC_BUCKET $NOTIFICATION_ID"
-  ours=$(our_notifications "$(latest_notifications)")
   [[ $ours == "[]" ]] || write replace_old_way remove_notification
-  if admits "${EVENT_SENDERS[sqs]}"; then write admit_one_sender; fi
+  if admits "${EVENT_SENDERS[sqs]}" "$senders"; then write admit_one_sender; fi
   finish_removed "because EVENT_SOURCE=$EVENT_SOURCE"
 }
 
@@ -335,8 +335,9 @@ drop_rule_and_switch() {
 
 # A rule that is not known as ours stays, and so does the statement, by which the next run finds it.
 end_event_rule() {
-  local ours tags
-  admits "${EVENT_SENDERS[eventbridge]}" || return 0
+  local ours tags senders
+  senders=$(senders)
+  admits "${EVENT_SENDERS[eventbridge]}" "$senders" || return 0
   begin "event rule" "$EVENT_RULE_NAME"
   ours=$(list_event_rule)
   tags=$(fact event_rule_tags)

@@ -33,30 +33,44 @@ queue_policy() {
 # Prints the policy that the queue had when this run began, or nothing.
 ask_queue_policy() { fact queue_attributes "$QUEUE_NAME" | jq -c '.Attributes.Policy // "{}" | fromjson'; }
 
-# admits SENDER: whether the queue took its events when this run began. No name of a sender is part of another.
-admits() {
-  local policy
+# Prints the senders whose events the queue took when this run began, with a space before each.
+senders() {
+  local policy sender
   policy=$(fact queue_policy)
-  [[ $policy == *'"Sid":"'"$1"'"'* ]]
+  for sender in "${EVENT_SENDERS[@]}"; do
+    [[ $policy != *'"Sid":"'"$sender"'"'* ]] || printf ' %s' "$sender"
+  done
 }
+
+# admits SENDER SENDERS: whether the queue takes its events. No name of a sender is part of another.
+admits() { [[ $2 == *" $1"* ]]; }
 
 # Prints the attributes that the queue is to have; those that it has are a fact of the same name. Until the end of the
 # run two may send: the service of this EVENT_SOURCE, and that of the last deployment.
 queue_attributes() {
-  local sender senders=${EVENT_SENDERS[$EVENT_SOURCE]}
-  for sender in "${EVENT_SENDERS[@]}"; do
-    if admits "$sender"; then senders+=" $sender"; fi
-  done
-  jq -n --argjson base "$(dlq_attributes)" --arg visibility "$VISIBILITY_TIMEOUT" \
-    --arg policy "$(queue_policy "$senders")" --arg dlq "$DLQ_ARN" --arg receives "$MAX_RECEIVES" '$base + {
+  local senders base policy
+  senders=$(senders)
+  base=$(dlq_attributes)
+  policy=$(queue_policy "${EVENT_SENDERS[$EVENT_SOURCE]}$senders")
+  jq -n --argjson base "$base" --arg visibility "$VISIBILITY_TIMEOUT" \
+    --arg policy "$policy" --arg dlq "$DLQ_ARN" --arg receives "$MAX_RECEIVES" '$base + {
       VisibilityTimeout: $visibility, Policy: $policy,
       RedrivePolicy: ({deadLetterTargetArn: $dlq, maxReceiveCount: $receives | tonumber} | tojson)}'
 }
 
-# The last step of a change of EVENT_SOURCE.
+# The last step of a change of EVENT_SOURCE. The call replaces the whole policy, so the statements of the other sender are
+# taken out of the one that the queue has at this moment.
 admit_one_sender() {
-  aws_or_die sqs set-queue-attributes --queue-url "$(queue_url "$QUEUE_NAME")" \
-    --attributes "$(jq -n --arg policy "$(queue_policy "${EVENT_SENDERS[$EVENT_SOURCE]}")" '{Policy: $policy}')"
+  local url have ours others=() sender attributes
+  url=$(queue_url "$QUEUE_NAME")
+  have=$(aws_or_die sqs get-queue-attributes --queue-url "$url" --attribute-names All)
+  ours=$(queue_policy "${EVENT_SENDERS[$EVENT_SOURCE]}")
+  for sender in "${EVENT_SENDERS[@]}"; do
+    [[ $sender == "${EVENT_SENDERS[$EVENT_SOURCE]}" ]] || others+=("$sender")
+  done
+  attributes=$(jq -c --arg others "${others[*]}" --arg ours "$ours" '.Attributes.Policy // $ours | fromjson
+    | .Statement |= map(select(.Sid // "" | IN($others | splits(" ")) | not)) | {Policy: tojson}' <<<"$have")
+  aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$attributes"
 }
 
 # SQS may print the JSON inside an attribute in its own way; differing() compares what it says.
@@ -85,12 +99,13 @@ existing_queue_url() {
 
 # The queue of an earlier run with another SRC_BUCKET, whose notification or event rule nobody would remove.
 check_previous_source() {
-  local policy buckets bucket
+  local policy buckets bucket senders
   policy=$(fact queue_policy)
+  senders=$(senders)
   buckets=$(
     jq -r --arg sender "${EVENT_SENDERS[sqs]}" '.Statement[]? | select(.Sid == $sender)
       | .Condition.ArnLike["aws:SourceArn"] | strings | split(":")[-1]' <<<"${policy:-null}"
-    if admits "${EVENT_SENDERS[eventbridge]}"; then event_rule_source; fi
+    if admits "${EVENT_SENDERS[eventbridge]}" "$senders"; then event_rule_source; fi
   )
   while read -r bucket; do
     [[ -z $bucket || $bucket == "$SRC_BUCKET" ]] || problem "SRC_BUCKET=$SRC_BUCKET, but the queue $QUEUE_NAME gets" \

@@ -11,26 +11,43 @@ ask_our_notifications() {
     + if .value == "" then {} else {Filter: {Key: {FilterRules: [{Name: "prefix", Value: .value}]}}} end]'
 }
 
-# Reads what S3 answers, which is nothing if there are none.
-notifications_of() { jq -n '[inputs][0] // {} | del(.ResponseMetadata)'; }
-
-find_notifications() {
-  aws_or_nothing s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
-    --expected-bucket-owner "$SRC_BUCKET_OWNER" | notifications_of
+# configuration_of ANSWER: prints a bucket's configuration in an answer of S3, which is nothing if there is none. Any other
+# answer ends the run.
+configuration_of() {
+  local found
+  found=$(jq -cs 'if . == [] then {} elif length == 1 and (.[0] | type == "object") then .[0] | del(.ResponseMetadata)
+    else error("not one JSON object") end' <<<"$1" 2>&1) || die "${RESOURCE:+$RESOURCE: }nothing is known of the" \
+    "notifications of $SRC_BUCKET, because the answer of S3 cannot be read: ${found%%$'\n'*}; run this again"
+  printf '%s\n' "$found"
 }
 
-# Prints those that the bucket had when the run began.
-first_notifications() { fact_or_reason notifications | notifications_of; }
+# Prints what the bucket has at this moment.
+find_notifications() {
+  local answer
+  answer=$(aws_or_nothing s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
+    --expected-bucket-owner "$SRC_BUCKET_OWNER")
+  configuration_of "$answer"
+}
 
-# Prints what a step goes by.
-latest_notifications() { if [[ $DRY_RUN == true ]]; then first_notifications; else find_notifications; fi; }
+# Prints what the bucket had when the run began.
+first_notifications() {
+  local answer
+  answer=$(fact_or_reason notifications) || die "${RESOURCE:+$RESOURCE: }$answer"
+  configuration_of "$answer"
+}
 
-# put_notifications CONFIGURATION OPTION...: through a file, because others may have many.
-put_notifications() {
-  printf '%s\n' "$1" >"$TEMP_DIR/notifications.json"
+# change_notifications FILTER VALUE [OPTION...]: writes what the filter of jq makes of the configuration that the bucket has
+# at this moment, with $value and our $queue. The call replaces all that the bucket has, so nothing is written unless it
+# could be read. It goes through a file, because others may have many.
+change_notifications() {
+  local have want
+  have=$(find_notifications)
+  want=$(printf '%s\n' "$have" "$2" | jq -cs --arg queue "$QUEUE_ARN" ".[1] as \$value | .[0] | $1")
+  if same_json "$want" "$have"; then return; fi
+  printf '%s\n' "$want" >"$TEMP_DIR/notifications.json"
   aws_or_die s3api put-bucket-notification-configuration --bucket "$SRC_BUCKET" \
     --expected-bucket-owner "$SRC_BUCKET_OWNER" \
-    --notification-configuration "file://$TEMP_DIR/notifications.json" "${@:2}"
+    --notification-configuration "file://$TEMP_DIR/notifications.json" "${@:3}"
 }
 
 # S3 answers event and filter names in its own order and case, and notifications in any order. A tool that has taken them
@@ -46,48 +63,46 @@ our_notifications() {
   jq -c --arg queue "$QUEUE_ARN" '[.QueueConfigurations[]? | select(.QueueArn == $queue)]' <<<"$1"
 }
 
-# Prints a bucket's configuration without our notifications.
-other_notifications() {
-  jq --arg queue "$QUEUE_ARN" '.QueueConfigurations = [.QueueConfigurations[]? | select(.QueueArn != $queue)]' <<<"$1"
+# put_ours OURS: puts them in the place of ours that are there.
+put_ours() {
+  change_notifications '.QueueConfigurations = [.QueueConfigurations[]? | select(.QueueArn != $queue)] + $value' "$1"
 }
 
-# The call replaces the bucket's whole configuration, so ours are put among those that are there.
 ensure_notification() {
-  local have ours want merged before after what
+  local have ours want before after what
   if [[ $EVENT_SOURCE == eventbridge ]]; then
     end_notification
     return
   fi
   begin notification "$SRC_BUCKET $NOTIFICATION_ID"
-  have=$(latest_notifications)
+  have=$(first_notifications)
   ours=$(our_notifications "$have")
   want=$(fact our_notifications)
-  merged=$(other_notifications "$have" | jq --argjson ours "$want" '.QueueConfigurations += $ours')
   if [[ $ours == "[]" ]]; then
-    create put_notifications "$merged"
+    create put_ours "$want"
   else
     before=$(comparable_notifications "$ours")
     after=$(comparable_notifications "$want")
     if ! same_json "$after" "$before"; then
       what=$(printf '%s\n' "$want" "$ours" | jq -rs 'map(length) | if .[0] == .[1] then "events or filter"
         else "\(.[0]) prefix\(if .[0] == 1 then "" else "es" end), not \(.[1])" end')
-      change_from "$before" "$after" "$what" put_notifications "$merged"
+      change_from "$before" "$after" "$what" put_ours "$want"
     fi
   fi
   finish
 }
 
 list_notification() {
-  our_notifications "$(find_notifications)" | jq -r --arg bucket "$SRC_BUCKET" \
+  local have
+  have=$(find_notifications)
+  our_notifications "$have" | jq -r --arg bucket "$SRC_BUCKET" \
     'select(. != []) | "\($bucket) (only \(map(.Id) | join(", ")))"'
 }
 
 # Without the option, S3 would refuse the rest if the queue or function of one of the others does not exist any more.
 remove_notification() {
-  local rest
-  rest=$(other_notifications "$(find_notifications)" \
-    | jq 'if .QueueConfigurations == [] then del(.QueueConfigurations) else . end')
-  put_notifications "$rest" --skip-destination-validation
+  change_notifications '.QueueConfigurations = [.QueueConfigurations[]? | select(.QueueArn != $queue)]
+    | if .QueueConfigurations == [] then del(.QueueConfigurations) else . end' null --skip-destination-validation
 }
 
 # --- checks ---------------------------------------------------------------------------------------------------------
@@ -151,7 +166,7 @@ check_names_of_notifications() {
   done <<<"$found"
 }
 
-# For the checks and the plan; a step that puts a new configuration asks again, by latest_notifications.
+# For the checks and the plan; change_notifications asks again.
 ask_notifications() {
   aws_or_error s3api get-bucket-notification-configuration --bucket "$SRC_BUCKET" \
     --expected-bucket-owner "$SRC_BUCKET_OWNER"
@@ -164,14 +179,14 @@ check_notifications() {
     problem "SRC_BUCKET=$SRC_BUCKET: $have"
     return
   fi
-  have=${have:-"{}"}
+  have=$(configuration_of "$have")
   [[ $EVENT_SOURCE != eventbridge ]] || return 0 # S3 may send an event to both
   ours=$(fact our_notifications)
   check_names_of_notifications "$have" "$ours"
   check_overlaps "$have" "$ours"
   ours=$(jq length <<<"$ours")
-  others=$(other_notifications "$have" | jq '[.QueueConfigurations, .TopicConfigurations, .LambdaFunctionConfigurations
-    | length] | add')
+  others=$(jq --arg queue "$QUEUE_ARN" '[(.QueueConfigurations // [] | map(select(.QueueArn != $queue))),
+    .TopicConfigurations, .LambdaFunctionConfigurations | length] | add' <<<"$have")
   ((ours + others <= 100)) || problem "SRC_BUCKET=$SRC_BUCKET has $others notifications of others, and S3 allows 100 for" \
     "a bucket: for PREFIX_FILTER=$PREFIX_FILTER it would have $ours more: set EVENT_SOURCE=eventbridge, or fewer" \
     "prefixes"

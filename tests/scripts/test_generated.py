@@ -27,7 +27,7 @@ NAMED = {"SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR, "RETRY_LIMIT": "60", "RETRY
 PLANNED = "PLAN_FORMAT=json; deploy_all"
 DETAIL = ("--dry-run", "--json", "--detailed-exitcode")
 # What a removal that may not read these says.
-DENIED = [f"stays, if deploy.sh made it: the {part} of {MIRROR}." for part in ("lifecycle", "policy")]
+DENIED = [f"the {part} of {MIRROR} could not be read: " for part in ("lifecycle", "policy")]
 DENIED += ["because its tags could not be read", "grant yourself lambda:ListTags", "s3express:DeleteBucketPolicy"]
 
 
