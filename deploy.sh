@@ -71,7 +71,7 @@ NAMED=$(compgen -v | while read -r name; do printf '%s=%s\n' "$name" "${!name:+s
 : "${IMAGE_URI:=}"                  # an existing worker image; empty: build and push one
 : "${BASE_IMAGE:=python:3.13-slim}" # what the image is built on; built again if this has a new digest
 : "${ECR_REGISTRY:=}"               # empty: the account's own registry
-: "${DOCKER_BUILD_FLAGS:=}"         # additional arguments for docker buildx build
+: "${DOCKER_BUILD_FLAGS:=}"         # additional arguments for docker buildx build; never kept
 : "${SRC_KMS_KEY_ARN:=}"            # the keys of an SSE-KMS source bucket, separated by commas
 : "${DST_KMS_KEY_ARN:=}"            # the key of an SSE-KMS destination bucket
 : "${SRC_BUCKET_OWNER:=}"           # account ID; empty: the account that deploys

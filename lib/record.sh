@@ -8,6 +8,7 @@
 readonly RECORD_LABEL=s3-to-s3express-sync.settings
 
 RECORD=""              # what the deployment says of its settings, as JSON
+HAS_BUILD_FLAGS=false  # whether that had DOCKER_BUILD_FLAGS
 declare -A RECORDED=() # the same
 declare -A KEPT=()     # what deploy.sh says of those for which this run goes by RECORDED
 KNOWS_DEPLOYMENT=true  # whether the task definition could be read
@@ -45,13 +46,39 @@ settings_record() {
   settings_json VERSION ${chosen[@]+"${chosen[@]}"} | jq -cS .
 }
 
+# Reads a record; prints the labels that hold it, as a JSON object. containerd refuses a label of more than 4,096 bytes
+# with its key. One label is what release 1.3.0 reads, so only a longer record is cut into numbered ones, between
+# characters; their keys are at most three bytes longer.
+record_labels() {
+  jq --arg name "$RECORD_LABEL" --argjson most 4096 '
+    ($most - ($name | utf8bytelength)) as $room | tojson
+    | if utf8bytelength <= $room then {($name): .}
+      else
+        reduce split("")[] as $char ([""];
+          if (.[-1] + $char | utf8bytelength) > $room - 3 then . + [$char] else .[-1] += $char end)
+        | to_entries | map({key: "\($name).\(.key + 1)", value}) | from_entries end'
+}
+
 # For jq: the record of a container, as an object; null if there is none, or one that somebody has broken.
 jq_record() {
   cat <<JQ
-  def record: (.dockerLabels // {})["$RECORD_LABEL"] | (try fromjson catch null) | if type == "object"
-    then map_values(tostring) else null end;
+  def record_from(\$number): "$RECORD_LABEL.\(\$number)" as \$name
+    | if has(\$name) then .[\$name], record_from(\$number + 1) else empty end;
+  def record: (.dockerLabels // {}) | [.["$RECORD_LABEL"] // record_from(1)]
+    | (try (add | fromjson) catch null) | if type == "object" then map_values(tostring) else null end;
   def worker: [.containerDefinitions[] | select(.name == "worker")][0];
 JQ
+}
+
+# Releases up to 1.3.0 recorded DOCKER_BUILD_FLAGS, which may hold the password of a proxy. The next deployment still
+# builds with them, so that an upgrade needs nothing more than before, and leaves them out of its record.
+drop_build_flags() {
+  local flags
+  flags=$(jq -r '.DOCKER_BUILD_FLAGS // empty' <<<"$RECORD")
+  [[ -n $flags ]] || return 0
+  HAS_BUILD_FLAGS=true
+  RECORD=$(jq -c 'del(.DOCKER_BUILD_FLAGS)' <<<"$RECORD")
+  is_chosen DOCKER_BUILD_FLAGS || names empty DOCKER_BUILD_FLAGS || DOCKER_BUILD_FLAGS=$flags
 }
 
 # Reads RECORD into RECORDED.
@@ -90,6 +117,7 @@ learn_settings() {
   [[ -n $definition ]] || return 0
   RECORD=$(jq -c "$(jq_record)"'worker | record // empty' <<<"$definition")
   [[ -n $RECORD ]] || RECORD=$(shown_settings "$@")
+  drop_build_flags
   read_record
   keep_settings
 }
@@ -162,7 +190,7 @@ shown_settings() {
 shown_lines() {
   local name taken="" unknown=""
   for name in "${SETTINGS[@]}"; do [[ ! -v KEPT[$name] ]] || taken+=" $name=${!name}"; done
-  for name in BASE_IMAGE IMAGE_URI ECR_REGISTRY DOCKER_BUILD_FLAGS CREATE_VPC_ENDPOINTS ROLE_BOUNDARY_ARN; do
+  for name in BASE_IMAGE IMAGE_URI ECR_REGISTRY CREATE_VPC_ENDPOINTS ROLE_BOUNDARY_ARN; do
     is_chosen "$name" || unknown+="${unknown:+, }$name"
   done
   printf '%s\n' "the deployment has no record of its settings yet: this run takes what it shows, and records it:${taken:- nothing but defaults}"

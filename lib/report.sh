@@ -134,11 +134,17 @@ as_members() {
   done
 }
 
-# Prints the settings named by the arguments as a JSON object.
+# Prints the settings named by the arguments as a JSON object. As a text, jq 1.6 would read a line of more than 4 KiB in
+# pieces, and lose the character at the end of one.
 settings_json() {
-  local name pairs=()
-  for name in "$@"; do pairs+=("$name=${!name}"); done
-  printf '%s\n' "${pairs[@]}" | jq -Rn '[inputs | capture("^(?<key>[^=]*)=(?<value>.*)$")] | from_entries'
+  local name value slash='\' quote='"' members=""
+  for name in "$@"; do
+    value=${!name}
+    value=${value//"$slash"/"$slash$slash"}
+    value=${value//"$quote"/"$slash$quote"}
+    members+="${members:+,} \"$name\": \"$value\""
+  done
+  printf '{%s}\n' "$members" | jq .
 }
 
 # --- a step ---------------------------------------------------------------------------------------------------------

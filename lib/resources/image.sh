@@ -2,7 +2,7 @@
 # The worker's image and the repository that holds it.
 
 # Of the files that the image is built from. Names are hashed as well, so that text which moves from one file to another
-# makes another image.
+# makes another image. DOCKER_BUILD_FLAGS are not: no deployment keeps them, so a run without them would build again.
 ask_image_inputs() {
   {
     printf '%s\n' Dockerfile requirements.txt worker.py mirror/model/settings.table
@@ -14,7 +14,7 @@ folder, *words = sys.argv[1:]
 lines = [*words]
 for name in sys.stdin.read().splitlines():
     lines.append(name + " " + hashlib.sha256(pathlib.Path(folder, name).read_bytes()).hexdigest())
-print(hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16])' "$PROJECT_DIR" "$TASK_ARCH" "$DOCKER_BUILD_FLAGS"
+print(hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16])' "$PROJECT_DIR" "$TASK_ARCH"
 }
 
 BASE_DIGEST_SECONDS=30 # for the registry of BASE_IMAGE to answer
@@ -143,6 +143,9 @@ push_image() {
     say "      the digest of BASE_IMAGE=$BASE_IMAGE could not be looked up: $digest"
   fi
   read -ra flags <<<"$DOCKER_BUILD_FLAGS"
+  ((${#flags[@]} == 0)) || [[ -n ${LOCAL_ENGINE:-} ]] \
+    || say "      DOCKER_BUILD_FLAGS is used for this build and not kept, because it may hold a password: name it again" \
+      "when you build again"
   docker buildx build --load --provenance=false --sbom=false --platform "$platform" --tag "$1" \
     --build-arg "BASE_IMAGE=$base" \
     ${flags[@]+"${flags[@]}"} "$PROJECT_DIR" >&2

@@ -23,29 +23,36 @@ worker_variables() {
 # minute at full speed. ECS's own default is 10 MiB, which an account can change (Amazon ECS API reference,
 # LogConfiguration).
 task_definition() {
-  local image variables record
+  local image variables record labels
   image=$(worker_image)
   variables=$(worker_variables)
   record=$(settings_record)
+  labels=$(record_labels <<<"$record")
   jq -n --arg family "$TASK_FAMILY" --arg cpu "$TASK_CPU" --arg memory "$TASK_MEMORY" --arg arch "$TASK_ARCH" \
     --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" --arg image "$image" \
-    --arg group "$WORKER_LOG_GROUP" --arg region "$REGION" --argjson variables "$variables" \
-    --arg record_label "$RECORD_LABEL" --arg record "$record" '{
+    --arg group "$WORKER_LOG_GROUP" --arg region "$REGION" --argjson variables "$variables" '{
       family: $family, requiresCompatibilities: ["FARGATE"], networkMode: "awsvpc", cpu: $cpu, memory: $memory,
       runtimePlatform: {cpuArchitecture: $arch, operatingSystemFamily: "LINUX"},
       taskRoleArn: $task_role, executionRoleArn: $exec_role, containerDefinitions: [{
-        name: "worker", image: $image, essential: true, dockerLabels: {($record_label): $record},
+        name: "worker", image: $image, essential: true, dockerLabels: input,
         environment: ($variables | to_entries | map({name: .key, value}) | sort_by(.name)),
         stopTimeout: 120, readonlyRootFilesystem: true, linuxParameters: {initProcessEnabled: true},
         logConfiguration: {logDriver: "awslogs", options: {
           "awslogs-group": $group, "awslogs-region": $region, "awslogs-stream-prefix": "worker",
-          mode: "non-blocking", "max-buffer-size": "25m"}}}]}'
+          mode: "non-blocking", "max-buffer-size": "25m"}}}]}' <<<"$labels"
 }
 
 # list_revisions STATUS: the ARNs of the family's revisions, the newest first, one per line.
 list_revisions() {
   aws_or_nothing ecs list-task-definitions --family-prefix "$TASK_FAMILY" --status "$1" --sort DESC \
     | jq -r --arg family "$TASK_FAMILY" '.taskDefinitionArns[] | select(split("/")[1] | split(":")[0] == $family)'
+}
+
+# ask_revisions STATUS: their numbers.
+ask_revisions() {
+  local arns
+  arns=$(list_revisions "$1")
+  cut -d : -f 7 <<<"$arns"
 }
 
 # Prints the newest active revision, or nothing: describe-task-definition has no error code of its own for "none".
@@ -74,12 +81,29 @@ need_deployed() {
   done
 }
 
-# parsed_definition DEFINITION OTHER SETTINGS: the record as settings, and of those that only the other one has what these
-# say; null stands for nothing.
+# parsed_definition DEFINITION OTHER SETTINGS: the record as settings, however many labels hold it, and of those that only
+# the other one has what these say; null stands for nothing. What may hold a password is not shown.
 parsed_definition() {
-  printf '%s\n' "$@" | jq -cs "$(jq_record)"'.[2] as $settings | (.[1] | worker | record // {}) as $other | .[0]
+  printf '%s\n' "$@" | jq -cs "$(jq_record)"'
+    def of_record: record // {} | if .DOCKER_BUILD_FLAGS then .DOCKER_BUILD_FLAGS = "(not shown)" else . end;
+    (.[2] // {} | .DOCKER_BUILD_FLAGS = "") as $settings | (.[1] | worker | of_record) as $other | .[0]
     | .containerDefinitions |= map(if .name == "worker" then .settings = ($other | with_entries(.value = $settings[.key]))
-        + (record // {}) | del(.dockerLabels) else . end)'
+        + of_record | del(.dockerLabels) else . end)'
+}
+
+# Everyone who may describe a revision can read its labels.
+note_build_flags() {
+  local active inactive all command=""
+  active=$(fact revisions ACTIVE)
+  inactive=$(fact revisions INACTIVE)
+  all=$(printf '%s\n' "$active" "$inactive" | sed '/^$/d' | sort -n)
+  [[ -z $active ]] || command="for n in ${active//$'\n'/ }; do aws ecs deregister-task-definition --region $REGION \
+--task-definition $TASK_FAMILY:\$n; done; "
+  command+="for n in ${all//$'\n'/ }; do aws ecs delete-task-definitions --region $REGION \
+--task-definitions $TASK_FAMILY:\$n; done"
+  note "DOCKER_BUILD_FLAGS is no longer recorded, because it may hold a password: name it for each run that builds an" \
+    "image. Revisions of $TASK_FAMILY up to ${all##*$'\n'} may still show it: delete them when this run has ended:"
+  note "\`$command\`"
 }
 
 register_task_definition() {
@@ -87,15 +111,17 @@ register_task_definition() {
 }
 
 ensure_task_definition() {
-  local have want
+  local have want settings
   begin "task definition" "$TASK_FAMILY"
   want=$(task_definition)
   have=$(fact task_definition)
   if [[ -z $have ]]; then
     create register_task_definition "$want"
   else
-    change_members "$(parsed_definition "$want" "$have" "$(settings_json "${SETTINGS[@]}")")" \
-      "$(parsed_definition "$have" "$want" null)" register_task_definition "$want"
+    [[ $HAS_BUILD_FLAGS == false ]] || note_build_flags
+    settings=$(settings_json "${SETTINGS[@]}")
+    change_members "$(parsed_definition "$want" "$have" "$settings")" "$(parsed_definition "$have" "$want" null)" \
+      register_task_definition "$want"
   fi
   finish
 }

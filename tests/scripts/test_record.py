@@ -28,9 +28,11 @@ LABEL = "s3-to-s3express-sync.settings"
 NOTHING = {"SRC_BUCKET": "", "DST_BUCKET": ""}
 BUCKETS = {"SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR}
 ALL = FULL | RULES
+# Of these, what says which deployment is meant, and what is of one build.
+KEPT = {name: value for name, value in ALL.items() if name not in ("APP_NAME", "DOCKER_BUILD_FLAGS")}
 RECORD = "ListTaskDefinitions"  # the call that finds it
 # What nothing shows of a deployment without a record.
-NOT_SHOWN = {"DOCKER_BUILD_FLAGS", "CREATE_VPC_ENDPOINTS", "ROLE_BOUNDARY_ARN", "IMAGE_URI"}
+NOT_SHOWN = {"CREATE_VPC_ENDPOINTS", "ROLE_BOUNDARY_ARN", "IMAGE_URI"}
 
 
 scripts = scripts_of_module()
@@ -51,7 +53,8 @@ def worker(kept: dict[str, Any], app: str = APP) -> dict[str, Any]:
 
 
 def record(kept: dict[str, Any], app: str = APP) -> dict[str, str]:
-    found = json.loads(worker(kept, app)["dockerLabels"][LABEL])
+    labels = worker(kept, app)["dockerLabels"]
+    found = json.loads("".join(labels[name] for name in sorted(labels, key=lambda name: (len(name), name))))
     assert found.pop("VERSION") == VERSION
     return found  # type: ignore[no-any-return]
 
@@ -66,7 +69,7 @@ def changes(ran: Ran) -> list[str]:
 
 def test_a_run_that_names_nothing_changes_nothing(scripts: Scripts, kept: dict[str, Any]) -> None:
     scripts.account = having(kept)
-    assert record(kept) == {name: value for name, value in ALL.items() if name != "APP_NAME"} | BUCKETS
+    assert record(kept) == KEPT | BUCKETS
     ran = scripts.run("PLAN_FORMAT=json DETAILED_EXITCODE=true DRY_RUN=true; deploy_all", **NOTHING)
     assert (json.loads(ran.output)["changes"], ran.writes) == (0, [])
     told = dict(re.findall(r"^kept: (\w+)=(.*?)(?: \(deploy.sh says .*)?$", ran.errors, re.MULTILINE))
@@ -147,6 +150,56 @@ def test_an_image_is_kept_by_its_own_release_only(scripts: Scripts) -> None:
     assert "not kept: IMAGE_URI=worker:1, because release 1.0.9 was deployed: an image of this release" in ran.errors
     assert worker(scripts.account.kept)["image"] != "worker:1"
     assert "IMAGE_URI" not in record(scripts.account.kept)
+
+
+# --- a long record ----------------------------------------------------------------------------------------------------
+
+MOST = 4096  # bytes of a label with its key, which containerd takes (containerd, labels/validate.go)
+LETTERS = "abcdefghij\u00e9\u00fc\u6a21\u578b\U00020000"
+
+
+def drawn_text(draw: random.Random, length: int) -> str:
+    return "".join(draw.choices(LETTERS, k=length))
+
+
+def drawn_settings(draw: random.Random) -> dict[str, str]:
+    tags = [f"k{n}={drawn_text(draw, draw.randrange(200))}" for n in range(draw.randrange(48))]
+    prefixes = [f"{n}{drawn_text(draw, draw.randrange(30))}/" for n in range(draw.randrange(1, 21))]
+    keys = [f"arn:aws:kms:{REGION}:{NUMBER}:key/{n}" for n in range(draw.randrange(51))]
+    return {"TAGS": ",".join(tags), "PREFIX_FILTER": ",".join(prefixes), "SRC_KMS_KEY_ARN": ",".join(keys)}
+
+
+def with_bytes(size: int) -> dict[str, str]:
+    """Settings whose record has this many bytes with its key."""
+    settings = {"TAGS": ",".join(f"k{n}={'v' * 200}" for n in range(19)) + ",last="}
+    written = json.dumps(settings | BUCKETS | {"VERSION": VERSION}, separators=(",", ":"))
+    settings["TAGS"] += "x" * (size - len(LABEL) - len(written))
+    return settings
+
+
+DRAWN = {f"drawn {seed}": drawn_settings(random.Random(seed)) for seed in range(4)}
+LONG = {"as long as one may be": with_bytes(MOST), "a byte longer": with_bytes(MOST + 1), **DRAWN}
+
+
+@pytest.mark.parametrize("case", LONG)
+def test_a_record_of_any_length_is_kept_in_labels_that_containerd_takes(
+    scripts: Scripts, with_oldest_jq: Scripts, case: str
+) -> None:
+    """In the one that release 1.3.0 reads, if it is long enough."""
+    settings = {name: value for name, value in LONG[case].items() if value}
+    account = with_oldest_jq.account = scripts.account = PaperAccount()
+    with_oldest_jq.step("ensure_task_definition", **settings)
+    labels = worker(account.kept)["dockerLabels"]
+    sizes = {name: len(text.encode()) for name, text in labels.items()}
+    assert [name for name, size in sizes.items() if len(name) + size > MOST] == []
+    assert (list(labels) == [LABEL]) == (len(LABEL) + sum(sizes.values()) <= MOST)
+    assert record(account.kept) == settings | BUCKETS
+    assert scripts.step("ensure_task_definition", **NOTHING).writes == []
+    if len(labels) > 1:  # an incomplete one is none: nothing of it is kept
+        del labels[random.Random(case).choice(sorted(labels))]
+        ran = scripts.run("start_run; check_account; tell_of_kept", **BUCKETS)
+        assert "the deployment has no record of its settings yet" in ran.errors
+        assert "k1=" not in ran.errors
 
 
 # --- the buckets ----------------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def test_the_table_has_what_deploy_sh_is_shipped_with() -> None:
     assert {name: "" if default[0] in "-(" else default for name, _, _, default, _ in rows} == block
     assert {setting.kept for setting in TABLE.values()} == {"deployment", "release", "target", "run"}
     never = {name for name, setting in TABLE.items() if setting.kept in ("target", "run")}
-    assert never == {"REGION", "APP_NAME", "DRY_RUN", "RETRY_PAUSE", "RETRY_LIMIT"}
+    assert never == {"REGION", "APP_NAME", "DOCKER_BUILD_FLAGS", "DRY_RUN", "RETRY_PAUSE", "RETRY_LIMIT"}
 
 
 REQUIRED = {"QUEUE_URL": "https://queue", "CLUSTER": "c", "TASK_DEFINITION": "t", "SUBNETS": "subnet-1"}
