@@ -177,7 +177,7 @@ def with_bytes(size: int) -> dict[str, str]:
     return settings
 
 
-DRAWN = {f"drawn {seed}": drawn_settings(random.Random(seed)) for seed in range(4)}
+DRAWN = {f"drawn {seed}": drawn_settings(random.Random(seed)) for seed in (1, 5, 9)}
 LONG = {"as long as one may be": with_bytes(MOST), "a byte longer": with_bytes(MOST + 1), **DRAWN}
 
 
