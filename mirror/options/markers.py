@@ -10,7 +10,9 @@ import math
 import re
 from collections.abc import Iterator
 
+from mirror.model.log_lines import log, quoted
 from mirror.model.selection import folder_of, is_marker, marker_patterns
+from mirror.model.services import MAX_SQS_DELAY
 from mirror.options.others import remove_other
 from mirror.options.waiting import Awaited, Coalesced, Waits, remember
 from mirror.protocol.attempt import KeySync
@@ -19,6 +21,10 @@ from mirror.queue.option import Option
 
 ABSENT_SECONDS = 1  # it is remembered this long that the destination does not have a marker
 MARKERS_KEPT = 10_000
+AT_ONCE = 64  # requests
+# The workers are asked about a key again after this long; meanwhile, about this many keys at most.
+ASKED_SECONDS, MOST_ASKED = MAX_SQS_DELAY, 10_000
+ASKS = "asked for a look at %d keys that only the destination has, such as %s: the marker key=%s waits until they go"
 
 
 class Markers(Option):
@@ -28,6 +34,8 @@ class Markers(Option):
         self.buckets = waits.buckets
         self.waits = waits
         self.looks: Coalesced[None] = Coalesced(self.buckets.now)
+        self.slots = waits.slots(AT_ONCE)
+        self.asked: dict[str, float] = {}  # key that was to be gone -> when the workers were asked to look at it
         self.absent: dict[str, float] = {}  # marker -> when a look began that showed that the destination has none
 
     # A marker waits
@@ -40,13 +48,28 @@ class Markers(Option):
 
     async def wait_for_folder(self, sync: KeySync) -> Awaited | None:
         """Returns what does not arrive."""
-        buckets = self.buckets
-        patterns, folder = marker_patterns(buckets.settings.copy_last), folder_of(sync.key)
+        patterns, folder = marker_patterns(self.buckets.settings.copy_last), folder_of(sync.key)
+        was_put_off = sync.waiting_since is not None
 
         def counts(key: str) -> bool:
             return key != sync.key and not (folder_of(key) == folder and patterns.match(key))
 
-        return await self.waits.wait_for(sync, await self.waits.compared(sync, folder, counts, is_for_marker=True))
+        state = await self.waits.compared(sync, folder, counts, is_for_marker=True)
+        if was_put_off:
+            await self.ask_about(sync, state.ghosts())
+        return await self.waits.wait_for(sync, state)
+
+    async def ask_about(self, sync: KeySync, ghosts: list[str]) -> None:
+        """Asks the workers to look at copies whose source is gone. The event of their deletion may be lost, or there
+        was none, because somebody made the copy inside the destination: the marker would never be copied."""
+        now = self.buckets.now()
+        self.asked = {key: asked for key, asked in self.asked.items() if now - asked < ASKED_SECONDS}
+        keys = [key for key in ghosts if key not in self.asked][: MOST_ASKED - len(self.asked)]
+        if not keys:
+            return
+        log.info(ASKS, len(keys), quoted(keys[0]), quoted(sync.key))
+        self.asked |= dict.fromkeys(keys, now)
+        await self.slots.run(lambda key: sync.host.look_later(key, 0), keys)
 
     # A marker that was deleted goes first
 

@@ -129,6 +129,10 @@ class Completeness:
         """How many keys are or may be missing."""
         return len(self.missing) + self.more.keys
 
+    def ghosts(self) -> list[str]:
+        """The missing keys of which a look has shown that only the destination has them, as copies of ours."""
+        return [key for key, version in self.missing.items() if version is None and key not in self.unjudged]
+
     # Two listings
 
     async def compare(self) -> None:

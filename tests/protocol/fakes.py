@@ -444,6 +444,9 @@ async def one_by_one(jobs: list[Iterator[Job]], _workers: int) -> None:
             jobs.pop()
 
 
+WAITS_CLOCK = 1e9  # seconds since the epoch, for what waits
+
+
 def syncer_on(client: Client, settings: Settings = SETTINGS, left_out: LeftOut = LeftOut(), **clocks: Any) -> Syncer:  # noqa: B008 a value
     """What syncs a key as in a worker, on these answers of S3. `clocks`: now, wall."""
     buckets = Buckets(settings, client, left_out=left_out, **clocks)
@@ -454,7 +457,7 @@ def syncer_on(client: Client, settings: Settings = SETTINGS, left_out: LeftOut =
 
 def waits_on(buckets: Buckets) -> Waits:
     """Without an event loop. However often a key waits, it has not waited for too long."""
-    return Waits(buckets, lambda _slots: SlotsForAll(), one_by_one, wall=lambda: 1e9)
+    return Waits(buckets, lambda _slots: SlotsForAll(), one_by_one, wall=lambda: WAITS_CLOCK)
 
 
 def without_loop(syncer: Syncer) -> Syncer:

@@ -25,6 +25,7 @@ from fakes import (
     LARGE,
     SETTINGS,
     SMALL,
+    WAITS_CLOCK,
     WRITES,
     Call,
     Client,
@@ -102,6 +103,7 @@ class Message(NamedTuple):
     redelivered: bool = False
     upload: Upload | None = None
     twice: bool = False  # delivered a second time while the first delivery was being worked on
+    put_off: bool = False  # a sync that waited for others has handed it back
     is_removal: bool = False  # no message: what reconcile does
 
     def __str__(self) -> str:
@@ -285,6 +287,7 @@ class Position(NamedTuple):
     looks: int  # at the source that have begun, each of which opens an attempt
     overtaken: int  # the latest of them that was acted on before the source changed
     of_function: bool
+    put_off: bool  # it has waited for others, now or in an earlier delivery
     asked: tuple[
         tuple[str, bool], ...
     ]  # keys that somebody is to look at, and whether only after the call without answer
@@ -331,6 +334,7 @@ class Syncs:
             destination_first=message.destination_first,
             redelivered=message.redelivered,
             upload=message.upload,
+            waiting_since=WAITS_CLOCK if message.put_off else None,
             interruption=(interruption := Unhurried()),
         )
         answering = interruption.answers = Answers(sync, answers)
@@ -351,8 +355,10 @@ class Syncs:
             end = describe(error)
         may_land = sync.result.may_land_until > 0
         looks, overtaken = answering.looks, answering.latest_overtaken
-        asked = tuple(answering.asked)
-        return Position(message, answers, call, end, sync.upload, may_land, looks, overtaken, of_function, asked)
+        asked, put_off = tuple(answering.asked), sync.waiting_since is not None
+        return Position(
+            message, answers, call, end, sync.upload, may_land, looks, overtaken, of_function, put_off, asked
+        )
 
 
 # --- The search -------------------------------------------------------------------------------------------------------
@@ -809,12 +815,16 @@ def merged(messages: list[Message]) -> Message:
         destination_first=any(message.destination_first for message in messages),
         redelivered=any(message.redelivered for message in messages),
         upload=next((message.upload for message in messages if message.upload), None),
+        put_off=any(message.put_off for message in messages),
     )
 
 
 def handed_back(sync: Sync, position: Position) -> list[Message]:
     """With the upload of the sync, or else with the one that each came with."""
-    return [Message(held.message.key, upload=position.upload or held.message.upload) for held in sync.held]
+    return [
+        Message(held.message.key, upload=position.upload or held.message.upload, put_off=position.put_off)
+        for held in sync.held
+    ]
 
 
 # Which of the messages that a sync holds stay until it has ended, although a look covers them: their numbers.

@@ -124,6 +124,18 @@ class HistoriesWithAMarker(Histories):
     to reconcile (docs/guarantees.md)."""
 
     settings = dataclasses.replace(SETTINGS, copy_last="b")
+    is_unheard = False
+
+    @rule()
+    def deleted_without_an_event(self):
+        """The next marker finds it."""
+        self.is_unheard = True
+        self.world.change("data/a", "delete", copies=0)
+
+    def teardown(self):
+        if self.is_unheard:
+            self.world.change("data/b", "put z")
+        super().teardown()
 
     def check_protection(self):
         assert self.world.early or self.world.unprotected <= {"data/b"}

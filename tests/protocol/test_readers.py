@@ -16,6 +16,7 @@ OVERWRITTEN = Case(("put a y", "put _SUCCESS"), HELD)
 REMOVED = Case(("delete _SUCCESS", "delete a"), HELD)
 GHOST = Case(("delete b", "put _SUCCESS"), ("put a x", "put b x"))
 PUT_AGAIN = Case(("delete a", "put _SUCCESS", "put a y"), ("put a x",))
+UNHEARD = GHOST._replace(eventless="delete")
 SHORT_LIVED = Case(("put b y", "delete b", "put _SUCCESS"), ("put a x",))
 WITHDRAWN = Case(("put _SUCCESS", "delete _SUCCESS", "put a y"), ("put a x",))
 PUT_TWICE = Case(("put _SUCCESS", "put a y", "put _SUCCESS two"), ("put a x",))
@@ -40,6 +41,8 @@ CASES = {
     "the marker and a file deleted": REMOVED._replace(crashes=1, losses=1),
     "the marker put and deleted": WITHDRAWN._replace(crashes=1),
     "a file deleted": GHOST._replace(crashes=1, losses=1),
+    "a file deleted without an event": UNHEARD._replace(crashes=1),
+    "a file deleted without an event, below": Case(("delete s/a", "put _SUCCESS"), ("put s/a x",), eventless="delete"),
     "a file put and deleted": SHORT_LIVED._replace(crashes=1),
     "the delete marker removed": ALIKE,
     "a version deleted for good": ROLLED_BACK._replace(crashes=1),
@@ -174,6 +177,11 @@ LEFT_OUT = {
         "not complete",
     ),
     "the wait for what is to go": ({"exact=is_for_marker": "exact=False"}, GHOST, "a ghost", {"instant": (FILES,)}),
+    "a question about copies whose deletion no event reported": (
+        {"if was_put_off:": "if False:"},
+        UNHEARD,
+        "at rest data/_SUCCESS is absent",
+    ),
     "an exception for the markers beside it": (
         {"return key != sync.key and not (folder_of(key) == folder and patterns.match(key))": "return key != sync.key"},
         Case(("put b.done", "put _SUCCESS")),

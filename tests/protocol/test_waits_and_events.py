@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from fakes import Version
+from fakes import Copy, Store, Version
 from histories import World
 from invocations import Function
 from tasks import Task, settle
@@ -125,6 +125,25 @@ def test_a_marker_that_the_source_has_no_longer_goes_before_a_file_that_it_annou
     assert first == f'removed first key="{MARKER}" as the source has it no longer'
     assert then.startswith('synced key="data/d/a" action=copied')
     assert (world.stores[MARKER].copy, world.differences()) == (None, [])
+
+
+def test_a_copy_whose_source_went_without_an_event_goes_when_a_marker_meets_it_again(world, caplog):
+    """But not what others have put there, for which no marker waits."""
+    caplog.set_level("INFO", "worker")
+    for key in ("data/d/a", "data/d/b"):
+        world.change(key, "put")
+    world.live(**LAST)
+    del world.versions["data/d/a"], world.versions["data/d/b"]
+    foreign = Store(Copy('"f"', ("of others",), "", "", 0))
+    world.stores["data/d/foreign"] = foreign
+    world.change(MARKER, "put")
+    world.live(22, **LAST)
+    assert (world.stores[MARKER].copy, world.stores["data/d/a"].copy is None) == (None, False)
+    world.live(**LAST)
+    assert [world.stores[key].copy is None for key in ("data/d/a", "data/d/b", MARKER)] == [True, True, False]
+    assert world.stores["data/d/foreign"] == foreign
+    said = [line for line in caplog.messages if line.startswith("asked for a look at ")]
+    assert [line.partition(" keys ")[0] for line in said] == ["asked for a look at 2"]
 
 
 def test_of_what_is_missing_that_which_cannot_be_looked_at_is_named_with_its_error(stuck, caplog):
