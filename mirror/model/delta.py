@@ -205,11 +205,19 @@ def complete_checkpoints(log: Iterable[LogFile]) -> dict[int, tuple[str, ...]]:
 
 def is_anew(log: Collection[LogFile], mirrored: Collection[LogFile], others: Collection[str]) -> bool:
     """Whether the table was deleted and made again since: the destination has a commit whose bytes are others,
-    or one of a later version. `others`: the keys of the former. `mirrored` has to be listed before `log`."""
+    or one of a later version. `others`: the keys of the former. `mirrored` has to be listed before `log`, and without
+    the later files that are foreign."""
     newest = max((file.version for file in log if file.kind == COMMIT), default=None)
     if newest is None:
         return False
     return any(file.kind == COMMIT and (file.version > newest or file.key in others) for file in mirrored)
+
+
+def later_than(log: Collection[LogFile], mirrored: Iterable[LogFile]) -> list[LogFile]:
+    """What the mirror has of versions that the log does not have, the commits first."""
+    newest = max((file.version for file in log if file.kind == COMMIT), default=-1)
+    later = [file for file in mirrored if file.version > newest]
+    return sorted(later, key=lambda file: file.kind != COMMIT)
 
 
 def in_order_of_removal(files: Iterable[LogFile]) -> list[str]:

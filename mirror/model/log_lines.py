@@ -26,6 +26,8 @@ SUMMED_UP = ("copied", "deleted", "skipped", "failed", "handed_back", "bytes")
 WAITS = "marker key=%s waits for %d keys under %s, such as %s: %s since=%s"  # after INFO; WARNING if for long
 REMOVED_FIRST = "removed first key=%s as the source has %s"  # IT_NO_LONGER or ANOTHER
 IT_NO_LONGER, ANOTHER = "it no longer", "another in its place"
+# After the level WARNING; the last says what holds for readers.
+FOREIGN_STAYS = "foreign key=%s stays, because it does not say that the sync wrote it: %s"
 REMOVED = "removed key=%s as the destination is not to hold it"  # by reconcile itself
 DIFFERENCE = "difference number=%d what=%s key=%s"  # by reconcile --report
 RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile

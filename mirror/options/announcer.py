@@ -22,7 +22,7 @@ from mirror.model.selection import is_marker
 from mirror.model.services import EVENTS_BATCH
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.objects import Source
-from mirror.protocol.verdict import ABSENT, EQUAL, EXPIRED
+from mirror.protocol.verdict import ABSENT, EQUAL, EXPIRED, FOREIGN
 from mirror.queue.leases import Lease
 from mirror.queue.option import Option
 from mirror.queue.scheduler import Scheduler
@@ -186,8 +186,8 @@ def event_of_failure(settings: Settings, sync: KeySync | None, error: Exception)
 def events_of(settings: Settings, sync: KeySync) -> list[Announcement]:
     """None or one."""
     result = sync.result
-    if result.end == EXPIRED and result.action == "skipped":
-        return []  # the destination need not have it
+    if result.end in (EXPIRED, FOREIGN) and result.action == "skipped":
+        return []  # the destination need not have it, or has what the sync did not write
     is_awaited = is_marker(sync.key, settings.copy_last)
     if settings.announce.startswith("markers") and not is_awaited:
         return []

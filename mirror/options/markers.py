@@ -17,9 +17,11 @@ from mirror.options.others import remove_other
 from mirror.options.waiting import Awaited, Coalesced, Waits, remember
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
+from mirror.protocol.verdict import is_ours_to_delete
 from mirror.queue.option import Option
 
-ABSENT_SECONDS = 1  # it is remembered this long that the destination does not have a marker
+ABSENT_SECONDS = 1  # it is remembered this long that the destination does not have a marker of ours
+FOREIGN_MARKER = "readers that go by this marker do not notice that files in its folder change"
 MARKERS_KEPT = 10_000
 AT_ONCE = 64  # requests
 # The workers are asked about a key again after this long; meanwhile, about this many keys at most.
@@ -36,7 +38,7 @@ class Markers(Option):
         self.looks: Coalesced[None] = Coalesced(self.buckets.now)
         self.slots = waits.slots(AT_ONCE)
         self.asked: dict[str, float] = {}  # key that was to be gone -> when the workers were asked to look at it
-        self.absent: dict[str, float] = {}  # marker -> when a look began that showed that the destination has none
+        self.absent: dict[str, float] = {}  # marker -> when a look began that showed that none of ours is there
 
     # A marker waits
 
@@ -69,7 +71,7 @@ class Markers(Option):
             return
         log.info(ASKS, len(keys), quoted(keys[0]), quoted(sync.key))
         self.asked |= dict.fromkeys(keys, now)
-        await self.slots.run(lambda key: sync.host.look_later(key, 0), keys)
+        await self.slots.run(lambda key: sync.host.look_later(key, 0, is_ghost=True), keys)
 
     # A marker that was deleted goes first
 
@@ -84,8 +86,8 @@ class Markers(Option):
             return
         existing = await self.buckets.head_destination(marker)
         if existing and await self.buckets.head_source(marker) is None:
-            await remove_other(self.buckets, sync, marker, None, existing)
-        if existing is None:
+            await remove_other(self.buckets, sync, marker, None, existing, FOREIGN_MARKER)
+        if existing is None or not is_ours_to_delete(existing):
             remember(self.absent, marker, began, MARKERS_KEPT)
 
 

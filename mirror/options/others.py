@@ -19,6 +19,7 @@ from mirror.protocol.buckets import Buckets
 from mirror.protocol.multipart import drop_upload
 from mirror.protocol.objects import Destination, Source
 from mirror.protocol.sync import Retries, Syncer
+from mirror.protocol.verdict import is_ours_to_delete
 
 
 class InnerHost(Host):
@@ -56,8 +57,18 @@ def fault_of(key: str, error: Exception) -> Blocked:
     return Blocked(key, describe(error))
 
 
-async def remove_other(buckets: Buckets, sync: KeySync, key: str, source: Source | None, existing: Destination) -> None:
-    """Deletes what is not what the source had. Raises the error of an object that changed meanwhile."""
+async def remove_other(
+    buckets: Buckets, sync: KeySync, key: str, source: Source | None, existing: Destination, consequence: str
+) -> None:
+    """Deletes what is not what the source had, if it is ours. Raises the error of an object that changed meanwhile.
+
+    `consequence`: what it means for readers that a foreign object stays. If the source has the key, too, the object is
+    overwritten, and nothing stays.
+    """
+    if not is_ours_to_delete(existing):
+        if source is None:
+            buckets.note_foreign(key, consequence)
+        return
     if "DeleteObject" in buckets.left_out.conditions:
         return  # an unconditional delete might remove a newer one; the key's own message sees to it
     async with writing(buckets, sync, key) as inner:

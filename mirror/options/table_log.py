@@ -19,6 +19,7 @@ from mirror.model.delta import (
     Plan,
     in_order_of_removal,
     is_anew,
+    later_than,
     log_file,
     plan_for,
     version_of_pointer,
@@ -32,10 +33,21 @@ from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import LANDED_SECONDS
 from mirror.protocol.objects import Destination, Source
 from mirror.protocol.sync import STUCK_TRIES, Syncer
-from mirror.protocol.verdict import EQUAL, MISSING, NO_DOUBT, STALE, UNDECIDED, judge, judge_listed
+from mirror.protocol.verdict import (
+    EQUAL,
+    FOREIGN,
+    MISSING,
+    NO_DOUBT,
+    STALE,
+    UNDECIDED,
+    is_ours_to_delete,
+    judge,
+    judge_listed,
+)
 from mirror.readers.walk import Entry
 
 CHANGES = "it changes all the time"
+FOREIGN_LOG = "readers of the table see what it says until the source has a file of that name"
 LARGEST_POINTER = MIB
 COMMITS_AHEAD = 64  # of a log whose files are looked for before the first of them is copied
 PAUSE_OF_CHANGE = 0.05
@@ -69,6 +81,7 @@ class TableLogs:
         self.listings = waits.budget.listings
         self.shared: Coalesced[Awaited | None] = Coalesced(self.buckets.now)
         self.blocked: dict[str, tuple[float, int, Awaited]] = {}  # table -> since when, which commit, what it waits for
+        self.foreign: dict[str, str] = {}  # log file that the source does not have -> its ETag when a look showed that
         self.same: dict[str, tuple[str, str]] = {}  # log file -> both ETags when a look showed that it is the same
 
     async def bring_log(self, sync: KeySync, table: str) -> Awaited | None:
@@ -118,13 +131,38 @@ class TableLogs:
             others = await self.with_other_bytes([file for file in files if file.key in stale], source, mirrored)
             if isinstance(others, Blocked):
                 return Planned([], Plan(f"{others.key}: {others.why}"), {})
-            anew = is_anew(files, copies, others)
+            foreign = await self.foreign_of(later_than(files, copies), mirrored)
+            if isinstance(foreign, Blocked):
+                return Planned([], Plan(f"{foreign.key}: {foreign.why}"), {})
+            anew = is_anew(files, [file for file in copies if file.key not in foreign], others)
             old = [file for file in copies if file.key in stale or file.key not in source] if anew else []
             plan = plan_for(files, missing)
             checkpoints = (file.key for file in files if file.kind == CHECKPOINT)
             planned = (*plan.base, *plan.commits, *plan.after, *checkpoints)
-            is_first = anew or not any(file.kind == COMMIT and file.key in mirrored for file in files)
+            ours = (mirrored.keys() - missing) | stale
+            is_first = anew or not any(file.kind == COMMIT and file.key in ours for file in files)
             return Planned(old, plan, {key: source[key].etag for key in planned}, is_first)
+
+    async def foreign_of(self, later: Sequence[LogFile], mirrored: dict[str, Entry]) -> set[str] | Blocked:
+        """Which of these files of the destination are foreign, as far as the first commit that is not: that shows that
+        the table was made again."""
+        found = set[str]()
+        for file in later:
+            listed_as = mirrored[file.key].etag
+            if self.foreign.get(file.key) != listed_as:
+                try:
+                    existing = await self.buckets.head_destination(file.key)
+                except AWS_ERRORS as error:
+                    return fault_of(file.key, error)
+                if existing and is_ours_to_delete(existing):
+                    if file.kind == COMMIT:
+                        return found
+                    continue
+                if existing:
+                    self.buckets.note_foreign(file.key, FOREIGN_LOG)
+                    remember(self.foreign, file.key, existing.etag, SAME_KEPT)
+            found.add(file.key)
+        return found
 
     async def with_other_bytes(
         self, stale: Sequence[LogFile], source: dict[str, Entry], mirrored: dict[str, Entry]
@@ -207,7 +245,8 @@ class TableLogs:
         return await self.copy(sync, key, {key: source.etag})
 
     async def differing(self, source: dict[str, Entry], mirrored: dict[str, Entry]) -> tuple[set[str], set[str]]:
-        """What of the source's log the destination does not have, and what of that it has otherwise."""
+        """What of the source's log the destination does not have, or has otherwise; and what of that is another copy of
+        ours. A foreign file under such a key is just overwritten: it does not show that the table was made again."""
         young, doubt = self.buckets.wall() - YOUNG_SECONDS, self.buckets.settings.copy_timeout + LANDED_SECONDS
         missing, stale, unclear = source.keys() - mirrored.keys(), set[str](), list[str]()
         for key in source.keys() & mirrored.keys():
@@ -226,7 +265,7 @@ class TableLogs:
         return missing | stale, stale
 
     async def look_at(self, key: str) -> str:
-        """EQUAL, STALE or MISSING: a log file of which listings do not show that it is the same."""
+        """EQUAL, STALE, MISSING or FOREIGN: a log file of which listings do not show that it is the same."""
         try:
             existing, current = await self.buckets.head_destination(key), await self.buckets.head_source(key)
         except AWS_ERRORS as error:
@@ -237,7 +276,7 @@ class TableLogs:
         if existing is None:
             return MISSING
         if not is_same(current, existing):
-            return STALE
+            return STALE if is_ours_to_delete(existing) else FOREIGN
         remember(self.same, key, (current.etag, existing.etag), SAME_KEPT)
         return EQUAL
 
@@ -293,7 +332,7 @@ class TableLogs:
                 existing = await self.buckets.head_destination(key)
                 source = await self.buckets.head_source(key) if existing else None
                 if existing and not (source and is_same(source, existing)):
-                    await remove_other(self.buckets, sync, key, source, existing)
+                    await remove_other(self.buckets, sync, key, source, existing, FOREIGN_LOG)
             except AWS_ERRORS as error:
                 return fault_of(key, error)
         return None

@@ -76,7 +76,7 @@ class Result:
     """What has come of a sync so far."""
 
     action: Literal["copied", "deleted", "skipped"] = "skipped"  # the latest write, if there was one
-    end: str = EQUAL  # what the latest attempt left: EQUAL, ABSENT, or EXPIRED, which allows for both
+    end: str = EQUAL  # what the latest attempt left: EQUAL, ABSENT, EXPIRED, which allows for both, or FOREIGN
     size: int = 0  # bytes that were copied
     sight: tuple[Source | None, Destination | None] = (None, None)  # both sides as the latest attempt saw them
     parts: int = 0  # of a large object, copied so far
@@ -94,6 +94,7 @@ class KeySync:
     is_creation: bool = False  # an event says so, and it is not known yet whether the destination had the key before
     redelivered: bool = False  # an earlier delivery may have died half way
     compares_bytes: bool = False  # reconcile --deep has found other bytes, so checksums are looked at, too
+    spares_foreign: bool = False  # no event names the key, so only a copy of ours may be deleted
     event_time: float | None = None  # of the oldest event, in seconds since the epoch
     waiting_since: float | None = None  # of a key that was put off as it waits for others, in seconds since the epoch
     upload: Upload | None = None  # begun by an earlier delivery; afterwards, the one to go on with in the next

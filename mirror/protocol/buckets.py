@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from mirror.aws.boto3_clients import Boto3S3
 from mirror.model.errors import AWS_ERRORS, Interrupted, Unfinished, describe, error_code, outcome_unknown
-from mirror.model.log_lines import log, quoted
+from mirror.model.log_lines import FOREIGN_STAYS, log, quoted
 from mirror.model.services import MIB
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.objects import Destination, Source, destination_from_head, metadata_to_send, source_from_head
@@ -28,6 +28,7 @@ LANDED_SECONDS = 5  # added to COPY_TIMEOUT for the clocks of two buckets, and o
 # docs/design.md.)
 OVERWRITTEN_SHARE = 1 / 3
 CREATIONS = 64  # that the share is an average of
+FOREIGN_KEPT = 10_000  # keys of foreign objects that are remembered, so that each is named once
 NO_CHECKSUMS = (
     "%s does not show the checksum of key=%s, and perhaps not of others, which are compared without: %s; if a KMS key "
     "encrypts the object, the task role needs kms:Decrypt on it"
@@ -75,6 +76,7 @@ class Buckets:
     # below OVERWRITTEN_SHARE. If a process began below, all of its slots would be taken before a copy is refused.
     overwritten: float = 0.375
     without_checksums: set[str] = field(default_factory=set)  # buckets that have refused to show one
+    foreign: dict[str, None] = field(default_factory=dict)  # keys of foreign objects that were named, the oldest first
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -91,6 +93,15 @@ class Buckets:
         if bucket not in self.without_checksums:
             self.without_checksums.add(bucket)
             log.warning(NO_CHECKSUMS, bucket, quoted(key), reason)
+
+    def note_foreign(self, key: str, consequence: str) -> None:
+        """Says once for each key that a foreign object stays, and what that means for readers."""
+        if key in self.foreign:
+            return
+        if len(self.foreign) >= FOREIGN_KEPT:
+            del self.foreign[next(iter(self.foreign))]
+        self.foreign[key] = None
+        log.warning(FOREIGN_STAYS, quoted(key), consequence)
 
     def note_creation(self, sync: KeySync, was_there: bool) -> None:
         """Only what the sync learns first of the destination counts: later it may be what the sync itself has made."""

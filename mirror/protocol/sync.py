@@ -35,11 +35,12 @@ from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import CONDITIONAL_WRITES, NOTHING_LEFT_OUT, Buckets, LeftOut
 from mirror.protocol.multipart import LargeCopies, abort_orphans, drop_upload
 from mirror.protocol.objects import MOVED_CONTENT_ENCODING, Destination, Source, have_same_bytes
-from mirror.protocol.verdict import ABSENT, DELETE, EQUAL, EXPIRED, NOTHING, REFUSE, judge
+from mirror.protocol.verdict import ABSENT, DELETE, EQUAL, EXPIRED, FOREIGN, NOTHING, REFUSE, is_ours_to_delete, judge
 
 LONG_COPY_SIZE = 64 * MIB  # S3 copies what is larger for seconds
 ENCODING_MOVED = "the directory bucket refuses Content-Encoding %s, kept as user metadata %s key=%s"
 NOT_KEPT = "not copied key=%s as it has not changed for more than KEEP_DAYS=%d"
+FOREIGN_FOUND = "only an event of its key or ./sync.sh reconcile --remove-foreign deletes it"
 ENCODED = ("CopyObject", "CreateMultipartUpload")  # the requests that name the ContentEncoding
 FOR_WORKER_SECONDS = 5  # what the function leaves to a worker comes back this soon, before that worker has ended again
 STUCK_TRIES = 20  # a write may be refused as changed this often although nothing has changed
@@ -135,12 +136,16 @@ class Syncer:
         self, sync: KeySync, retries: Retries, source: Source | None, existing: Destination | None, expired: bool
     ) -> bool:
         """Makes one write at most. True if it did, so that the source has to be looked at again."""
-        same_bytes = have_same_bytes(source, existing)
+        buckets, same_bytes = self.buckets, have_same_bytes(source, existing)
         result, verdict = sync.result, judge(source, existing, expired=expired, same_bytes=same_bytes)
         if verdict.action == NOTHING:
             result.end = verdict.what
             if expired and (existing is None or verdict.of_unknown_origin):
                 log.info(NOT_KEPT, quoted(sync.key), self.keep_days)
+            return False
+        if verdict.action == DELETE and existing and sync.spares_foreign and not is_ours_to_delete(existing):
+            buckets.note_foreign(sync.key, FOREIGN_FOUND)
+            result.end = EXPIRED if source else FOREIGN
             return False
         if source is None or verdict.action == DELETE:
             await self.write(sync, retries, None, existing)
@@ -148,12 +153,13 @@ class Syncer:
             return True
         if verdict.action == REFUSE:
             raise Refused(f"the object is archived in {source.archived}: restore it, its restore event copies it")
-        if source.size > (self.buckets.settings.largest or source.size):
+        if source.size > (buckets.settings.largest or source.size):
             raise Postponed("larger than what is copied here", FOR_WORKER_SECONDS)
         for step in self.before_copy:
             await step(sync)
         if source.size > LONG_COPY_SIZE and not sync.host.step_aside(sync):
             raise Postponed("too many long copies at once")
+        sync.spares_foreign = False  # from now on, an object without provenance may be this copy
         await self.write(sync, retries, source, existing)
         result.action, result.size, result.end = "copied", source.size, EQUAL
         return True

@@ -13,8 +13,9 @@ whether such an object counts as equal. Only a worker does not rely on them: it 
 and copies again.
 
 If the source has no such key, the object is foreign. A worker that is asked for the key deletes it, because the source
-had the key. The readers ask no worker for it: reconcile deletes it only with --remove-foreign, and wait --exact does
-not wait until it is gone.
+had the key. What deletes an object although no event names its key asks is_ours_to_delete(): the removal of old markers
+and of old logs of tables, and reconcile. So reconcile deletes a foreign object only with --remove-foreign, and wait
+--exact does not wait until it is gone.
 
 Who has looked with checksums knows more: other bytes are never equal, and the same bytes are as good as a provenance.
 """
@@ -88,6 +89,15 @@ def judge(
         return Verdict(EQUAL, copy if unknown else NOTHING, unknown)
     what = CORRUPT if seems_equal and not unknown else STALE
     return Verdict(ARCHIVED if source.archived else what, copy, unknown)
+
+
+def is_ours_to_delete(destination: Destination) -> bool:
+    """Whether the object may be deleted although no event names its key: only if it says that it is a copy.
+
+    What does not say so is left to the events of its key, to reconcile --remove-foreign, and to the lifecycle of
+    KEEP_DAYS, even if it may be a copy of ours whose metadata could not be sent back. docs/design.md has the list.
+    """
+    return bool(destination.provenance)
 
 
 def judge_listed(

@@ -23,6 +23,7 @@ from mirror.settings import Settings
 OF_MISSING = "sync", "Missing"
 OF_ANY = "sync", "Look"
 OF_CORRUPT = "sync", "Compare"  # of which checksums have shown that they are not what they say they are
+OF_GHOST = "sync", "Ghost"  # which only the destination has, as copies of ours
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Content:
     is_event: bool = False  # of S3, with the time of a change; a hint of ours has that of its sending
     destination_first: bool = False  # its keys are probably in the destination already
     compares_bytes: bool = False  # their checksums are to be compared
+    are_ghosts: bool = False  # only copies of ours are to be deleted; not known any more once it was handed back
     waiting_since: float | None = None  # seconds since the epoch, when it was first put off as it waits for others
 
 
@@ -48,6 +50,7 @@ class Event(NamedTuple):
     is_of_s3: bool
     is_probably_new: bool  # the destination need not be looked at first; if it has the key, the first write is refused
     is_probably_corrupt: bool = False
+    is_ghost: bool = False
 
 
 def read_body(text: str, settings: Settings, sent_at: float = 0.0) -> Content:
@@ -64,10 +67,13 @@ def read_body(text: str, settings: Settings, sent_at: float = 0.0) -> Content:
             content.destination_first = content.destination_first or not event.is_probably_new
             content.compares_bytes = content.compares_bytes or event.is_probably_corrupt
             content.is_event = event.is_of_s3
+            content.are_ghosts = event.is_ghost
             if event.time:
                 event_time = datetime.fromisoformat(event.time).timestamp()
                 content.event_time = max(content.event_time or 0.0, event_time)
         ours = body.get("sync", {})
+        # A worker that handed it back may have begun a copy, if the source had the key by then.
+        content.are_ghosts = content.are_ghosts and not ours
         content.uploads = {key: Upload(**upload) for key, upload in ours.get("uploads", {}).items()}
         content.tries = int(ours.get("tries", 0))
         since = float(ours.get("since", -math.inf))
@@ -89,15 +95,13 @@ def events_of(body: dict[str, Any]) -> Iterator[Event]:
         is_probably_new = name == OF_MISSING or (name[0] == "aws:s3" and name[1].startswith("ObjectCreated"))
         key = unquote_plus(record["s3"]["object"]["key"])  # form-urlencoded: a space is "+"
         bucket, time = record["s3"]["bucket"]["name"], record.get("eventTime")
-        yield Event(bucket, key, time, name[0] == "aws:s3", is_probably_new, name == OF_CORRUPT)
+        yield Event(bucket, key, time, name[0] == "aws:s3", is_probably_new, name == OF_CORRUPT, name == OF_GHOST)
 
 
-def hint_body(bucket: str, keys: Iterable[str], are_missing: bool = False, are_corrupt: bool = False) -> str:
-    """A message in the shape of an S3 event that asks to look at keys, as the worker and the operator send it.
-
-    `are_missing`: the destination had none of them; `are_corrupt`: it had other bytes of each of them.
-    """
-    source, name = OF_MISSING if are_missing else OF_CORRUPT if are_corrupt else OF_ANY
+def hint_body(bucket: str, keys: Iterable[str], what: tuple[str, str] = OF_ANY) -> str:
+    """A message in the shape of an S3 event that asks to look at keys, as the worker and the operator send it. `what`
+    is known of all of them: OF_MISSING, OF_CORRUPT, OF_GHOST."""
+    source, name = what
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     records = [
         {

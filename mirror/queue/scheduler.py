@@ -46,6 +46,9 @@ class Job:
         sync.event_time = earlier(sync.event_time, content.event_time)
         sync.waiting_since = earlier(sync.waiting_since, content.waiting_since)
         sync.compares_bytes = sync.compares_bytes or content.compares_bytes
+        # Another delivery may follow one whose worker died while it copied the key.
+        spares_foreign = content.are_ghosts and not came_before
+        sync.spares_foreign = spares_foreign and (sync.spares_foreign or self.leases == [lease])
         if self.running:
             self.joined_left_over = self.joined_left_over or came_before or sync.key in content.uploads
             return

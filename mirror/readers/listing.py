@@ -20,7 +20,7 @@ from mirror.model.services import MIB
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import Destination, have_same_bytes
-from mirror.protocol.verdict import ABSENT, EQUAL, EXCLUDED, EXPIRED, FOREIGN, NOTHING, judge
+from mirror.protocol.verdict import ABSENT, DELETE, EQUAL, EXCLUDED, EXPIRED, FOREIGN, NOTHING, is_ours_to_delete, judge
 from mirror.readers.walk import PAGE_KEYS, SOURCE, Entry, Page, Walk
 from mirror.settings import Settings
 
@@ -43,7 +43,7 @@ class Finding(NamedTuple):
     key: str
     category: str  # "" if nothing is to be reported
     action: str = NOTHING
-    is_foreign: bool = False  # only the destination has it, and it does not say that the sync wrote it
+    is_foreign: bool = False  # to be deleted, but for the fact that it does not say that the sync wrote it
     checked: bool | None = None  # by checksums of both sides; None if they were not asked for, or a side is missing
 
 
@@ -162,8 +162,9 @@ async def look_at(buckets: Buckets, key: str, deep: bool) -> tuple[Destination |
     checked = same_bytes is not None if deep and source and destination else None
     if what in (EQUAL, ABSENT):
         return destination, Finding(key, "", checked=checked)
-    is_foreign = what == FOREIGN or (excluded and judge(source, destination).what == FOREIGN)
-    if what in (EXCLUDED, EXPIRED):
+    leaves_out = what in (EXCLUDED, EXPIRED) or (action == DELETE and source is not None)
+    is_foreign = destination is not None and not is_ours_to_delete(destination) and (leaves_out or what == FOREIGN)
+    if what in (EXCLUDED, EXPIRED) or (leaves_out and is_foreign):
         return destination, Finding(key, "unwanted" if destination else "", NOTHING, is_foreign)
     return destination, Finding(key, what, NOTHING if is_foreign else action, is_foreign, checked)
 

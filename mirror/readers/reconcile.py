@@ -101,7 +101,6 @@ class Compared:
     wanted: Wanted
     now: float
     doubt: float  # see judge_listed()
-    looks_at_unwanted: bool = False  # at those that the source does not seem to have, as they may be foreign
     compared: int = 0
     expired: int = 0
     missing: list[str] = field(default_factory=list)  # keys that the destination does not seem to have; a page or two
@@ -113,10 +112,8 @@ class Compared:
         """Both are equal, or the source has expired, if the listings decide. A key that EXCLUDE leaves out is unwanted
         in the destination, whatever the source has."""
         if self.wanted.excludes(key):
-            if destination and (source or not self.looks_at_unwanted):
+            if destination:
                 self.unwanted.put(key, "")
-            elif destination:
-                self.ghosts.append(key)
             return
         if source is None:
             self.ghosts.append(key)
@@ -171,7 +168,7 @@ class Reconciliation:
 
     def new_part(self) -> Compared:
         doubt = math.inf if self.options.deep else NO_DOUBT
-        return Compared(self.buckets.settings.wanted, self.buckets.wall(), doubt, self.options.remove_unwanted)
+        return Compared(self.buckets.settings.wanted, self.buckets.wall(), doubt)
 
     async def run(self) -> int:
         """Returns the exit status: 0 if both are equal or all differences are on the queue, 1 if differences are left,
@@ -205,16 +202,19 @@ class Reconciliation:
         await self.remove()
 
     async def take(self, part: Compared) -> None:
-        """What the walk has found. Once too many keys would be deleted, no more ghosts are looked at.
+        """What the walk has found. Once too many keys would be deleted, no more ghosts are looked at. What is unwanted
+        is looked at only if it is to be removed, because it may be foreign.
 
         A missing key is given to the workers at once: they look at it anyway, and two looks cost more than its share of
         a message. Only numbers that have to be exact are worth them.
         """
         self.counts["compared"] += part.compared
         self.counts["expired"] += part.expired
-        for key, _ in part.unwanted.take_all():
-            self.set_aside(Finding(key, "unwanted"))
-        ghosts = [] if self.are_too_many() else part.ghosts
+        unwanted = (key for key, _ in part.unwanted.take_all())
+        if not self.options.remove_unwanted:
+            for key in unwanted:
+                self.set_aside(Finding(key, "unwanted"))
+        ghosts = () if self.are_too_many() else itertools.chain(part.ghosts, unwanted)
         exact = self.options.dry_run or self.options.audit
         missing = [] if exact else [Finding(key, MISSING, COPY) for key in part.missing]
         self.count(missing)
@@ -279,6 +279,7 @@ class Reconciliation:
                 self.counts["removed"] += 1
             elif found.category:
                 differing.append(found)
+                self.counts["kept"] += found.is_foreign
             if found.category not in ("removed", "unreadable"):
                 self.counts[category] -= 1
                 self.examples[category] = [other for other in self.examples[category] if other != found.key]

@@ -18,8 +18,8 @@ from mirror.model.selection import is_marker
 from mirror.model.services import SQS_BATCH
 from mirror.protocol.attempt import Interruption, KeySync
 from mirror.protocol.buckets import Buckets
-from mirror.protocol.verdict import COPY, CORRUPT, DELETE, FOREIGN, MISSING
-from mirror.queue.messages import Queue, hint_body
+from mirror.protocol.verdict import COPY, CORRUPT, DELETE, FOREIGN, GHOST, MISSING
+from mirror.queue.messages import OF_ANY, OF_CORRUPT, OF_GHOST, OF_MISSING, Queue, hint_body
 from mirror.readers.listing import Finding, look_at, when_not_busy
 from mirror.settings import Settings
 
@@ -28,6 +28,7 @@ from mirror.settings import Settings
 KEYS_PER_HINT = 8
 SENDS = 32  # requests at a time: SQS takes 20 to 60 ms for one, and an empty bucket needs one for each 80 keys
 GROUP = "reconcile"  # of the messages, so that the events of S3 do not have to wait for all of them
+SAID = {MISSING: OF_MISSING, CORRUPT: OF_CORRUPT, GHOST: OF_GHOST}  # of a category, to the worker that is asked
 AT_ONCE = 1000  # keys that are removed, of which each is a task
 
 MOST_REPORTED = 100_000  # lines, some 15 MB of the log
@@ -48,15 +49,15 @@ class Hints:
     async def send(self, findings: Collection[Finding], last: bool = False) -> None:
         """Puts the keys that a worker copies or deletes on the queue in full batches, at the `last` call all of them.
 
-        The keys of a message are all missing or all corrupt, which it says, or all others. A marker or a file of a
-        table's log, which may have to wait, has a message of its own.
+        The keys of a message are all missing, all corrupt or all ghosts, which it says, or all others. A marker or a
+        file of a table's log, which may have to wait, has a message of its own.
         """
         settings = self.settings
         for found in findings:
             if found.action in (COPY, DELETE):
                 may_wait = is_marker(found.key, settings.copy_last) or (settings.tables and log_file(found.key))
                 size = 1 if may_wait else KEYS_PER_HINT
-                self.unsent[found.category if found.category in (MISSING, CORRUPT) else "", size].append(found.key)
+                self.unsent[found.category if found.category in SAID else "", size].append(found.key)
         await self.slots.run(self.send_batch, self.batches(last))
         self.deletes += sum(found.action == DELETE for found in findings)
 
@@ -73,7 +74,7 @@ class Hints:
         category, size, keys = batch
         bucket = self.settings.src_bucket
         groups = [keys[start : start + size] for start in range(0, len(keys), size)]
-        bodies = [hint_body(bucket, group, category == MISSING, category == CORRUPT) for group in groups]
+        bodies = [hint_body(bucket, group, SAID.get(category, OF_ANY)) for group in groups]
         await self.queue.send_batch(bodies, GROUP)
         self.sent += len(keys)
 

@@ -48,7 +48,7 @@ class Removals(Syncs):
 
     def work(self, syncer: Syncer, sync: KeySync, message: Message) -> Coroutine[Any, Any, Any]:
         if message.is_removal:
-            return Removal(syncer.buckets, sync.interruption, most=1).remove(sync.key)
+            return Removal(syncer.buckets, sync.interruption, most=1, asked=("unwanted", "foreign")).remove(sync.key)
         return super().work(syncer, sync, message)
 
 

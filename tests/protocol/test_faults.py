@@ -11,7 +11,7 @@ from histories import Plan, World
 from tasks import Task
 
 from mirror.protocol.buckets import Buckets
-from mirror.queue.messages import hint_body
+from mirror.queue.messages import OF_MISSING, hint_body
 
 Step = Callable[[World], object]
 
@@ -251,6 +251,6 @@ def test_a_key_that_reconcile_found_missing_is_not_looked_for_however_many_are_o
     for key in missing:
         world.change(key, "put x")
     world.queue.messages.clear()
-    world.queue.send_message(hint_body(SETTINGS.src_bucket, missing, are_missing=True))
+    world.queue.send_message(hint_body(SETTINGS.src_bucket, missing, OF_MISSING))
     assert requests_for(world, some("a", 1), "put z") == 3 * len(missing) + 4
     settle(world)

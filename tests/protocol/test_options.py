@@ -15,7 +15,7 @@ from tasks import Task
 from test_metrics import metrics_in
 from told import ALL, BAD, FILES, LAST, MARKERS, Told, Trouble
 
-from mirror.queue.messages import hint_body
+from mirror.queue.messages import OF_MISSING, hint_body
 
 pytestmark = pytest.mark.fast
 SEEDS = range(1000 if NIGHTLY else 50)
@@ -157,7 +157,7 @@ def test_what_is_left_out_of_messages_of_all_kinds_is_neither_looked_at_nor_told
         world.change(key, "delete")
     world.change("data/x.tmp", "put")
     world.look(UNWANTED[:3] + WANTED + UNWANTED[3:])
-    world.queue.send_message(hint_body("source", UNWANTED, are_missing=True))
+    world.queue.send_message(hint_body("source", UNWANTED, OF_MISSING))
     for key in WANTED:
         world.change(key, "put")
     assert world.live(**LEFT, **ALL).asked["head_object"] < 4 * len(WANTED)

@@ -159,7 +159,7 @@ LEFT_OUT = {
         ANEW,
     ),
     "the removal of an old log": (
-        {"anew = is_anew(files, copies, others)": "anew = False"},
+        {"anew = is_anew(files, [file for file in copies if file.key not in foreign], others)": "anew = False"},
         OVER_OLD,
         TWO_TABLES,
         ANEW,

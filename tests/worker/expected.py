@@ -55,7 +55,7 @@ def category(drawn: Drawn, key: str, pair: Pair, deep: bool = False) -> str:
     if source is None:
         return "" if copy is None else "ghost" if copy.copy_of else "foreign"
     if is_old(source, drawn.days):
-        return "" if copy is None else "unwanted" if is_copy(source, copy) else "stale"
+        return "" if copy is None else "unwanted" if is_copy(source, copy) or not copy.copy_of else "stale"
     same = same_bytes(source, copy) if deep else None
     is_unnamed = deep and not same and not source.is_opaque and copy is not None and not copy.copy_of
     if is_copy(source, copy) and not is_unnamed and same is not False:
@@ -73,7 +73,8 @@ def at(drawn: Drawn, key: str, moment: str) -> Pair:
 
 def is_foreign(drawn: Drawn, key: str, moment: str) -> bool:
     source, copy = at(drawn, key, moment)
-    return source is None and copy is not None and not copy.copy_of
+    leaves_out = source is None or is_excluded(drawn, key) or is_old(source, drawn.days)
+    return leaves_out and copy is not None and not copy.copy_of
 
 
 def reads_source(drawn: Drawn, key: str, moment: str) -> bool:
@@ -112,9 +113,10 @@ class Compared:
 def is_looked_at(drawn: Drawn, key: str, options: Options) -> bool:
     source, copy = drawn.before[key]
     if is_excluded(drawn, key):
-        return source is None and options.remove_unwanted
+        return copy is not None and options.remove_unwanted
     if source and copy:
-        return options.deep or not fits(source, copy)
+        is_unwanted = options.remove_unwanted and is_old(source, drawn.days)
+        return options.deep or is_unwanted or not fits(source, copy)
     exact = options.dry_run or options.audit or bool(source and source.storage_class)
     return copy is not None or (exact and not is_old(source, drawn.days))
 

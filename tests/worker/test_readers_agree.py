@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from drawn import DAY, DELETE, DESTINATION, LATE, LOOK, START, Drawn, Version, plain
-from expected import DIFFERENCES, category, compared, fits, is_excluded, is_old, keys_of, measured, waited
+from expected import DIFFERENCES, category, compared, fits, is_copy, is_excluded, is_old, keys_of, measured, waited
 from invocations import LastingClient
 
 from mirror.cli import parse_arguments
@@ -29,7 +29,7 @@ from mirror.readers.wait import WaitOptions
 
 pytestmark = pytest.mark.fast
 SEEDS = range(2000 if os.environ.get("NIGHTLY") == "1" else 100)
-SAID = {"missing": "Missing", "corrupt": "Compare"}  # by a message, to the worker that gets it
+SAID = {"missing": "Missing", "corrupt": "Compare", "ghost": "Ghost"}  # by a message, to the worker that gets it
 REPORTED = r"difference number=\d+ what=(\w+) key=(\".*\")"
 ROW = r"  (\w+) (\".*\")"
 LACKING = r"lacking key=(\".*\") why=(trouble|.*)"
@@ -224,8 +224,8 @@ def explained(seed: int) -> None:
             row = category(drawn, key, (source, copy))
             if is_excluded(drawn, key) or key not in keys_of(drawn):
                 row = "excluded"
-            elif is_old(source, int(settings["KEEP_DAYS"])) and row != "stale":
-                row = "expired"
+            elif is_old(source, int(settings["KEEP_DAYS"])):
+                row = "expired" if copy is None or is_copy(source, copy) else "stale"
             assert explain(facts, START)["verdict"] == (row or ("equal" if source else "absent")), key
 
 

@@ -47,7 +47,7 @@ def queued(world: World) -> list[str]:
     """The keys that messages in the queue ask to look at, in order."""
     bodies = [json.loads(message["body"]) for message in world.standin.messages(QUEUE)]
     for body in bodies:
-        assert {record["eventName"] for record in body["Records"]} in ({"Look"}, {"Missing"}, {"Compare"})
+        assert {record["eventName"] for record in body["Records"]} in ({"Look"}, {"Missing"}, {"Compare"}, {"Ghost"})
     return [unquote_plus(record["s3"]["object"]["key"]) for body in bodies for record in body["Records"]]
 
 
