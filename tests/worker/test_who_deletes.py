@@ -33,7 +33,7 @@ class Way(NamedTuple):
     goes: set[str]  # the kinds that are deleted
     act: Callable[[World], str]  # returns the log
     name: str = "a"
-    begin: Callable[[World, str], None] = lambda world, folder: None
+    begin: Callable[[World, str], None] = lambda _world, _folder: None
     said: str = ""  # of what stays, as the log says it once for each key
 
 
