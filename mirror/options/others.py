@@ -31,8 +31,8 @@ class InnerHost(Host):
     def progressed(self, sync: KeySync, since: float) -> None:
         self.host.progressed(sync, since)
 
-    async def look_later(self, key: str, delay: float) -> None:
-        await self.host.look_later(key, delay)
+    async def look_later(self, key: str, delay: float, is_ghost: bool = False) -> None:
+        await self.host.look_later(key, delay, is_ghost=is_ghost)
 
 
 async def copy_other(

@@ -58,8 +58,9 @@ class Host:
     async def come_back(self, sync: KeySync) -> None:
         """Waits for a slot again. Only a sync that had one calls this."""
 
-    async def look_later(self, key: str, delay: float) -> None:
-        """Has another key, which this sync has changed, synced after that many seconds."""
+    async def look_later(self, key: str, delay: float, is_ghost: bool = False) -> None:
+        """Has another key, which this sync has changed, synced after that many seconds; or a ghost, which it has found,
+        and which is deleted only if it is ours."""
 
 
 @dataclass(frozen=True)

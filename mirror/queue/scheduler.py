@@ -14,7 +14,7 @@ from mirror.model.services import SQS_BATCH
 from mirror.protocol.attempt import Host, KeySync
 from mirror.protocol.sync import Syncer
 from mirror.queue.leases import Lease, Leases
-from mirror.queue.messages import hint_body
+from mirror.queue.messages import OF_ANY, OF_GHOST, hint_body
 from mirror.queue.option import Option, methods
 from mirror.queue.outage import Outage
 from mirror.settings import HELD_PER_SLOT
@@ -278,8 +278,9 @@ class Scheduler(Host):
             log.info("looking again in %d s at key=%s, a copy of it got no answer", delay, quoted(sync.key))
             await self.look_later(sync.key, delay)
 
-    async def look_later(self, key: str, delay: float) -> None:
-        await self.leases.queue.send(hint_body(self.settings.src_bucket, [key]), int(delay))
+    async def look_later(self, key: str, delay: float, is_ghost: bool = False) -> None:
+        body = hint_body(self.settings.src_bucket, [key], OF_GHOST if is_ghost else OF_ANY)
+        await self.leases.queue.send(body, int(delay))
 
     # It ends
 

@@ -226,7 +226,7 @@ class Answers(Host):
     def overtaken(self, _sync: KeySync) -> None:
         self.latest_overtaken = self.looks
 
-    async def look_later(self, key: str, delay: float) -> None:
+    async def look_later(self, key: str, delay: float, **_is_ghost: bool) -> None:
         self.asked.append((key, delay > 0))
 
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
