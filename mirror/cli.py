@@ -110,7 +110,7 @@ def add_wait(commands: Any) -> None:
     command.add_argument("--prefix", default="", help="only keys that begin with it (default: PREFIX_FILTER)")
     command.add_argument("--timeout", type=duration, default="1h", help="such as 90s, 30m, 1h, 2d (%(default)s)")
     command.add_argument("--exact", action="store_true", help="also wait for deletions in the destination")
-    command.add_argument("--deep", action="store_true", help="look at every copy, not only at the listings")
+    command.add_argument("--deep", action="store_true", help="look at every object, and compare checksums")
     command.add_argument(
         "--allow-empty", action="store_true", help="complete if there is no key under --prefix, which --exact implies"
     )

@@ -14,7 +14,8 @@
 #                  and s, m, h or d
 #   --exact        also wait until objects that the source no longer has are gone
 #                  from the destination
-#   --deep         look at every object, not only at sizes and times
+#   --deep         look at every object on both sides, not only at sizes and times,
+#                  and compare their checksums ("checked", "unchecked")
 #   --allow-empty  end with 0 even if the source has no key under --prefix;
 #                  --exact implies it
 #   --examples N   keys to name at the timeout (default 100)
@@ -22,7 +23,7 @@
 #                  stdout, the log on stderr
 #
 # If the source has no key under --prefix, it ends at once ("end":"empty").
-# At the timeout the missing keys are listed, and why: waiting; archived;
+# At the timeout the missing keys are listed, and why: waiting; archived; corrupt;
 # failing, with the reason from the log, and whether a message on them is in the
 # dead-letter queue; trouble, if the key could not be looked at.
 #

@@ -20,8 +20,19 @@ from mirror.model.log_lines import log, quoted
 from mirror.model.services import MAX_SQS_VISIBILITY
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import LANDED_SECONDS, Buckets
-from mirror.protocol.objects import ARCHIVED_CLASSES, Listed
-from mirror.protocol.verdict import ABSENT, EQUAL, FOREIGN, GHOST, NO_DOUBT, UNDECIDED, judge, judge_listed
+from mirror.protocol.objects import ARCHIVED_CLASSES, Destination, Listed, Source, have_same_bytes
+from mirror.protocol.verdict import (
+    ABSENT,
+    CORRUPT,
+    EQUAL,
+    FOREIGN,
+    GHOST,
+    NO_DOUBT,
+    UNDECIDED,
+    is_equal,
+    judge,
+    judge_listed,
+)
 from mirror.readers.listing import Listings, is_in_parts, look_at, page_lister, pieces
 from mirror.readers.walk import SOURCE, Entry, KeyTable, Page, Walk, entry_table
 
@@ -96,7 +107,7 @@ class Completeness:
     interruption: Interruption = field(default_factory=Interruption)
     exact: bool = False  # also waits until what the source has no longer is gone
     trusts_age: bool = True  # a source that has not changed for SETTLED_SECONDS has no older copy under way
-    deep: bool = False  # looks at every copy, as if no listing could decide
+    deep: bool = False  # looks at both sides of every key, and compares their checksums
     may_arrive = True  # what is missing
     is_patient: bool = False  # asks again for a page that S3 is too busy to list until it comes
     counts: Callable[[str], bool] = lambda _key: True  # whether a key of the source or destination is meant
@@ -107,11 +118,14 @@ class Completeness:
     expired: int = field(default=0, init=False)  # others, which KEEP_DAYS keeps no longer: they are not waited for
     only_in_destination: int = field(default=0, init=False)  # keys that the source did not have
     of_unknown_origin: int = field(default=0, init=False)  # of these, with `exact`, those that are not waited for
+    checked: int = field(default=0, init=False)  # with `deep`, keys that have arrived, as checksums show
+    unchecked: int = field(default=0, init=False)  # others, as one of the sides has no such checksum
     # What is remembered of the missing keys; None: a ghost, whose deletion is missing. And the others.
     missing: dict[str, Listed | None] = field(default_factory=dict, init=False)
     more: Overflow = field(default_factory=Overflow, init=False)
     troubles: dict[str, str] = field(default_factory=dict, init=False)  # key -> why the latest look at it failed
     unjudged: set[str] = field(default_factory=set, init=False)  # keys that may be ghosts, of which no look succeeded
+    corrupt: set[str] = field(default_factory=set, init=False)  # keys whose checksums differ, with `deep`
     newest: datetime = field(default=FAR, init=False)  # a version of a later time is newer than any that was listed
     # When S3 sent the last page of the source, by its own clock, which dates the versions.
     answered: datetime = field(default=NEAR, init=False)
@@ -198,6 +212,7 @@ class Completeness:
             self.missing[key] = version or self.missing.get(key)
             return
         self.troubles.pop(key, None)
+        self.corrupt.discard(key)
         self.more.keys += 1
         self.more.size += version.size if version else 0
         self.more.archived += bool(version and version.archived)
@@ -314,31 +329,53 @@ class Completeness:
         The destination is looked at first, so that the source, if it is equal to that afterwards, was equal to it at
         that moment, too. Without `with_source` the source is looked at only if the copy is young enough to be one of a
         newer version. Its time alone does not decide that: the time of a multipart upload is when the upload began.
+
+        With `deep` also the source of a copy that seems to have arrived is looked at, as `reconcile --deep` does it.
         """
         if key in self.unjudged:
             return await self.shows_no_ghost(key)
-        destination = await self.buckets.head_destination(key)
+        destination = await self.buckets.head_destination(key, self.deep)
         found = judge(version, destination)
-        if found.what in (EQUAL, ABSENT) or (destination and destination.is_copy_of_later(self.newest)):
+        is_here = found.what == EQUAL or (destination is not None and destination.is_copy_of_later(self.newest))
+        if found.what == ABSENT or (is_here and not self.deep):
             return True
         if found.what == FOREIGN:
             self.of_unknown_origin += 1
             return True
-        if not (with_source or (version and destination and destination.modified >= version.modified)):
+        is_young = version is not None and destination is not None and destination.modified >= version.modified
+        if not (is_here or is_young or with_source):
             return False
-        source = await self.buckets.head_source(key)
-        expired = source is not None and self.buckets.is_expired(source.modified)
-        found = judge(source, destination)
-        if expired or found.what in (EQUAL, ABSENT):
+        source = await self.buckets.head_source(key, self.deep)
+        if self.are_equal(key, source, destination) or (is_here and is_of_another(destination, source)):
+            if version:
+                self.count_checked(source, destination)
             return True
         if source and version and key in self.missing:
             self.missing[key] = version._replace(archived=source.archived)
         return False
 
+    def are_equal(self, key: str, source: Source | None, destination: Destination | None) -> bool:
+        """Or the source has expired, so that nothing is to be waited for."""
+        expired = source is not None and self.buckets.is_expired(source.modified)
+        same_bytes = have_same_bytes(source, destination)
+        what = judge(source, destination, deep=self.deep, same_bytes=same_bytes).what
+        self.corrupt -= {key}
+        if what == CORRUPT:
+            self.corrupt.add(key)
+        return expired or what in (EQUAL, ABSENT)
+
+    def count_checked(self, source: Source | None, destination: Destination | None) -> None:
+        """The checksums of a version that came since say nothing of a copy of the one that was listed."""
+        if not (self.deep and source and destination) or self.buckets.is_expired(source.modified):
+            return
+        is_checked = have_same_bytes(source, destination) is not None and not is_of_another(destination, source)
+        self.checked += is_checked
+        self.unchecked += not is_checked
+
     async def shows_no_ghost(self, key: str) -> bool:
         """Whether a look shows that both sides are equal, or that the copy is of unknown origin."""
         self.unjudged.add(key)
-        _, found = await look_at(self.buckets, key, deep=False)
+        _, found = await look_at(self.buckets, key, self.deep)
         self.unjudged.discard(key)
         self.only_in_destination += found.category in (GHOST, FOREIGN)
         self.of_unknown_origin += found.category == FOREIGN
@@ -375,6 +412,13 @@ class ListedPart:
         what = judge_listed(source.size_and_time, mirrored, doubt=state.doubt_of(source))
         if what != EQUAL:
             (self.doubtful if what == UNDECIDED else self.missing).put(key, source)
+
+
+def is_of_another(destination: Destination | None, source: Source | None) -> bool:
+    """Whether the copy says that it is one of another version than the source has now, which may have none."""
+    if destination is None or source is None:
+        return source is None
+    return bool(destination.provenance) and not is_equal(destination, source, deep=False)
 
 
 def version_of(entry: Entry) -> Listed:

@@ -36,6 +36,12 @@ PROGRESS_SECONDS = 10
 QUIET_SECONDS, QUIET_SHARE, QUIET_FOLDERS = 20.0, 0.25, 10
 STALLED_SECONDS = 30.0  # a walk that has done no folder for so long is in a large one, which hides the rest
 
+# Of --deep: what S3's checksums said of the objects that both buckets have.
+CHECKED = {
+    "checked": "compared by checksums of the whole object",
+    "unchecked": "not compared: one of the sides has no such checksum, or by another algorithm",
+}
+
 
 class Finding(NamedTuple):
     """A key, its category in the report, and what a worker that is asked for it does."""

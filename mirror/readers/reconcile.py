@@ -21,6 +21,7 @@ from mirror.protocol.objects import ARCHIVED_CLASSES
 from mirror.protocol.verdict import COPY, DELETE, EQUAL, EXPIRED, FOREIGN, MISSING, NO_DOUBT, judge_listed
 from mirror.queue.messages import Queue
 from mirror.readers.listing import (
+    CHECKED,
     Finding,
     Progress,
     came_to_end,
@@ -52,11 +53,6 @@ DIFFERENCES = {
 }
 QUEUED = ("missing", "stale", "corrupt", "ghost")
 NO_ALARM = ("foreign", "archived")  # of an audit
-# Of --deep: what S3's checksums said of the objects that both buckets have.
-CHECKED = {
-    "checked": "compared by checksums of the whole object",
-    "unchecked": "not compared: one of the sides has no such checksum, or by another algorithm",
-}
 # The categories that are no differences, and are reported if EXCLUDE or KEEP_DAYS is set.
 LEFT_OUT = {
     "expired": "only in the source, older than KEEP_DAYS",

@@ -14,7 +14,7 @@ from mirror.model.log_lines import LACKING, WAITED, log, quoted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.readers.completeness import NAMES, Budget, Completeness, budget_of
-from mirror.readers.listing import PROGRESS_SECONDS, Progress, came_to_end, chosen_prefixes
+from mirror.readers.listing import CHECKED, PROGRESS_SECONDS, Progress, came_to_end, chosen_prefixes
 
 RATE_POINTS = 7  # of the progress: the rate is that of the last minute
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two rounds
@@ -22,6 +22,7 @@ PATIENCE = 100  # after this many seconds a pause may last one longer: what is m
 EXAMPLES = 100
 EMPTY_ADVICE = "is --prefix right, and has the upload begun? With --allow-empty, this is complete"
 ARCHIVED = "archived: restore it"
+CORRUPT = "corrupt: the checksums differ; reconcile --deep has it copied again"
 GHOST = "only in the destination: its deletion is waited for"
 FOREIGN = "only in the destination, not written by the sync: not waited for"
 STATUS = {"complete": 0, "timeout": 1, "empty": 1, "stopped": 3}
@@ -174,6 +175,7 @@ class Wait:
             "archived": self.archived(),
             "only_in_destination": self.state.only_in_destination,
             **({"of_unknown_origin": self.state.of_unknown_origin} if self.state.exact else {}),
+            **({"checked": self.state.checked, "unchecked": self.state.unchecked} if self.state.deep else {}),
             **({"expired": self.state.expired} if self.state.buckets.settings.keep_days else {}),
             "seconds": round(time.monotonic() - self.started, 1),
         }
@@ -189,7 +191,9 @@ class Wait:
             return f"trouble: {trouble}"
         if source is None:
             return GHOST
-        return ARCHIVED if source.archived else "waiting"
+        if source.archived:
+            return ARCHIVED
+        return CORRUPT if key in self.state.corrupt else "waiting"
 
     def named(self) -> Iterator[tuple[str, str]]:
         """Missing keys and why they are missing; those with a reason of their own first."""
@@ -224,6 +228,8 @@ class Wait:
             rows["expired"] = figures["expired"], "unchanged in the source for more than KEEP_DAYS: not waited for"
         if self.state.exact:
             rows["foreign"] = figures["of_unknown_origin"], FOREIGN
+        if self.state.deep:
+            rows |= {name: (figures[name], meaning) for name, meaning in CHECKED.items()}
         self.show(f"{end}: {figures['keys']} keys of the source under {quoted(','.join(self.state.prefixes))}")
         for name, (number, meaning) in rows.items():
             self.show(f"{number:>12} {name:<10}  {meaning}")

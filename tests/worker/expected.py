@@ -13,6 +13,7 @@ from mirror.readers.wait import WaitOptions
 
 MOMENTS = LOOK, DELETE, LATE
 DIFFERENCES = "missing", "stale", "corrupt", "ghost", "foreign", "unreadable", "archived"
+CORRUPT = "corrupt: the checksums differ; reconcile --deep has it copied again"
 QUEUED = "missing", "stale", "corrupt", "ghost"
 
 
@@ -214,14 +215,18 @@ def waited(drawn: Drawn, options: WaitOptions, settled: float = DAY) -> Waited:
             doubt = 905 if START - source.modified < settled else -1
             doubt = math.inf if options.deep or "-" in source.name or rolls_back else doubt
             is_here = copy is not None and fits(source, copy) and copy.modified - source.modified > doubt
-            is_here = is_here or has_arrived(drawn, key, source)
+            seen = has_arrived(drawn, key, source, options.deep)
+            is_here = is_here or bool(seen)
             found.figures += Counter(
                 {"keys": 1, "bytes": source.size, "here": is_here, "here_bytes": is_here * source.size}
             )
+            if seen in ("checked", "unchecked"):
+                found.figures[seen] += 1
             if not is_here:
                 is_archived = is_called_archived(drawn, key)
                 found.figures["archived"] += is_archived
-                why = "archived: restore it" if is_archived else "waiting"
+                is_corrupt = options.deep and category(drawn, key, drawn.now[key], deep=True) == "corrupt"
+                why = "archived: restore it" if is_archived else CORRUPT if is_corrupt else "waiting"
                 found.lacking[key] = "trouble" if key in drawn.denied else why
     found.figures["lacking"] = len(found.lacking)
     return found
@@ -237,31 +242,40 @@ def is_called_archived(drawn: Drawn, key: str) -> bool:
     return listed.storage_class == "GLACIER" if seen is None or key in drawn.denied else seen.is_archived
 
 
-def has_arrived(drawn: Drawn, key: str, listed: Version | None) -> bool:
-    """In the version that was listed or a newer one, or both sides have been equal, or it is waited for no longer."""
-    for source, copy in (at(drawn, key, LOOK), at(drawn, key, LATE)):
+def has_arrived(drawn: Drawn, key: str, listed: Version | None, deep: bool = False) -> str:
+    """In the version that was listed or a newer one, or both sides have been equal, or it is waited for no longer.
+
+    "" if not; otherwise what the checksums of both sides say of it: "checked", "unchecked" or, if there are not two
+    sides to compare, "here".
+    """
+    for pair in () if key in drawn.denied else (at(drawn, key, LOOK), at(drawn, key, LATE)):
+        source, copy = pair
+        if source is not None and is_old(source, drawn.days):
+            return "here"
+        seen = "here" if None in pair or not deep else "unchecked" if same_bytes(*pair) is None else "checked"
+        is_equal = is_copy(source, copy) if source and not deep else not category(drawn, key, pair, deep)
+        if is_equal and (source or copy is None):
+            return seen
+        if listed is None and not (copy and copy.copy_of):
+            return "here"
         named = drawn.versions.get(copy.copy_of) if copy else None
         is_newer = named is not None and named.modified > START + 500
-        is_equal = source is not None and (is_copy(source, copy) or is_old(source, drawn.days))
-        if listed is None:
-            is_equal |= copy is None or not copy.copy_of
-        else:
-            is_equal |= is_copy(listed, copy) or is_newer or (source is None and copy is None)
-        if is_equal and key not in drawn.denied:
-            return True
-    return False
+        is_of_another = source is None or not deep or (named is not None and not is_copy(source, copy))
+        if listed is not None and (is_copy(listed, copy) or is_newer) and is_of_another:
+            return "here" if seen == "here" else "unchecked"
+    return ""
 
 
 def wait_for_ghost(drawn: Drawn, key: str, options: WaitOptions, found: Waited) -> None:
     if drawn.before[key][1] is None or not options.exact:
         found.figures["only_in_destination"] += drawn.before[key][1] is not None
         return
-    row = look(drawn, key, LOOK)
+    row = look(drawn, key, LOOK, options.deep)
     found.figures["only_in_destination"] += row in ("ghost", "foreign")
     found.figures["of_unknown_origin"] += row == "foreign"
     if row in ("", "unwanted", "foreign"):
         return
-    if has_arrived(drawn, key, None):
+    if has_arrived(drawn, key, None, options.deep):
         pairs = at(drawn, key, LOOK), at(drawn, key, LATE)
         first = next((copy for _, copy in pairs if copy is None or not copy.copy_of), None)
         found.figures["of_unknown_origin"] += first is not None

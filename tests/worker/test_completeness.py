@@ -64,7 +64,7 @@ def test_a_source_that_has_not_changed_for_long_needs_no_look_unless_it_is_deep(
         drawn = world_of(0, equal=10, age=age)
         assert drawn.run("wait", *arguments).status == 0
         looks.append(drawn.asked["head_object"])
-    assert looks == [10, 0, 10]
+    assert looks == [10, 0, 20]  # with --deep on both sides
 
 
 def test_those_that_wait_leave_each_other_room():
