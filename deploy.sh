@@ -209,14 +209,15 @@ end_in_detail() {
 
 # Looks, plans, and carries the plan out. A subshell, so that a caller keeps its own variables and traps.
 deploy_all() (
-  local changes steps
+  local changes listed steps
   start_run
   [[ $DETAILED_EXITCODE == false ]] || trap end_in_detail EXIT
   [[ $PLAN_FORMAT == text ]] || exec {plan}>&1 >&2
   look_and_check
   tell_of_kept
   tell_of_lists
-  mapfile -t steps < <(list_steps)
+  listed=$(list_steps)
+  mapfile -t steps <<<"$listed"
   make_plan "${steps[@]}"
   carry_out
   [[ $DRY_RUN == true || -n ${LOCAL_ENGINE:-} ]] || print_next_commands # a local run ends with its own

@@ -59,21 +59,24 @@ read_path() { all_at_once read_part "${PATH_PARTS[@]}"; }
 # Prints what read_path has read, as one object, with all .faults: compared with what deploy.sh makes of the settings that
 # are deployed. The starter of 1.1.0 does not know all of them; the settings of the queue are taken from GUARD.
 find_faults() {
-  local PREFIX_FILTER EXCLUDE want names
+  local PREFIX_FILTER EXCLUDE want names url guard processes
   PREFIX_FILTER=$(starter_setting PREFIX_FILTER)
   EXCLUDE=$(starter_setting EXCLUDE)
   wanted >/dev/null # from now on it is known
   want=$(path_of_settings)
+  url=$(queue_url "$QUEUE_NAME")
+  guard=$(starter_setting GUARD)
+  processes=$(starter_setting PROCESSES)
   names=$(jq -n --arg via "$VIA" --arg bucket "$SRC_BUCKET" --arg queue "$QUEUE_NAME" --arg dlq "$DLQ_NAME" \
-    --arg url "$(queue_url "$QUEUE_NAME")" --arg event_rule "$EVENT_RULE_NAME" --arg rule "$RULE_NAME" \
+    --arg url "$url" --arg event_rule "$EVENT_RULE_NAME" --arg rule "$RULE_NAME" \
     --arg starter "$STARTER_NAME" --arg queue_arn "$QUEUE_ARN" --arg starter_arn "$STARTER_ARN" \
-    --arg id "$NOTIFICATION_ID" --arg guard "$(starter_setting GUARD)" --arg dlq_arn "$DLQ_ARN" \
+    --arg id "$NOTIFICATION_ID" --arg guard "$guard" --arg dlq_arn "$DLQ_ARN" \
     --arg rule_arn "$RULE_ARN" --arg event_rule_arn "$EVENT_RULE_ARN" '{$via, $id, $guard,
       name: {$bucket, $queue, queue_url: $url, dead_letters: $dlq, $event_rule, $rule, $starter},
       arn: {queue: $queue_arn, dead_letters: $dlq_arn, rule: $rule_arn, event_rule: $event_rule_arn,
         starter: $starter_arn}}')
   as_members "${PATH_PARTS[@]/#/$TEMP_DIR/path.}" \
-    | jq -s --argjson want "$want" --argjson names "$names" --arg known "$(starter_setting PROCESSES)$PREFIX_FILTER" '
+    | jq -s --argjson want "$want" --argjson names "$names" --arg known "$processes$PREFIX_FILTER" '
       add + $names + {want: ($want + {is_known: ($known != "")})}' \
     | python3 "$PROJECT_DIR/launch/path.py" faults
 }

@@ -81,7 +81,11 @@ ask_tags() {
 }
 
 # tag_specifications TYPE: those of EC2, for a resource that it is to make.
-tag_specifications() { printf '[{"ResourceType": "%s", "Tags": %s}]\n' "$1" "$(fact tags upper)"; }
+tag_specifications() {
+  local tags
+  tags=$(fact tags upper)
+  printf '[{"ResourceType": "%s", "Tags": %s}]\n' "$1" "$tags"
+}
 
 # ours NAME: reads the tags of NAME in any of AWS's notations; prints NAME if deploy.sh made it. Otherwise it stays, which
 # ./cleanup.sh fails with.

@@ -17,8 +17,9 @@ run_with_tags() {
 # start_one_task STARTED_BY COMMAND ARGUMENT...: prints the task's id. It runs on demand, because after an interruption
 # it would have to start again. STARTED_BY is not the starter's own, so that the starter does not count the task.
 start_one_task() {
-  local answer overrides definition network task run=(aws_or_die ecs run-task)
-  [[ $(starter_setting TAG_TASKS) != true ]] || run=(run_with_tags)
+  local answer overrides definition network task tagged run=(aws_or_die ecs run-task)
+  tagged=$(starter_setting TAG_TASKS)
+  [[ $tagged != true ]] || run=(run_with_tags)
   definition=$(starter_setting TASK_DEFINITION)
   network=$(fact starter | jq '.Environment.Variables | {awsvpcConfiguration: {assignPublicIp: (.ASSIGN_PUBLIC_IP // ""),
     subnets: (.SUBNETS // "" | split(",")), securityGroups: (.SECURITY_GROUPS // "" | split(","))}}')

@@ -237,8 +237,9 @@ deploy_command() {
 # Buckets are what a run is about. One that this run names has to be that of the deployment; without a deployment, both
 # have to be named.
 check_buckets() {
-  local name was
-  if [[ $KNOWS_DEPLOYMENT == false || -z $(fact task_definition) ]]; then
+  local name was definition=""
+  [[ $KNOWS_DEPLOYMENT == false ]] || definition=$(fact task_definition)
+  if [[ -z $definition ]]; then
     [[ $SRC_BUCKET != "${SHIPPED[SRC_BUCKET]}" && $DST_BUCKET != "${SHIPPED[DST_BUCKET]}" ]] \
       || problem "no task definition $TASK_FAMILY was found in account $ACCOUNT, $REGION, which would say what SRC_BUCKET" \
         "and DST_BUCKET are: run ./deploy.sh$VIA first, or set REGION and APP_NAME, or both buckets"

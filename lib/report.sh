@@ -48,7 +48,11 @@ is_known() {
 was_denied() { is_known denied "$RESOURCE"; }
 
 # What AWS said then.
-denial() { fact denied "$RESOURCE" | sed '/^$/d'; }
+denial() {
+  local file
+  fact_file file denied "$RESOURCE"
+  sed '/^$/d' "$file"
+}
 
 # fact NAME [OF...]: if it has to be asked for, and that fails, the run ends.
 fact() {

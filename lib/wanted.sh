@@ -52,8 +52,9 @@ synced_part() {
 # what stays. The AWS CLI takes a folder for --recursive, and patterns that count from it, the last one the most; a [ is
 # itself as [[].
 tell_of_change() {
-  local prefixes exclude old told
-  [[ -n $(fact task_definition) ]] || return 0
+  local definition prefixes exclude old told
+  definition=$(fact task_definition)
+  [[ -n $definition ]] || return 0
   prefixes=$(deployed_setting PREFIX_FILTER)
   exclude=$(deployed_setting EXCLUDE)
   old=$(PREFIX_FILTER=$prefixes EXCLUDE=$exclude wanted)

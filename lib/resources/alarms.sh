@@ -167,7 +167,7 @@ ask_both_alarms() {
 # ensure_alarm NAME: CloudWatch may answer Metrics in any order. What is not wanted any more is removed, if deploy.sh made
 # it; the filters of the one on audits go first, because it shows that there is something to remove.
 ensure_alarm() {
-  local both want have ours why
+  local both want have ours why tags
   both=$(fact both_alarms | jq -c --arg name "$1" 'map(select(.AlarmName == $name))[0]
     | if .Metrics? then .Metrics |= sort_by(.Id) else . end')
   want=${both%$'\n'*} have=${both#*$'\n'}
@@ -190,7 +190,8 @@ ensure_alarm() {
     return
   fi
   if [[ $have == null ]]; then
-    create aws_or_die cloudwatch put-metric-alarm --cli-input-json "$want" --tags "$(fact tags upper)"
+    tags=$(fact tags upper)
+    create aws_or_die cloudwatch put-metric-alarm --cli-input-json "$want" --tags "$tags"
   else
     change_members "$want" "$have" aws_or_die cloudwatch put-metric-alarm --cli-input-json "$want"
   fi
@@ -244,7 +245,7 @@ ask_own_topic() {
 
 # Subscriptions of other kinds are someone's own. One that waits for its confirmation has no ARN, and AWS drops it.
 ensure_topic() {
-  local topic subscriptions mails others
+  local topic subscriptions mails others tags
   begin topic "$TOPIC_NAME"
   if [[ -z $ALARM_EMAIL ]]; then
     topic=$(fact own_topic)
@@ -253,7 +254,8 @@ ensure_topic() {
     return
   fi
   subscriptions=$(fact subscriptions)
-  [[ -n $subscriptions ]] || create aws_or_die sns create-topic --name "$TOPIC_NAME" --tags "$(fact tags upper)"
+  tags=$(fact tags upper)
+  [[ -n $subscriptions ]] || create aws_or_die sns create-topic --name "$TOPIC_NAME" --tags "$tags"
   mails=$(jq -c '[.Subscriptions[]? | select(.Protocol == "email" and .SubscriptionArn != "Deleted")]' \
     <<<"${subscriptions:-null}")
   jq -e --arg email "$ALARM_EMAIL" 'any(.[]; .Endpoint == $email)' <<<"$mails" >/dev/null \

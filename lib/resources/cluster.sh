@@ -55,16 +55,18 @@ settled_cluster() {
 }
 
 create_cluster() {
-  local cluster
+  local cluster tags
+  tags=$(fact tags lower)
   cluster=$(aws_or_die ecs create-cluster --cluster-name "$CLUSTER_NAME" --capacity-providers FARGATE FARGATE_SPOT \
-    --settings name=containerInsights,value=disabled --tags "$(fact tags lower)" | jq -c .cluster)
+    --settings name=containerInsights,value=disabled --tags "$tags" | jq -c .cluster)
   settled_cluster "$cluster"
 }
 
 ensure_cluster() {
   local cluster
   begin cluster "$CLUSTER_NAME"
-  cluster=$(settled_cluster "$(fact cluster)")
+  cluster=$(fact cluster)
+  cluster=$(settled_cluster "$cluster")
   if [[ -z $cluster ]]; then
     create create_cluster
   elif ! jq -e '["FARGATE", "FARGATE_SPOT"] - (.capacityProviders // []) == []' <<<"$cluster" >/dev/null; then

@@ -85,7 +85,9 @@ wanted_rule() {
 
 # put_rule RULE: put-rule resets what it is not given, and takes tags only for a new rule.
 put_rule() {
-  aws_or_die events put-rule --cli-input-json "$1" --tags "$(fact tags upper)"
+  local tags
+  tags=$(fact tags upper)
+  aws_or_die events put-rule --cli-input-json "$1" --tags "$tags"
   keep rule "$RULE_NAME" <<<"$1"
 }
 
@@ -170,7 +172,8 @@ create_event_rule() {
     tags=$(aws_or_nothing events list-tags-for-resource --resource-arn "$arn" | jq -c .Tags)
     if has_switch_tag "$tags"; then switch=("$SWITCH_TAG" "$SRC_BUCKET"); fi
   done <<<"$arns"
-  aws_or_die events put-rule --cli-input-json "$1" --tags "$(fact tags upper ${switch[@]+"${switch[@]}"})"
+  tags=$(fact tags upper ${switch[@]+"${switch[@]}"})
+  aws_or_die events put-rule --cli-input-json "$1" --tags "$tags"
 }
 
 # parsed_rule RULE: its pattern is JSON in a string, which AWS may print in its own way.

@@ -81,11 +81,12 @@ await_function() { aws_or_die lambda wait "$1" --function-name "$STARTER_NAME"; 
 
 # create_function CONFIGURATION PAUSED-SINCE
 create_function() {
-  local input state
+  local input state tags
+  tags=$(fact tags map)
   input=$(jq -n --arg since "$2" '{Environment: {Variables: {PAUSED_SINCE: (if $since == "" then null else $since end)}}}' \
     | with_pause "$1")
   state=$(aws_or_die lambda create-function --cli-input-json "$input" --zip-file "fileb://$TEMP_DIR/starter.zip" \
-    --architectures arm64 --tags "$(fact tags map)" | jq -r .State)
+    --architectures arm64 --tags "$tags" | jq -r .State)
   [[ $state == Active ]] || await_function function-active-v2
 }
 
@@ -218,15 +219,18 @@ ensure_concurrency() {
   fi
 }
 
-# has_newer_role FUNCTION: only the role that it was made with may decrypt its environment, and not a new one of the
+# has_newer_role FUNCTION: prints true if its role is newer: only the role that it was made with may decrypt its environment, and not a new one of the
 # same name (re:Post, "How do I resolve KMSAccessDeniedException errors from AWS Lambda"), also if an interrupted run
 # made that one. It may as soon as the function is made again, or has had another role for a moment, but Lambda can
 # assume no other role of ours.
 has_newer_role() {
-  local made
-  was_created role "$STARTER_ROLE" && return
-  made=$(fact role "$STARTER_ROLE" | jq -r '.Role.CreateDate[:19]')
-  [[ $made > $(jq -r '.LastModified[:19]' <<<"$1") ]]
+  local role
+  role=$(fact role "$STARTER_ROLE")
+  if was_created role "$STARTER_ROLE"; then
+    printf 'true\n'
+  else
+    printf '%s\n' "${role:-null}" "$1" | jq -s '.[0].Role.CreateDate[:19] > .[1].LastModified[:19]'
+  fi
 }
 
 ask_function() { aws_or_nothing lambda get-function --function-name "$STARTER_NAME" | jq -c .Configuration; }
@@ -234,7 +238,7 @@ ask_function() { aws_or_nothing lambda get-function --function-name "$STARTER_NA
 # A run may come between the updates of the code and of the variables. These make it copy, for which it needs its
 # libraries: they come after the code, and go before it.
 ensure_function() {
-  local have want paused archive update updates=(ensure_code ensure_configuration)
+  local have want paused archive newer=false update updates=(ensure_code ensure_configuration)
   begin function "$STARTER_NAME"
   archive=$(fact starter_archive)
   [[ $archive != *" plain" ]] || note "this machine has no python3.13 to compile the libraries: each cold start of" \
@@ -244,7 +248,8 @@ ensure_function() {
   paused=$(jq -r '.Environment.Variables.PAUSED_SINCE // empty' <<<"$have")
   [[ -n $have ]] || paused=$(kept_pause)
   [[ -z $paused ]] || note "the sync has been paused since $paused, and stays paused until ./sync.sh$VIA resume"
-  if [[ -n $have ]] && has_newer_role "$have"; then
+  [[ -z $have ]] || newer=$(has_newer_role "$have")
+  if [[ $newer == true ]]; then
     keep_pause "$paused"
     change "created again" aws_or_die lambda delete-function --function-name "$STARTER_NAME"
     have=""

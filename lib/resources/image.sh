@@ -110,14 +110,15 @@ ask_repository_lifecycle() {
 }
 
 ensure_repository() {
-  local repository lifecycle want='{"rules":[{"rulePriority":1,"description":"keep the last 5 images","selection":
+  local repository lifecycle tags want='{"rules":[{"rulePriority":1,"description":"keep the last 5 images","selection":
     {"tagStatus":"any","countType":"imageCountMoreThan","countNumber":5},"action":{"type":"expire"}}]}'
   [[ -z $IMAGE_URI ]] || return 0
   begin repository "$APP_NAME"
   repository=$(fact repository)
   if [[ -z $repository ]]; then
+    tags=$(fact tags upper)
     create aws_or_die ecr create-repository --repository-name "$APP_NAME" --image-tag-mutability IMMUTABLE \
-      --image-scanning-configuration scanOnPush=true --tags "$(fact tags upper)"
+      --image-scanning-configuration scanOnPush=true --tags "$tags"
   else
     [[ $(jq '.repositories[0].imageScanningConfiguration.scanOnPush' <<<"$repository") == true ]] \
       || change_from false true "scan on push" aws_or_die ecr put-image-scanning-configuration \

@@ -6,10 +6,11 @@ ask_log_groups() { aws_or_nothing logs describe-log-groups --log-group-name-pref
 
 # ensure_log_group NAME
 ensure_log_group() {
-  local days
+  local days tags
   begin "log group" "$1"
   days=$(fact log_groups "$1" | jq --arg name "$1" '.logGroups[] | select(.logGroupName == $name) | .retentionInDays')
-  [[ -n $days ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$(fact tags map)"
+  tags=$(fact tags map)
+  [[ -n $days ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$tags"
   days=${days:-null}
   [[ $days == "$LOG_RETENTION_DAYS" ]] || change_from "$days" "$LOG_RETENTION_DAYS" retention \
     aws_or_die logs put-retention-policy --log-group-name "$1" --retention-in-days "$LOG_RETENTION_DAYS"

@@ -68,11 +68,12 @@ ask_group_of_tasks() {
 ask_security_group() { fact group_of_tasks | jq -r .GroupId; }
 
 create_security_group() {
-  local vpc
+  local vpc tags
   vpc=$(task_vpc)
+  tags=$(tag_specifications security-group)
   aws_or_die ec2 create-security-group --group-name "$SECURITY_GROUP_NAME" --vpc-id "$vpc" \
     --description "Workers of $APP_NAME: no way in" \
-    --tag-specifications "$(tag_specifications security-group)" \
+    --tag-specifications "$tags" \
     | jq -r .GroupId | keep security_group
 }
 
@@ -140,7 +141,7 @@ task_route_tables() {
 # ensure_vpc_endpoint SERVICE: a route table takes one endpoint per service, so tables that have one already, no matter
 # whose, are left as they are.
 ensure_vpc_endpoint() {
-  local service=com.amazonaws.$REGION.$1 endpoints tables missing ours vpc
+  local service=com.amazonaws.$REGION.$1 endpoints tables missing ours vpc tags
   begin "gateway endpoint" "$service"
   endpoints=$(fact of_vpc describe-vpc-endpoints | jq -c --arg service "$service" '[.VpcEndpoints[]
     | select(.ServiceName == $service and .VpcEndpointType == "Gateway")
@@ -159,8 +160,9 @@ ensure_vpc_endpoint() {
       aws_or_die ec2 modify-vpc-endpoint --vpc-endpoint-id "$ours" --add-route-table-ids "${missing[@]}"
   else
     vpc=$(task_vpc)
+    tags=$(tag_specifications vpc-endpoint)
     create aws_or_die ec2 create-vpc-endpoint --vpc-endpoint-type Gateway --vpc-id "$vpc" --service-name "$service" \
-      --route-table-ids "${missing[@]}" --tag-specifications "$(tag_specifications vpc-endpoint)"
+      --route-table-ids "${missing[@]}" --tag-specifications "$tags"
   fi
   finish
 }

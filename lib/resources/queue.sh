@@ -116,7 +116,9 @@ check_previous_source() {
 
 # create_queue NAME ATTRIBUTES
 create_queue() {
-  aws_or_die sqs create-queue --queue-name "$1" --attributes "$2" --tags "$(fact tags map)" \
+  local tags
+  tags=$(fact tags map)
+  aws_or_die sqs create-queue --queue-name "$1" --attributes "$2" --tags "$tags" \
     | jq -r .QueueUrl | keep queue_url "$1"
 }
 

@@ -144,11 +144,12 @@ keeps_rights() {
 
 # create_role NAME TRUST
 create_role() {
-  local options=()
+  local tags options=()
+  tags=$(fact tags upper region "$REGION")
   [[ $ROLE_PATH == / ]] || options+=(--path "$ROLE_PATH")
   [[ -z $ROLE_BOUNDARY_ARN ]] || options+=(--permissions-boundary "$ROLE_BOUNDARY_ARN")
   aws_or_die iam create-role --role-name "$1" --assume-role-policy-document "$2" ${options[@]+"${options[@]}"} \
-    --tags "$(fact tags upper region "$REGION")"
+    --tags "$tags"
 }
 
 # ensure_role NAME: the boundary comes first, because an account with rules may let nobody change a role without. If

@@ -37,12 +37,13 @@ first_notifications() {
 }
 
 # change_notifications FILTER VALUE [OPTION...]: writes what the filter of jq makes of the configuration that the bucket has
-# at this moment, with $value and our $queue. The call replaces all that the bucket has, so nothing is written unless it
-# could be read. It goes through a file, because others may have many.
+# at this moment; it knows the value, and the others that send to queues. The call replaces all that the bucket has, so
+# nothing is written unless it could be read. It goes through a file, because others may have many.
 change_notifications() {
   local have want
   have=$(find_notifications)
-  want=$(printf '%s\n' "$have" "$2" | jq -cs --arg queue "$QUEUE_ARN" ".[1] as \$value | .[0] | $1")
+  want=$(printf '%s\n' "$have" "$2" | jq -cs --arg queue "$QUEUE_ARN" ".[1] as \$value | def value: \$value;
+    def others: [.QueueConfigurations[]? | select(.QueueArn != \$queue)]; .[0] | $1")
   if same_json "$want" "$have"; then return; fi
   printf '%s\n' "$want" >"$TEMP_DIR/notifications.json"
   aws_or_die s3api put-bucket-notification-configuration --bucket "$SRC_BUCKET" \
@@ -65,7 +66,7 @@ our_notifications() {
 
 # put_ours OURS: puts them in the place of ours that are there.
 put_ours() {
-  change_notifications '.QueueConfigurations = [.QueueConfigurations[]? | select(.QueueArn != $queue)] + $value' "$1"
+  change_notifications '.QueueConfigurations = others + value' "$1"
 }
 
 ensure_notification() {
@@ -101,7 +102,7 @@ list_notification() {
 
 # Without the option, S3 would refuse the rest if the queue or function of one of the others does not exist any more.
 remove_notification() {
-  change_notifications '.QueueConfigurations = [.QueueConfigurations[]? | select(.QueueArn != $queue)]
+  change_notifications '.QueueConfigurations = others
     | if .QueueConfigurations == [] then del(.QueueConfigurations) else . end' null --skip-destination-validation
 }
 

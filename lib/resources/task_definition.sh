@@ -72,12 +72,12 @@ deployed_setting() {
 
 # need_deployed NAME...: ends the run if nothing is deployed, or if one of these settings has another value there.
 need_deployed() {
-  local name definition
+  local name definition was
   definition=$(fact task_definition)
   [[ -n $definition ]] || die "there is no task definition $TASK_FAMILY in $REGION: run ./deploy.sh$VIA"
   for name in "$@"; do
-    [[ $(deployed_setting "$name") == "${!name}" ]] \
-      || die "$name=${!name}, but what is deployed has $(deployed_setting "$name"): set what ./deploy.sh ran with"
+    was=$(deployed_setting "$name")
+    [[ $was == "${!name}" ]] || die "$name=${!name}, but what is deployed has $was: set what ./deploy.sh ran with"
   done
 }
 
@@ -107,7 +107,9 @@ note_build_flags() {
 }
 
 register_task_definition() {
-  aws_or_die ecs register-task-definition --cli-input-json "$1" --tags "$(fact tags lower)"
+  local tags
+  tags=$(fact tags lower)
+  aws_or_die ecs register-task-definition --cli-input-json "$1" --tags "$tags"
 }
 
 ensure_task_definition() {
@@ -137,7 +139,10 @@ check_previous_destination() {
 
 list_task_definition() {
   local revisions
-  revisions=$(list_revisions ACTIVE && list_revisions INACTIVE)
+  revisions=$(
+    list_revisions ACTIVE
+    list_revisions INACTIVE
+  )
   [[ -z $revisions ]] || printf '%s (%d revisions)\n' "$TASK_FAMILY" "$(wc -l <<<"$revisions")"
 }
 

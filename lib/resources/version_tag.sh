@@ -32,7 +32,10 @@ tag_calls() {
   dlq=$(queue_url "$DLQ_NAME")
   task=$(list_revisions ACTIVE)
   alarms=$(ask_alarms | jq -r '.[].AlarmArn | "cloudwatch tag-resource --resource-arn \(.)"')
-  found=$(list_security_group && list_vpc_endpoint)
+  found=$(
+    list_security_group
+    list_vpc_endpoint
+  )
   found=$(cut -d ' ' -f 1 <<<"$found")
   mapfile -t network <<<"$found"
   topic=$(ask_own_topic)
@@ -64,7 +67,7 @@ tag_all() {
 
 # The tags of the function, as lambda list-tags prints them, stand for those of all.
 ensure_version_tag() {
-  local tags given missing
+  local tags given missing want
   begin tag "version=$VERSION"
   if was_created function "$STARTER_NAME"; then
     ACTION=create
@@ -77,7 +80,8 @@ ensure_version_tag() {
     | [(.version // "1.0.0") | select(. != $version) | "was \(.)"]
       + [$given[] | select($have[.key] != .value) | "\(.key)=\(.value)"] | join(", ")' <<<"$tags")
   if [[ -n $missing ]]; then
-    [[ $DRY_RUN == false ]] || VALUES+=("$(differences "$(fact tags map)" "$(jq -c .Tags <<<"$tags")" false)")
+    want=$(fact tags map)
+    [[ $DRY_RUN == false ]] || VALUES+=("$(differences "$want" "$(jq -c .Tags <<<"$tags")" false)")
     change "$missing" tag_all
   fi
   if was_denied; then

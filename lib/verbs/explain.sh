@@ -142,7 +142,8 @@ known_part() {
 
 # Prints what lib/explain.py reads.
 gather_facts() {
-  local name quoted markers synced example
+  local name value quoted markers synced example paused
+  paused=$(paused_since)
   known_part log "[]" >"$TEMP_DIR/log"
   markers=$(jq -c .log "$TEMP_DIR/log" | markers_of)
   synced=$(jq -c .log "$TEMP_DIR/log" | synced_of | jq -r '[.[]] | max // ""')
@@ -156,10 +157,11 @@ gather_facts() {
     known_part dead_letters "[]"
     jq '.log |= map(."@message" | rtrimstr("\n")) | .log |= reverse' "$TEMP_DIR/log"
     for name in PREFIX_FILTER EXCLUDE KEEP_DAYS COPY_LAST TABLES; do
-      as_object "$name" "$(deployed_setting "$name")"
+      value=$(deployed_setting "$name")
+      as_object "$name" "$value"
     done | jq -s '{settings: add}'
     jq -n --arg key "$EXPLAIN_KEY" --arg quoted "$quoted" --arg example "$example" --arg via "$VIA" \
-      --arg paused "$(paused_since)" --arg synced "$synced" --argjson markers "$markers" '
+      --arg paused "$paused" --arg synced "$synced" --argjson markers "$markers" '
       {$key, $quoted, quoted_example: $example, $via, paused_since: $paused, $synced, $markers}'
   } | jq -s '(map(.not_known[]?)) as $not_known | add + {$not_known}
     | .sides = {source, destination} | del(.source, .destination)

@@ -24,8 +24,10 @@ readonly IS_REMOVAL='([.overrides.containerOverrides[]?.command[]?] | any(.[]; s
 
 # Those of 1.1.0 and before would not know the variable; the newer ones are always given PROCESSES.
 need_pausable() {
+  local processes
   need_starter
-  [[ -n $(starter_setting PROCESSES) ]] || die "what is deployed is too old to be paused: run ./deploy.sh$VIA first"
+  processes=$(starter_setting PROCESSES)
+  [[ -n $processes ]] || die "what is deployed is too old to be paused: run ./deploy.sh$VIA first"
 }
 
 # variables_of_pause TIME: reads the function. In jq 1.6, "try" inside of |= always ends in its catch.

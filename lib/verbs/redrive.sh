@@ -38,7 +38,7 @@ say_hints() {
 
 # act_on_messages list|move|purge ASSUME_YES: prints what was done.
 act_on_messages() {
-  local moved
+  local moved url
   case "$1" in
     list) printf 'nothing was moved; when the reasons are fixed: ./sync.sh%s redrive\n' "$VIA" ;;
     move)
@@ -49,7 +49,8 @@ act_on_messages() {
     purge)
       [[ $2 == true ]] || need_yes "Delete all messages of $DLQ_NAME? Their keys stay as they are until they change again." \
         "nothing was deleted"
-      aws_or_die sqs purge-queue --queue-url "$(queue_url "$DLQ_NAME")"
+      url=$(queue_url "$DLQ_NAME")
+      aws_or_die sqs purge-queue --queue-url "$url"
       printf 'all messages of %s are deleted; ./sync.sh%s reconcile finds the keys that they named\n' "$DLQ_NAME" "$VIA"
       ;;
   esac

@@ -83,8 +83,10 @@ last_outages() {
 # The keys that wait for others by the log of the last hour: how many, the newest line on one with what it waits for
 # since when, and those on some others; null if there is nothing that waits (COPY_LAST, TABLES).
 last_markers() {
-  local told keys synced="[]"
-  [[ -n $(starter_setting COPY_LAST)$(starter_setting TABLES) ]] || { printf 'null\n' && return; }
+  local told keys synced="[]" markers tables
+  markers=$(starter_setting COPY_LAST)
+  tables=$(starter_setting TABLES)
+  [[ -n $markers$tables ]] || { printf 'null\n' && return; }
   told=$(query keys 3600 "fields @message | $(like "$MARKER_LINE") | sort @timestamp desc | limit 1000" | markers_of \
     | jq -c 'group_by(.key) | map(max_by(.at)) | sort_by(.at) | reverse')
   keys=$(jq -c 'map(.key)' <<<"$told")
@@ -116,7 +118,11 @@ describe_audit() {
 }
 
 # When the sync was paused, or null.
-describe_pause() { jq -n --arg since "$(paused_since)" 'if $since == "" then null else {$since} end'; }
+describe_pause() {
+  local since
+  since=$(paused_since)
+  jq -n --arg since "$since" 'if $since == "" then null else {$since} end'
+}
 
 # describe_options WANTED: what was chosen beyond the default, as the starter knows it.
 describe_options() {

@@ -28,9 +28,11 @@ begin_bench_pause() {
 }
 
 end_bench_pause() {
+  local since
   [[ -n $BENCH_PAUSE ]] || return 0
   ask_starter | keep starter
-  [[ $(paused_since) != "$BENCH_PAUSE" ]] || end_pause
+  since=$(paused_since)
+  [[ $since != "$BENCH_PAUSE" ]] || end_pause
   BENCH_PAUSE=""
   say "verify: the sync goes on"
 }
@@ -119,8 +121,9 @@ bench_page() {
 # The summaries of workers that have ended since the run began, as JSON lines in a file: until those that worked on small
 # objects have ended, for 150 s. Workers of MIN_WORKERS do not, so their CPU time stays unknown.
 await_summaries() {
-  local running deadline=$((SECONDS + 150))
-  [[ -z $(starter_setting MIN_WORKERS) ]] || deadline=0
+  local running least deadline=$((SECONDS + 150))
+  least=$(starter_setting MIN_WORKERS)
+  [[ -z $least ]] || deadline=0
   while :; do
     aws_or_nothing logs filter-log-events --log-group-name "$WORKER_LOG_GROUP" --start-time $((VERIFY_BEGAN * 1000)) \
       --filter-pattern '"summary copied"' | summaries_of >"$VERIFY_DIR/summaries"
