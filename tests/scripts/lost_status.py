@@ -13,18 +13,17 @@ from typing import Any, NamedTuple
 
 Node = dict[str, Any]
 
-# They ask AWS, whatever they are called with. The others are found by what they call.
-ASKING = {"aws", "fact", "latest", "fact_or_reason"}
-
-# May be called in a condition, where `set -e` is off for all that they do, and why.
+# May be called in a condition, where `set -e` is off for all that they do, and why. So may a function whose last
+# command is one of them, if nothing before it asks AWS.
 MADE_FOR_CONDITIONS = {
     "try_aws": "leaves the error in AWS_ERROR; it makes one call",
     "aws_or_error": "prints the error in place of the answer",
     "fact_or_reason": "prints the reason in place of the answer",
     "aws": "is one call: the command after || or then says what its failure means",
-    "in_bucket": "makes one call, as its last, and leaves the error in AWS_ERROR",
-    "show_log": "makes one call, as its last, for somebody who reads",
 }
+
+# They ask AWS, whatever they are called with. The others are found by what they call.
+ASKING = {"fact", "latest", *MADE_FOR_CONDITIONS}
 
 CONDITION = "a condition"
 
@@ -94,11 +93,25 @@ def asking(scripts: list[Node]) -> set[str]:
     return found
 
 
+def asks(found: Any, asking: set[str]) -> bool:
+    return any(asking.intersection(words_of(node)) for node in nodes(found) if is_of("CallExpr", node))
+
+
+def made_for_conditions(scripts: list[Node], asking: set[str]) -> set[str]:
+    found = set(MADE_FOR_CONDITIONS)
+    for script in scripts:
+        for name, body in functions_of(script).items():
+            *before, last = body["Cmd"].get("Stmts") or [{"Cmd": {}}]
+            if words_of(last["Cmd"])[:1] and words_of(last["Cmd"])[0] in found and not asks(before, asking):
+                found.add(name)
+    return found
+
+
 class Reader:
     """Goes through a script, and notes what asks AWS where its status is dropped."""
 
-    def __init__(self, asking: set[str]) -> None:
-        self.asking = asking
+    def __init__(self, asking: set[str], made: set[str]) -> None:
+        self.asking, self.made = asking, made
         self.losses: list[Loss] = []
 
     def read(self, found: Any, place: str = "") -> None:
@@ -134,7 +147,7 @@ class Reader:
             return
         self.read_lost(assigned, "an assignment before a command")
         self.read_lost(found["Args"], "an argument")
-        if (place == CONDITION and words[0] in MADE_FOR_CONDITIONS) or words[0] in ("command", "type"):
+        if (place == CONDITION and words[0] in self.made) or words[0] in ("command", "type"):
             return
         if place and (self.asking.intersection(words) or may_be_any(found["Args"][0])):
             self.losses.append(Loss(found["Args"][0]["Pos"]["Line"], " ".join(filter(None, words)), place))
@@ -191,7 +204,14 @@ def substitutions(found: Any) -> Iterator[Node]:
             yield from substitutions(part)
 
 
-def losses(script: Node, asking: set[str]) -> list[Loss]:
-    reader = Reader(asking)
-    reader.read(script)
-    return reader.losses
+def losses(scripts: dict[str, str]) -> dict[str, list[Loss]]:
+    """Of each script, those of a set that is run together."""
+    trees = {name: tree(text) for name, text in scripts.items()}
+    asking_aws = asking([*trees.values()])
+    made = made_for_conditions([*trees.values()], asking_aws)
+    found = {}
+    for name, script in trees.items():
+        reader = Reader(asking_aws, made)
+        reader.read(script)
+        found[name] = reader.losses
+    return found
