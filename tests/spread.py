@@ -21,6 +21,7 @@ FAST = (
     "scripts/test_starter.py",
     "scripts/test_starter_worlds.py::test_in_no_world_the_starter_breaks_its_word[0]",  # of eight such blocks
     "scripts/test_layout",
+    "scripts/test_lost_status",
     "scripts/test_log_lines",
     "scripts/test_documents",
     "docs/test_page",
