@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import functools
 import itertools
+import math
 import resource
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
@@ -105,6 +107,7 @@ class Listings:
 
     task_memory: int  # MiB; 0: not known, so that it is never short
     under_way: list[object] = field(default_factory=list)  # the first one first
+    freed_at: float = -math.inf  # when what nobody uses any more was given back to the system
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PAGES))
 
     @contextmanager
@@ -118,10 +121,19 @@ class Listings:
     @asynccontextmanager
     async def page(self, comparison: object, interruption: Interruption) -> AsyncIterator[None]:
         """Wraps the request for a page."""
-        while self.under_way[0] is not comparison and 0 < SHARE_OF_MANY * self.task_memory < used_memory():
+        while self.under_way[0] is not comparison and self.is_memory_short():
             await interruption.pause(PAUSE_OF_MANY)
         async with self.slots:
             yield
+
+    def is_memory_short(self) -> bool:
+        most = SHARE_OF_MANY * self.task_memory
+        if not 0 < most < used_memory():
+            return False
+        if time.monotonic() - self.freed_at >= PAUSE_OF_MANY:  # it takes 30 ms, and all that wait ask
+            free_memory()
+            self.freed_at = time.monotonic()
+        return used_memory() > most
 
 
 def used_memory() -> int:
@@ -129,10 +141,21 @@ def used_memory() -> int:
     return int(STATM.read_text().split()[1]) * resource.getpagesize() // MIB if STATM.exists() else 0
 
 
+def free_memory() -> None:
+    """Gives memory back to the system that nobody uses any more. The C library keeps what a large comparison has freed,
+    and then used_memory() counts it for as long as the process lives (malloc_trim(3), which only glibc has)."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+
+
 def require_memory(task_memory: int) -> None:
     """Raises Refused before the task is killed for its memory, which would not say why."""
+    most = MEMORY_SHARE * task_memory
+    if not 0 < most < used_memory():
+        return
+    free_memory()
     used = used_memory()
-    if 0 < MEMORY_SHARE * task_memory < used:
+    if used > most:
         raise Refused(
             f"{used} MiB of {task_memory} are used for keys that were not seen on both sides yet, or that are missing: "
             "raise TASK_MEMORY and run deploy.sh, or run one --prefix after the other"

@@ -4,6 +4,8 @@ test_readers_agree.py."""
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import re
 import tracemalloc
 from resource import RUSAGE_SELF, getrusage
@@ -14,17 +16,18 @@ import pytest
 from drawn import LATE, MOMENT, START, Bucket, Drawn, Pair, Version, plain, tree
 from fakes import ENVIRONMENT
 
-from mirror.concurrency import Slots
+from mirror.concurrency import Slots, wait_at_most
 from mirror.model.errors import Refused
 from mirror.model.services import MIB
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.queue.messages import Queue
 from mirror.readers.completeness import LEAST_NAMES, Budget, Completeness
-from mirror.readers.listing import Listings, Progress
+from mirror.readers.listing import SHARE_OF_MANY, Listings, Progress, used_memory
 from mirror.readers.measure import Measure, MeasureOptions
 from mirror.readers.reconcile import Options, Reconciliation
 from mirror.readers.wait import Wait, WaitOptions
+from mirror.readers.walk import Entry, entry_table
 from mirror.settings import load_settings
 
 pytestmark = pytest.mark.fast
@@ -157,6 +160,38 @@ def test_memory_that_runs_out_is_noticed_also_while_copies_are_looked_at(reader:
     with pytest.raises(Refused, match="raise TASK_MEMORY"):
         asyncio.run(work)
     assert 1500 <= client.looks < 2500 * READERS[reader][1]
+
+
+TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+
+
+class Pauses(Interruption):
+    """Counts them."""
+
+    pauses = 0
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses += 1
+        await super().pause(seconds)
+
+
+@pytest.mark.skipif(not TRIM, reason="no other C library can be asked to give memory back")
+def test_memory_that_a_large_comparison_has_freed_holds_up_no_small_folder():
+    gc.collect()  # what other tests have left
+    TRIM(0)
+    before, table = used_memory(), entry_table()
+    for number in range(300_000):
+        table.put(f"large/{number:032}", Entry(1, 1, f'"{number:032x}"', ""))
+    held = used_memory()
+    assert held - before > 20
+    assert sum(1 for _ in table.take_all()) == 300_000
+    drawn = world_of(0, equal=10)
+    budget = Budget(Slots(8), Listings(int((before + held) / 2 / SHARE_OF_MANY)))
+    small = Completeness(drawn.buckets(), ("",), interruption=Pauses(), shared=budget)
+    with budget.listings.begun("another that came before"):
+        drawn.ran(wait_at_most(small.compare(), 20), [])
+    assert small.interruption.pauses == 0
+    assert small.keys == 10
 
 
 # What is said of how far it is
