@@ -23,14 +23,34 @@ aws() {
     command aws ${url:+--endpoint-url "$url"} --region "$REGION" --output json "$@"
 }
 
-# Runs aws "$@": its output is passed on, and its error is kept in AWS_ERROR.
+# Runs aws "$@": its output is passed on, and its error is kept in AWS_ERROR. Of a call that fails, or whose answer is
+# cut, nothing is passed on, so that nobody takes a part for the whole. A listing as text is passed on as it comes, because
+# it may be larger than the memory.
 try_aws() {
-  local status=0
+  local status=0 answer="" end=$'\x1f'
   AWS_ERROR=""
-  { AWS_ERROR=$(aws "$@" 2>&1 >&3) || status=$?; } 3>&1
+  if [[ " $* " == *" --output text "* ]]; then
+    { AWS_ERROR=$(aws "$@" 2>&1 >&3) || status=$?; } 3>&1
+  else
+    answer=$(
+      { AWS_ERROR=$(aws "$@" 2>&1 >&3) || status=$?; } 3>&1
+      printf '%s' "$end$AWS_ERROR$end$status"
+    )
+    status=${answer##*"$end"} answer=${answer%"$end"*}
+    AWS_ERROR=${answer##*"$end"} answer=${answer%"$end"*}
+  fi
   ((status != 130)) || exit 130 # after Ctrl-C, which the CLI keeps to itself, there is no error to report
+  if ((status == 0)) && [[ $1 != s3 ]] && ! is_whole "$answer"; then
+    status=255 AWS_ERROR="its answer of ${#answer} characters is not JSON, because it ends too early: run this again"
+  fi
+  ((status == 0)) || AWS_ERROR=${AWS_ERROR:-"it ended with exit status $status, and said nothing: run this again"}
+  ((status)) || printf '%s' "$answer"
   return "$status"
 }
+
+# is_whole ANSWER: whether it is all of what the CLI prints, which is JSON or nothing. The CLI indents all lines but the
+# first and the last one, so for most answers there is no need to start jq.
+is_whole() { [[ -z $1 || $1 == "{"*$'\n}'?($'\n') ]] || jq -e 'true' <<<"$1" >/dev/null 2>&1; }
 
 error_code() {
   local pattern='An error occurred \(([^)]*)\) when calling'
@@ -53,7 +73,34 @@ advice() {
   [[ -z $RESOURCE_ADVICE ]] || printf '; %s\n' "$RESOURCE_ADVICE"
 }
 
-aws_failed() { die "${RESOURCE:+$RESOURCE: }aws $1 $2 failed: $(sed '/^$/d' <<<"$AWS_ERROR")$(advice)"; }
+# What AWS or the CLI said.
+shown_error() { sed '/^$/d' <<<"$AWS_ERROR"; }
+
+# subject_of SERVICE OPERATION OPTION...: prints the resource at hand, and what the first option names, if that is not the
+# same.
+subject_of() {
+  local word name="" last=""
+  for word in "${@:3}"; do
+    if [[ $last == --* && $word != --* ]]; then
+      [[ $word == [\{\[]* || $word == file*://* ]] || name=$word
+      break
+    fi
+    last=$word
+  done
+  if [[ -z $RESOURCE ]]; then
+    printf '%s\n' "$name"
+  elif [[ -z $name || $RESOURCE == *"${name##*[/:=]}"* ]]; then
+    printf '%s\n' "$RESOURCE"
+  else
+    printf '%s (%s)\n' "$RESOURCE" "$name"
+  fi
+}
+
+aws_failed() {
+  local subject
+  subject=$(subject_of "$@")
+  die "${subject:+$subject: }aws $1 $2 failed: $(shown_error)$(advice)"
+}
 
 # By these error codes AWS says that a resource does not exist.
 is_not_found() {
@@ -131,7 +178,8 @@ patient_aws() {
     if [[ -z $reason ]] || ! pause "$try" "$reason"; then break; fi
   done
   [[ $1 == error-is-output ]] || aws_failed "${@:2}"
-  sed '/^$/d' <<<"$AWS_ERROR"
+  [[ $AWS_ERROR == *"when calling the "* ]] || printf 'aws %s %s failed: ' "$2" "$3"
+  shown_error
   return 1
 }
 

@@ -71,11 +71,11 @@ account_problem() {
 }
 
 # check_account [deploys]: leaves the account in ACCOUNT and all ARNs, and the settings of what is deployed there in
-# those that this run does not name (learn_settings).
+# those that this run does not name (learn_settings). The first call of a run goes alone: a profile with mfa_serial asks
+# for a code, which AWS takes once, and the calls after it have the session.
 check_account() {
-  local identity partition status=0 JOBS=()
+  local identity partition status=0
   ((${#PROBLEMS[@]} == 0)) || return 0 # a tool is missing
-  begin_jobs ask_one task_definition
   identity=$(aws_or_error sts get-caller-identity) || status=$?
   ((status != 130)) || exit 130
   if ((status)); then
@@ -85,7 +85,6 @@ check_account() {
   partition=$(jq -r '.Arn | split(":")[1]' <<<"$identity")
   [[ $partition == aws ]] || problem "the AWS credentials belong to the partition $partition, which has no S3 Express" \
     "One Zone: use those of an account in the partition aws"
-  await_jobs
   ((${#PROBLEMS[@]} == 0)) || return 0
   set_account "$(jq -r .Account <<<"$identity")"
   learn_settings "$@"

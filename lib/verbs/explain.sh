@@ -40,8 +40,6 @@ in_bucket() {
 # as_object NAME VALUE: prints an object of these.
 as_object() { jq -n --arg name "$1" --arg value "$2" '{($name): $value}'; }
 
-shown_error() { sed '/^$/d' <<<"$AWS_ERROR"; }
-
 # A missing bucket answers a look with 404, too, and a deleted object of a versioned bucket has a marker.
 explain_missing_source() {
   if in_bucket source list-object-versions Prefix --no-paginate >"$TEMP_DIR/explain.all"; then

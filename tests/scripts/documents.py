@@ -210,6 +210,10 @@ def decoded(answer: Any) -> Any:
 # --- the scripts --------------------------------------------------------------------------------------------------
 
 
+# From the words of a call, and what answers it, to (exit status, file descriptor, text).
+Fault = Callable[[list[str], Callable[[], tuple[int, str]]], tuple[int, int, str]]
+
+
 class Scripts:
     """One Bash that has read deploy.sh and cleanup.sh, and the account that its calls go to."""
 
@@ -221,6 +225,7 @@ class Scripts:
         self.archives = dict(ARCHIVES)
         self.calls: list[Call] = []
         self.wrong: list[str] = []
+        self.fault: Fault | None = None
         self.lock = threading.Lock()
 
     def run(self, command: str, status: int | None = 0, **settings: str | None) -> Ran:
@@ -278,6 +283,13 @@ class Scripts:
         Path(words[2]).write_text(archive)
         return said
 
+    def shown(self, words: list[str]) -> tuple[int, int, str]:
+        """(exit status, file descriptor, text) of one call, or what comes of it with `fault`."""
+        if self.fault:
+            return self.fault(words, lambda: self.answer(words))
+        status, text = self.answer(words)
+        return status, 2 if status else 1, text
+
     def answer(self, words: list[str]) -> tuple[int, str]:
         """(exit status, what is printed) of one call; what it got wrong fails the test."""
         with self.lock:
@@ -286,7 +298,8 @@ class Scripts:
             except Interrupted:
                 return 130, ""
             except Refused as refused:
-                said = f"\nAn error occurred ({refused.code}) when calling the operation: {refused}\n"
+                operation = self.calls[-1].operation if self.calls else ""
+                said = f"\nAn error occurred ({refused.code}) when calling the {operation} operation: {refused}\n"
                 return self.account.status_of_refusals, said
             except Exception as error:  # noqa: BLE001 - the test fails with it
                 self.wrong.append(f"{shlex.join(words)}: {error!r}")
@@ -308,7 +321,7 @@ class Scripts:
             return "aws-cli/2.34.21 Python/3.13.0"
         words = without_general_options(words)
         if words[:2] == ["ecr", "get-login-password"]:
-            self.account.authorize(Call("ecr", "GetAuthorizationToken", {}))
+            self.made(Call("ecr", "GetAuthorizationToken", {}))
             return "password"
         if words[:2] == ["lambda", "wait"]:
             self.made(Call("lambda", f"GetFunction until {words[2]}", {"FunctionName": words[4]}))
@@ -324,7 +337,7 @@ class Scripts:
             return "\n".join("\t".join(map(str, row)) for row in found or [["None"]])
         if file:
             file.write_bytes(given.pop("Body", given.pop("Payload", b"")))
-        return json.dumps(decoded(given)) if given else ""
+        return json.dumps(decoded(given), indent=4) + "\n" if given else ""
 
     def page(self, call: Call) -> Any:
         self.made(call)
@@ -389,11 +402,7 @@ def sourced_scripts(
     """The Bash has read that script, and so deploy.sh; tools in that folder come before those of the machine."""
     assert not tools or (tools / "jq").exists(), f"tests/run makes {tools}"
 
-    def answer(words: list[str]) -> tuple[int, int, str]:
-        status, text = scripts.answer(words)
-        return status, 2 if status else 1, text
-
-    with programs(folder, PROGRAMS, answer) as path:
+    with programs(folder, PROGRAMS, lambda words: scripts.shown(words)) as path:
         environment = {
             "PATH": f"{path}:{tools or '/usr/local/bin'}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(folder),

@@ -1,6 +1,9 @@
 """Commands of one run side by side; two deployments of the same name at once."""
 
 import json
+import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -111,3 +114,37 @@ def test_two_deployments_at_once_end_well_or_with_one_clear_error(scripts: Scrip
         assert one.status == 0 or "somebody has just created it" in one.errors, one.errors
     scripts.deploy()
     assert list(faults(scripts.account, {})) == []
+
+
+class AskedForOneCode:
+    """A profile with mfa_serial: until the first call has ended, and so has kept a session, each call needs a code of
+    its own, and AWS takes a code once."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.begun, self.refused, self.has_session = 0, 0, False
+
+    def __call__(self, words: list[str], answer: Callable[[], tuple[int, str]]) -> tuple[int, int, str]:
+        if words[0] == "aws" and words[1:] != ["--version"]:
+            with self.lock:
+                self.begun += 1
+                is_first = self.begun == 1
+            if not is_first and not self.has_session:
+                self.refused += 1
+                return 255, 2, "MultiFactorAuthentication failed with invalid MFA one time pass code."
+            if is_first:
+                time.sleep(0.5)
+            self.has_session = True
+        status, text = answer()
+        return status, 2 if status else 1, text
+
+
+@pytest.mark.parametrize("script", ["deploy.sh", "cleanup.sh"])
+def test_a_code_is_asked_for_once(scripts: Scripts, script: str) -> None:
+    scripts.with_deployment()
+    scripts.fault = profile = AskedForOneCode()
+    try:
+        scripts.program(script, "--dry-run", status=None)
+    finally:
+        scripts.fault = None
+    assert (profile.refused, profile.has_session) == (0, True)
