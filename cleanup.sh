@@ -101,6 +101,7 @@ cleanup_all() (
   local rows
   FAILURES=0 LEFT_KINDS=()
   start_verb
+  [[ $KNOWS_DEPLOYMENT == true ]] || FAILURES=1 # the error is above, and the record stays for the next run
   check_previous_source
   stop_on_problems
   say_while "cleanup.sh: looking at what exists" list_all >"$TEMP_DIR/rows"

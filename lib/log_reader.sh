@@ -34,7 +34,7 @@ query() {
     status=$(jq -r .status <<<"$answer")
     case "$status" in
       Complete)
-        jq -c '[.results[] | map({key: .field, value}) | from_entries]' <<<"$answer"
+        jq -c '[.results[]? | map({key: .field, value}) | from_entries]' <<<"$answer"
         return
         ;;
       Failed | Cancelled | Timeout) die "log group ${groups[*]}: a query ended as $status; try again" ;;
@@ -83,7 +83,7 @@ print_pages() {
     ((time - overlap <= LOG_FROM_MS)) || LOG_FROM_MS=$((time - overlap))
     printf '%s\n' "$text"
   done < <(jq -rs --arg format "$LOG_FORMAT" --argjson until "$1" "$JQ_TEXT"'
-    [.[].events[] | select($until == null or .timestamp <= $until)] | sort_by(.timestamp)[]
+    [.[].events[]? | select($until == null or .timestamp <= $until)] | sort_by(.timestamp)[]
     | "\(.eventId)\t\(.timestamp)\t\(if $format == "json" then {timestamp, logStreamName, message} | tojson
       else .message | rtrimstr("\n") | gsub("[\r\n]"; " ") end | visible)"' "${@:2}")
   for id in "${!LOG_SEEN[@]}"; do
@@ -110,7 +110,7 @@ print_new_lines() {
     for group in "${!LOG_GROUPS[@]}"; do next_page "${pages[$group]}" "${LOG_GROUPS[$group]}" "$from"; done
     # Until when (ms) the pages may be printed, or null if they are the last: what is not read yet of a log is not older
     # than what was read of it.
-    until=$(jq -s '[.[] | select(.nextToken) | [.events[].timestamp] | max // 0] | min' "${pages[@]}")
+    until=$(jq -s '[.[] | select(.nextToken) | [.events[]?.timestamp] | max // 0] | min' "${pages[@]}")
     print_pages "$until" "${pages[@]}"
     [[ $until != null ]] || return 0
     drop_printed "$until" "${pages[@]}"

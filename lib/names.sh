@@ -101,6 +101,14 @@ ours() {
   fi
 }
 
+# ours_by NAME MEMBER CALL...: the same, by the tags that the call answers in this member. What cannot be read is not said
+# to be somebody else's.
+ours_by() {
+  local answer
+  answer=$(aws_or_nothing "${@:3}")
+  jq ".$2" <<<"${answer:-null}" | ours "$1"
+}
+
 # --- the release ----------------------------------------------------------------------------------------------------
 #
 # That of this checkout is in mirror/version.py, because the worker reports it as well. 1.3.0-dev is before 1.3.0.

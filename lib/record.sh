@@ -165,15 +165,15 @@ shown_settings() {
     # What the workers are given. By itself, PROCESSES is one for each vCPU.
     def of_workers: (worker.environment // [] | map({(.name): .value}) | add // {})
       + {TASK_CPU: .cpu, TASK_MEMORY: .memory, TASK_ARCH: .runtimePlatform.cpuArchitecture,
-         ROLE_PATH: ("/" + (.taskRoleArn | split("/")[1:-1] | map(. + "/") | join("")))}
-      | ([.TASK_CPU | tonumber / 1024 | floor, 1] | max | tostring) as $processes
+         ROLE_PATH: ("/" + (.taskRoleArn // "" | split("/")[1:-1] | map(. + "/") | join("")))}
+      | ([.TASK_CPU // "0" | tonumber / 1024 | floor, 1] | max | tostring) as $processes
       | if .PROCESSES == $processes then del(.PROCESSES) else . end;
     def of_starter: .Environment.Variables // {} | {SUBNETS, ASSIGN_PUBLIC_IP, MAX_WORKERS, MIN_WORKERS, MESSAGES_PER_WORKER,
       AUDIT_DAYS, STARTER_COPIES, STARTER_MAX_SIZE};
     def given_tags: .Tags // {} | to_entries | map(select(.key | IN($own | splits(" ")) | not) | "\(.key)=\(.value)") | join(",");
     def of_the_rest: [.policy.PolicyDocument.Statement[]?] as $rights | {
       ALARM_EMAIL: [.subscriptions.Subscriptions[]? | select(.Protocol == "email" and .SubscriptionArn != "Deleted").Endpoint][0],
-      ALARM_AGE_SECONDS: [.alarms[]? | select(.AlarmName == $age).Threshold | floor | tostring][0],
+      ALARM_AGE_SECONDS: [.alarms[]? | select(.AlarmName == $age).Threshold | numbers | floor | tostring][0],
       EVENT_SOURCE: (if .event_rule then "eventbridge" else null end),
       LAMBDA_POLL_RATE: [.rule.ScheduleExpression // "" | match("^rate\\((\\d+) minutes?\\)$").captures[0].string][0],
       LOG_RETENTION_DAYS: [.logs.logGroups[]? | select(.logGroupName == $log).retentionInDays | numbers | tostring][0],
@@ -237,12 +237,15 @@ deploy_command() {
 # Buckets are what a run is about. One that this run names has to be that of the deployment; without a deployment, both
 # have to be named.
 check_buckets() {
-  local name was definition=""
-  [[ $KNOWS_DEPLOYMENT == false ]] || definition=$(fact task_definition)
+  local name was definition="" why="could not be read in account $ACCOUNT, $REGION, see above" cure="run this again"
+  if [[ $KNOWS_DEPLOYMENT == true ]]; then
+    definition=$(fact task_definition)
+    why="was not found in account $ACCOUNT, $REGION" cure="run ./deploy.sh$VIA first, or set REGION and APP_NAME"
+  fi
   if [[ -z $definition ]]; then
     [[ $SRC_BUCKET != "${SHIPPED[SRC_BUCKET]}" && $DST_BUCKET != "${SHIPPED[DST_BUCKET]}" ]] \
-      || problem "no task definition $TASK_FAMILY was found in account $ACCOUNT, $REGION, which would say what SRC_BUCKET" \
-        "and DST_BUCKET are: run ./deploy.sh$VIA first, or set REGION and APP_NAME, or both buckets"
+      || problem "the task definition $TASK_FAMILY, which would say what SRC_BUCKET and DST_BUCKET are, $why: $cure, or" \
+        "set both buckets"
     return
   fi
   for name in SRC_BUCKET DST_BUCKET; do

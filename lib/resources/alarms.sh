@@ -21,7 +21,7 @@ metric_filter() {
 # ask_metric_filter GROUP NAME
 ask_metric_filter() {
   aws_or_nothing logs describe-metric-filters --log-group-name "$1" --filter-name-prefix "$2" \
-    | jq -c --arg name "$2" '.metricFilters[] | select(.filterName == $name)'
+    | jq -c --arg name "$2" '.metricFilters[]? | select(.filterName == $name)'
 }
 
 # ensure_metric_filter NAME GROUP
@@ -64,7 +64,7 @@ remove_metric_filter() {
 # Of all of them: one call finds them.
 ask_alarms() {
   aws_or_die cloudwatch describe-alarms --alarm-names "$DLQ_ALARM" "$AGE_ALARM" "$STARTER_ALARM" \
-    "$SILENT_ALARM" "$OUTAGE_ALARM" "$EVENTS_ALARM" "$AUDIT_ALARM" "$LATE_ALARM" | jq -c .MetricAlarms
+    "$SILENT_ALARM" "$OUTAGE_ALARM" "$EVENTS_ALARM" "$AUDIT_ALARM" "$LATE_ALARM" | jq -cn '[inputs][0].MetricAlarms // []'
 }
 
 # alarm NAME METRIC DIMENSION STATISTIC THRESHOLD PERIODS WHY-AND-CURE [MORE]: prints a row for ask_both_alarms: METRIC
@@ -213,7 +213,7 @@ our_alarms() {
   local arns arn
   arns=$(jq -r '.[].AlarmArn')
   for arn in $arns; do
-    aws_or_nothing cloudwatch list-tags-for-resource --resource-arn "$arn" | jq .Tags | ours "${arn##*:}"
+    ours_by "${arn##*:}" Tags cloudwatch list-tags-for-resource --resource-arn "$arn"
   done
 }
 
@@ -240,7 +240,7 @@ ask_subscriptions() { aws_or_nothing sns list-subscriptions-by-topic --topic-arn
 # Prints the topic's ARN if it is there and deploy.sh made it.
 ask_own_topic() {
   aws_or_nothing sns list-tags-for-resource --resource-arn "$TOPIC_ARN" \
-    | jq -r --arg app "$APP_NAME" --arg arn "$TOPIC_ARN" 'select(any(.Tags[]; .Key == "app" and .Value == $app)) | $arn'
+    | jq -r --arg app "$APP_NAME" --arg arn "$TOPIC_ARN" 'select(any(.Tags[]?; .Key == "app" and .Value == $app)) | $arn'
 }
 
 # Subscriptions of other kinds are someone's own. One that waits for its confirmation has no ARN, and AWS drops it.

@@ -12,7 +12,11 @@ check_quota() {
     say "      the Fargate Spot quota is not checked: $answer"
     return
   fi
-  quota=$(jq '.Quota.Value | floor' <<<"$answer")
+  quota=$(jq '.Quota.Value // empty | floor' <<<"${answer:-null}")
+  if [[ -z $quota ]]; then
+    say "      the Fargate Spot quota is not checked: Service Quotas says none"
+    return
+  fi
   ((MAX_WORKERS * TASK_CPU <= quota * 1024)) || problem "MAX_WORKERS=$MAX_WORKERS with TASK_CPU=$TASK_CPU needs" \
     "$(((MAX_WORKERS * TASK_CPU + 1023) / 1024)) vCPUs, the account's Fargate Spot quota is $quota: lower one of" \
     "them, or ask for more (Service Quotas, $SPOT_VCPU_QUOTA)"
@@ -33,13 +37,13 @@ ensure_ecs_role() {
   local roles
   begin "service-linked role" AWSServiceRoleForECS
   roles=$(fact ecs_roles)
-  [[ $(jq '.Roles | length' <<<"$roles") != 0 ]] \
+  [[ $(jq '.Roles | length' <<<"${roles:-null}") != 0 ]] \
     || create create_ecs_role
   finish
 }
 
 ask_cluster() {
-  aws_or_nothing ecs describe-clusters --clusters "$CLUSTER_NAME" | jq -c '.clusters[] | select(.status != "INACTIVE")'
+  aws_or_nothing ecs describe-clusters --clusters "$CLUSTER_NAME" | jq -c '.clusters[]? | select(.status != "INACTIVE")'
 }
 
 # settled_cluster CLUSTER: prints it, or nothing, as soon as it is neither being made nor being deleted.
@@ -81,7 +85,7 @@ ensure_cluster() {
 # as it takes no more.
 listed_tasks() {
   local listed arns
-  listed=$(aws_or_nothing ecs list-tasks --cluster "$CLUSTER_NAME" "$@" | jq -r '.taskArns[]')
+  listed=$(aws_or_nothing ecs list-tasks --cluster "$CLUSTER_NAME" "$@" | jq -r '.taskArns[]?')
   mapfile -t arns < <(printf '%s' "$listed")
   while ((${#arns[@]})); do
     aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "${arns[@]:0:100}"
@@ -98,14 +102,14 @@ all_tasks() {
 # unfinished_tasks [CONDITION]: prints the ids of the cluster's tasks that have not ended, or of those for which the
 # condition holds, in jq.
 unfinished_tasks() {
-  all_tasks | jq -r --arg by "$STARTED_BY" '.tasks[] | select(.lastStatus != "STOPPED" and ('"${1:-true}"'))
+  all_tasks | jq -r --arg by "$STARTED_BY" '.tasks[]? | select(.lastStatus != "STOPPED" and ('"${1:-true}"'))
     | .taskArn | split("/")[-1]'
 }
 
 # describe_tasks OPTION...: running tasks as a JSON list. One that stays is a worker of MIN_WORKERS: the starter lets it
 # ignore empty polls.
 describe_tasks() {
-  listed_tasks "$@" | jq -s '[.[].tasks[] | {
+  listed_tasks "$@" | jq -s '[.[].tasks[]? | {
     id: (.taskArn | split("/")[-1]), status: .lastStatus, started_by: .startedBy,
     capacity: (.capacityProviderName // .launchType)} + (if any(.overrides.containerOverrides[]?.environment[]?;
       .name == "EMPTY_POLLS_BEFORE_EXIT" and .value == "0") then {stays: true} else {} end)]'
@@ -114,7 +118,7 @@ describe_tasks() {
 list_cluster() {
   local cluster tasks
   cluster=$(aws_or_nothing ecs describe-clusters --clusters "$CLUSTER_NAME" --include TAGS \
-    | jq '.clusters[] | select(.status | IN("INACTIVE", "DEPROVISIONING") | not)')
+    | jq '.clusters[]? | select(.status | IN("INACTIVE", "DEPROVISIONING") | not)')
   [[ -n $cluster ]] || return 0
   tasks=$(unfinished_tasks)
   jq .tags <<<"$cluster" | ours "$CLUSTER_NAME ($(wc -w <<<"$tasks") tasks)"

@@ -7,7 +7,7 @@
 # A rule that fires every LAMBDA_POLL_RATE minutes, its target and its permission; and what all rules share.
 
 # statement_for RULE: reads the answer of get-policy.
-statement_for() { jq -c --arg sid "$1" '.Policy | fromjson | .Statement[] | select(.Sid == $sid)'; }
+statement_for() { jq -c --arg sid "$1" '.Policy // "{}" | fromjson | .Statement[]? | select(.Sid == $sid)'; }
 
 # ensure_permission RULE ARN: whether a statement, of any name, lets the rule run the function is decided as in
 # launch/path.py. One with the name of ours that does not is replaced.
@@ -108,7 +108,7 @@ list_rule() {
   local rule
   rule=$(ask_rule "$RULE_NAME")
   [[ -n $rule ]] || return 0
-  aws_or_nothing events list-tags-for-resource --resource-arn "$RULE_ARN" | jq .Tags | ours "$RULE_NAME"
+  ours_by "$RULE_NAME" Tags events list-tags-for-resource --resource-arn "$RULE_ARN"
 }
 
 # drop_targets RULE ID...
@@ -119,7 +119,7 @@ drop_targets() {
 # A rule with targets cannot be deleted.
 remove_rule() {
   local targets ids
-  targets=$(list_targets "$1" | jq -r '[.Targets[].Id] | join(" ")')
+  targets=$(list_targets "$1" | jq -r '[.Targets[]?.Id] | join(" ")')
   read -ra ids <<<"$targets"
   ((${#ids[@]} == 0)) || drop_targets "$1" "${ids[@]}"
   aws_or_nothing events delete-rule --name "$1"

@@ -81,7 +81,7 @@ ask_image() {
   local tag
   tag=$(fact image_tag)
   aws_or_nothing ecr describe-images --repository-name "$APP_NAME" --image-ids "imageTag=$tag" \
-    | jq -r "$(jq_epoch)"'.imageDetails[] | "\(.imageDigest) \(.imagePushedAt | epoch | if . then floor else "" end)"'
+    | jq -r "$(jq_epoch)"'.imageDetails[]? | "\(.imageDigest) \(.imagePushedAt | epoch | if . then floor else "" end)"'
 }
 
 # What builds it, if it is not there. Buildx 0.10 is the first that can leave out attestations.
@@ -179,7 +179,7 @@ list_repository() {
   [[ $APP_NAME != *- ]] || return 0 # ECR has no such name, and deploy.sh once let it begin
   repository=$(aws_or_nothing ecr describe-repositories --repository-names "$APP_NAME")
   [[ -z $repository ]] \
-    || aws_or_nothing ecr list-tags-for-resource --resource-arn "$REPOSITORY_ARN" | jq .tags | ours "$APP_NAME"
+    || ours_by "$APP_NAME" tags ecr list-tags-for-resource --resource-arn "$REPOSITORY_ARN"
 }
 
 remove_repository() { aws_or_nothing ecr delete-repository --repository-name "$1" --force; }

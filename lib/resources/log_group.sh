@@ -8,7 +8,7 @@ ask_log_groups() { aws_or_nothing logs describe-log-groups --log-group-name-pref
 ensure_log_group() {
   local days tags
   begin "log group" "$1"
-  days=$(fact log_groups "$1" | jq --arg name "$1" '.logGroups[] | select(.logGroupName == $name) | .retentionInDays')
+  days=$(fact log_groups "$1" | jq --arg name "$1" '.logGroups[]? | select(.logGroupName == $name) | .retentionInDays')
   tags=$(fact tags map)
   [[ -n $days ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$tags"
   days=${days:-null}
@@ -21,8 +21,8 @@ list_log_group() {
   local name groups
   for name in "$STARTER_LOG_GROUP" "$WORKER_LOG_GROUP"; do
     groups=$(aws_or_die logs describe-log-groups --log-group-name-prefix "$name")
-    jq -e --arg name "$name" 'any(.logGroups[]; .logGroupName == $name)' <<<"$groups" >/dev/null || continue
-    aws_or_nothing logs list-tags-log-group --log-group-name "$name" | jq .tags | ours "$name"
+    jq -e --arg name "$name" 'any(.logGroups[]?; .logGroupName == $name)' <<<"$groups" >/dev/null || continue
+    ours_by "$name" tags logs list-tags-log-group --log-group-name "$name"
   done
 }
 

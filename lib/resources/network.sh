@@ -30,7 +30,7 @@ subnets_fact() { if [[ -n $SUBNETS ]]; then printf 'given_subnets\n'; else print
 usable_subnets() {
   local name
   name=$(subnets_fact)
-  fact "$name" | jq -c --arg arch "$TASK_ARCH" --arg chosen "$SUBNETS" '[.Subnets[]
+  fact "$name" | jq -c --arg arch "$TASK_ARCH" --arg chosen "$SUBNETS" '[.Subnets[]?
     | select($chosen != "" or .MapPublicIpOnLaunch)
     | select($arch != "ARM64" or .AvailabilityZoneId != "use1-az3")]'
 }
@@ -105,7 +105,7 @@ ensure_security_group() {
 list_security_group() {
   local groups group name
   groups=$(aws_or_die ec2 describe-security-groups --filters "Name=group-name,Values=$SECURITY_GROUP_NAME" \
-    | jq -c '.SecurityGroups[]')
+    | jq -c '.SecurityGroups[]?')
   while read -r group; do
     [[ -n $group ]] || continue
     name=$(jq -r '"\(.GroupId) (\(.GroupName))"' <<<"$group")
@@ -133,8 +133,8 @@ task_route_tables() {
   tables=$(fact of_vpc describe-route-tables)
   jq -c --arg subnets "$subnets" '.RouteTables as $tables
     | [$subnets | split(",")[] as $subnet
-      | [$tables[] | select(any(.Associations[]; .SubnetId == $subnet))] as $own
-      | (if $own != [] then $own else [$tables[] | select(any(.Associations[]; .Main))] end)[].RouteTableId]
+      | [$tables[]? | select(any(.Associations[]?; .SubnetId == $subnet))] as $own
+      | (if $own != [] then $own else [$tables[]? | select(any(.Associations[]?; .Main))] end)[].RouteTableId]
     | unique' <<<"$tables"
 }
 
@@ -143,11 +143,11 @@ task_route_tables() {
 ensure_vpc_endpoint() {
   local service=com.amazonaws.$REGION.$1 endpoints tables missing ours vpc tags
   begin "gateway endpoint" "$service"
-  endpoints=$(fact of_vpc describe-vpc-endpoints | jq -c --arg service "$service" '[.VpcEndpoints[]
+  endpoints=$(fact of_vpc describe-vpc-endpoints | jq -cn --arg service "$service" '[inputs.VpcEndpoints[]?
     | select(.ServiceName == $service and .VpcEndpointType == "Gateway")
-    | select(.State | ascii_downcase | IN("available", "pending"))]')
+    | select(.State // "" | ascii_downcase | IN("available", "pending"))]')
   tables=$(task_route_tables)
-  missing=$(printf '%s\n' "$tables" "$endpoints" | jq -rs '.[0] - [.[1][].RouteTableIds[]] | join(" ")')
+  missing=$(printf '%s\n' "$tables" "$endpoints" | jq -rs '.[0] - [.[1][].RouteTableIds[]?] | join(" ")')
   read -ra missing <<<"$missing"
   ours=$(jq -r --arg app "$APP_NAME" '[.[] | select(any(.Tags[]?; .Key == "app" and .Value == $app))][0].VpcEndpointId
     // empty' <<<"$endpoints")
@@ -170,7 +170,7 @@ ensure_vpc_endpoint() {
 # The tag is checked again in the answer: what is removed must be ours.
 list_vpc_endpoint() {
   aws_or_die ec2 describe-vpc-endpoints --filters "Name=tag:app,Values=$APP_NAME" | jq -r --arg app "$APP_NAME" '
-    .VpcEndpoints[] | select(.State | ascii_downcase | startswith("delet") | not)
+    .VpcEndpoints[]? | select(.State // "" | ascii_downcase | startswith("delet") | not)
     | select(any(.Tags[]?; .Key == "app" and .Value == $app)) | "\(.VpcEndpointId) (\(.ServiceName))"'
 }
 

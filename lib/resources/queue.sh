@@ -30,8 +30,14 @@ queue_policy() {
     | select([.Sid] | inside($senders | split(" ")))]}'
 }
 
+# For jq: a policy whose only statement stands for a list of one.
+readonly JQ_STATEMENTS='def with_statements: if .Statement | type == "object" then .Statement |= [.] else . end;'
+
 # Prints the policy that the queue had when this run began, or nothing.
-ask_queue_policy() { fact queue_attributes "$QUEUE_NAME" | jq -c '.Attributes.Policy // "{}" | fromjson'; }
+ask_queue_policy() {
+  fact queue_attributes "$QUEUE_NAME" \
+    | jq -c "$JQ_STATEMENTS"'.Attributes.Policy // "{}" | fromjson | with_statements'
+}
 
 # Prints the senders whose events the queue took when this run began, with a space before each.
 senders() {
@@ -68,7 +74,8 @@ admit_one_sender() {
   for sender in "${EVENT_SENDERS[@]}"; do
     [[ $sender == "${EVENT_SENDERS[$EVENT_SOURCE]}" ]] || others+=("$sender")
   done
-  attributes=$(jq -c --arg others "${others[*]}" --arg ours "$ours" '.Attributes.Policy // $ours | fromjson
+  attributes=$(jq -c --arg others "${others[*]}" --arg ours "$ours" "$JQ_STATEMENTS"'
+    .Attributes.Policy // $ours | fromjson | with_statements
     | .Statement |= map(select(.Sid // "" | IN($others | splits(" ")) | not)) | {Policy: tojson}' <<<"$have")
   aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$attributes"
 }
@@ -165,7 +172,7 @@ list_queue() {
     count=$(aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names All | jq -r '.Attributes
       | [.ApproximateNumberOfMessages, .ApproximateNumberOfMessagesNotVisible, .ApproximateNumberOfMessagesDelayed]
       | map(tonumber) | add | "(\(.) messages)"')
-    [[ -z $count ]] || aws_or_nothing sqs list-queue-tags --queue-url "$url" | jq '.Tags // {}' | ours "$name $count"
+    [[ -z $count ]] || ours_by "$name $count" Tags sqs list-queue-tags --queue-url "$url"
   done
 }
 

@@ -212,9 +212,9 @@ list_role() {
 # A role with policies cannot be deleted.
 remove_role() {
   local policy policies
-  policies=$(aws_or_nothing iam list-role-policies --role-name "$1" | jq -r '.PolicyNames[]')
+  policies=$(aws_or_nothing iam list-role-policies --role-name "$1" | jq -r '.PolicyNames[]?')
   for policy in $policies; do aws_or_nothing iam delete-role-policy --role-name "$1" --policy-name "$policy"; done
-  policies=$(aws_or_nothing iam list-attached-role-policies --role-name "$1" | jq -r '.AttachedPolicies[].PolicyArn')
+  policies=$(aws_or_nothing iam list-attached-role-policies --role-name "$1" | jq -r '.AttachedPolicies[]?.PolicyArn')
   for policy in $policies; do aws_or_nothing iam detach-role-policy --role-name "$1" --policy-arn "$policy"; done
   aws_or_nothing iam delete-role --role-name "$1"
 }

@@ -135,7 +135,7 @@ check_source_bucket() {
 check_overlaps() {
   local found overlap
   found=$(jq -r --argjson ours "$2" --arg queue "$QUEUE_ARN" '
-    def filters($name): [.Filter.Key.FilterRules[]? | select(.Name | ascii_downcase == $name).Value][0] // "";
+    def filters($name): [.Filter.Key.FilterRules[]? | select(.Name // "" | ascii_downcase == $name).Value][0] // "";
     def url_encoded:
       @uri | gsub("(?<sign>[!*\u0027()])"; {"!": "%21", "*": "%2A", "\u0027": "%27", "(": "%28", ")": "%29"}[.sign]);
     def encoded: [scan("%[0-9A-Fa-f]{2}|[^%]|%")] | map(if test("^%..") then ascii_upcase
@@ -146,7 +146,7 @@ check_overlaps() {
     (.QueueConfigurations // []) + (.TopicConfigurations // []) + (.LambdaFunctionConfigurations // [])
     | map(select((.QueueArn == $queue or (.Id | IN($ours[].Id))) | not) | select(. as $their
       | any($ours[]; meet($their | filters("prefix") | encoded; filters("prefix") | encoded)
-        and any($their.Events[] as $one | .Events[] as $two | same_event($one; $two); .))))[]
+        and any($their.Events[]? as $one | .Events[] as $two | same_event($one; $two); .))))[]
     | "\(.Id) (\(.Events | join(", ")), prefix \"\(filters("prefix"))\")"' <<<"$1")
   while read -r overlap; do
     [[ -z $overlap ]] || problem "SRC_BUCKET=$SRC_BUCKET has the notification $overlap, and S3 allows only one per" \

@@ -45,7 +45,7 @@ task_definition() {
 # list_revisions STATUS: the ARNs of the family's revisions, the newest first, one per line.
 list_revisions() {
   aws_or_nothing ecs list-task-definitions --family-prefix "$TASK_FAMILY" --status "$1" --sort DESC \
-    | jq -r --arg family "$TASK_FAMILY" '.taskDefinitionArns[] | select(split("/")[1] | split(":")[0] == $family)'
+    | jq -r --arg family "$TASK_FAMILY" '.taskDefinitionArns[]? | select(split("/")[1] | split(":")[0] == $family)'
 }
 
 # ask_revisions STATUS: their numbers.
@@ -61,13 +61,13 @@ ask_task_definition() {
   arns=$(list_revisions ACTIVE)
   [[ -n $arns ]] || return 0
   aws_or_nothing ecs describe-task-definition --task-definition "${arns%%$'\n'*}" \
-    | jq '.taskDefinition | .containerDefinitions |= map(.environment |= sort_by(.name))'
+    | jq '.taskDefinition | .containerDefinitions |= map(.environment |= (. // [] | sort_by(.name)))'
 }
 
 # deployed_setting NAME: prints what the last deploy.sh gave to the workers, not what this shell has set.
 deployed_setting() {
   fact task_definition | jq -r --arg name "$1" '[.containerDefinitions[] | select(.name == "worker")][0].environment
-    | map(select(.name == $name).value)[0] // ""'
+    // [] | map(select(.name == $name).value)[0] // ""'
 }
 
 # need_deployed NAME...: ends the run if nothing is deployed, or if one of these settings has another value there.

@@ -72,7 +72,7 @@ metric_sum() {
   begin=$((end - COST_SECONDS))
   aws_or_die cloudwatch get-metric-statistics --namespace "$1" --metric-name "$2" --statistics Sum --period 86400 \
     --dimensions "Name=${3%%=*},Value=${3#*=}" --start-time "$(iso "$begin")" --end-time "$(iso "$end")" \
-    | jq '[.Datapoints[].Sum] | add'
+    | jq '[.Datapoints[]?.Sum] | add'
 }
 
 # Seconds of the figures: those asked for, or less if the queue is younger than that. Sets COST_SECONDS.

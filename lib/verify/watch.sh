@@ -194,7 +194,7 @@ read_tasks() {
   all_tasks | jq -cs "$(jq_epoch)"'
     def times: {created: .createdAt, connected: .connectivityAt, pulling: .pullStartedAt, pulled: .pullStoppedAt,
       started: .startedAt} | map_values(epoch);
-    [.[].tasks[] | select(.startedBy == $by) | times + {
+    [.[].tasks[]? | select(.startedBy == $by) | times + {
       id: (.taskArn | split("/")[-1]), status: .lastStatus, code: .stopCode, reason: .stoppedReason,
       capacity: (.capacityProviderName // .launchType),
       exit: ([.containers[]? | select(.name == "worker")][0].exitCode),

@@ -239,9 +239,9 @@ VERBS = {
     "nothing is named": (NOTHING, 0, FOUND),
     "the same is named": (BUCKETS, 0, FOUND),
     "another source": ({**NOTHING, "SRC_BUCKET": "other"}, 2, f"SRC_BUCKET=other, but what is deployed has {SOURCE}"),
-    "nothing is there": ({**NOTHING, "APP_NAME": "other"}, 2, "no task definition other-task was found in account"),
+    "nothing is there": ({**NOTHING, "APP_NAME": "other"}, 2, "DST_BUCKET are, was not found in account"),
     "buckets are named, and the record may not be read": (BUCKETS, 0, FOUND),
-    "the record may not be read": (NOTHING, 2, "no task definition"),
+    "the record may not be read": (NOTHING, 2, "DST_BUCKET are, could not be read in account"),
 }
 
 
