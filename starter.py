@@ -172,7 +172,8 @@ def audit(process: Process, settings: Mapping[str, Any], event: object) -> dict[
     try:
         live = calls.list_running(aws, theirs)
         arns = list(dict.fromkeys([*live, *calls.list_stopped(aws, theirs)]))
-        plan = plan_audit(calls.describe_tasks(aws, theirs, arns, live) if arns else [], days, now)
+        audits = calls.describe_tasks(aws, theirs, arns, live) if arns else []
+        plan = plan_audit(audits, days, now, settings["CLUSTER"])
         if plan.start:
             started, failures = calls.run_tasks(aws, theirs, 1, calls.ON_DEMAND, COMMAND)
     except (BotoCoreError, ClientError) as error:

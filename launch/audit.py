@@ -44,14 +44,14 @@ def explain_end(task: Task) -> str:
     return f"the last audit ended with exit status {task.exit_code}, its log says why: {task.stop_code}: {task.reason}"
 
 
-def explain_delay(task: Task, now: float) -> str:
+def explain_delay(task: Task, now: float, cluster: str) -> str:
     how = "has not started" if task.started is None else "has not ended"
     text = f"an audit {how} for {(now - task.created) / 3600:.0f} hours, and no other one is started"
-    return f"{text}: if its log does not go on, stop it: aws ecs stop-task --task {task.arn}"
+    return f"{text}: if its log does not go on, stop it: aws ecs stop-task --cluster {cluster} --task {task.arn}"
 
 
-def plan_audit(tasks: Sequence[Task], days: int, now: float) -> AuditPlan:
-    """`tasks`: the audits that run or stopped within the last hour.
+def plan_audit(tasks: Sequence[Task], days: int, now: float, cluster: str) -> AuditPlan:
+    """`tasks`: the audits of the cluster that run or stopped within the last hour.
 
     No audit is started while another one runs, even if that belongs to the previous slot. One that hangs, or never
     starts, therefore ends all later ones: it is reported from the next slot on, or after a day. An audit that died, for
@@ -61,7 +61,7 @@ def plan_audit(tasks: Sequence[Task], days: int, now: float) -> AuditPlan:
     if live := [task for task in tasks if not task.gone]:
         oldest = min(live, key=lambda task: task.created)
         is_late = oldest.created < slot or now - oldest.created > DAY
-        return AuditPlan(running=True, problem=explain_delay(oldest, now) if is_late else "")
+        return AuditPlan(running=True, problem=explain_delay(oldest, now, cluster) if is_late else "")
     tries = [task for task in tasks if task.created >= slot]
     has_ended = any(task.exit_code in ENDED_BY_ITSELF for task in tries)
     if now - slot < WINDOW_SECONDS and len(tries) < MOST_TRIES and not has_ended:

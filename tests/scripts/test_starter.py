@@ -352,6 +352,13 @@ def test_an_audit_is_started_on_demand_with_its_command_and_is_no_worker() -> No
     assert (report["audit"], report["running"]) == ({"running": True}, 0)
 
 
+def test_the_command_that_stops_an_audit_that_hangs_names_its_cluster_too() -> None:
+    """Without it, ECS would look in the cluster "default"."""
+    hanging = starting(86_500, by=AUDITS)
+    problem = Starter(moment(0, 0, hanging), AUDIT_DAYS="1").run()[0]["audit"]["problem"]
+    assert problem.endswith(f"stop it: aws ecs stop-task --cluster {SETTINGS['CLUSTER']} --task {hanging.arn}")
+
+
 def test_an_error_of_ecs_is_told_and_the_workers_are_started() -> None:
     starter = Starter(moment(1, at=SLOT + 1560, no_demand=Span(0)), AUDIT_DAYS="1")
     report, error = starter.run()
