@@ -15,8 +15,15 @@
 # REGION and APP_NAME say which deployment; it knows its buckets itself. Wrong
 # usage, like a wrong setting or another bucket, ends with exit status 2.
 
+# Also through a symbolic link.
+script=${BASH_SOURCE[0]}
+while [[ -L $script ]]; do
+  link=$(readlink "$script")
+  [[ $link == /* ]] || link=$(dirname "$script")/$link
+  script=$link
+done
 # shellcheck source=deploy.sh
-source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"
+source "$(dirname "$script")/deploy.sh"
 
 ASSUME_YES=false
 

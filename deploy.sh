@@ -112,8 +112,19 @@ fi
 set -euo pipefail
 shopt -s inherit_errexit
 
-PROJECT_DIR=$(CDPATH="" cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# Standard error that was closed (2>&-): nobody wants messages, which is no error. Bash has read the script through it.
+if [[ ! -e /dev/fd/2 || /dev/fd/2 -ef $0 ]]; then exec 2>/dev/null; fi
+
+# Also through a symbolic link; readlink has no -f on macOS.
+script=${BASH_SOURCE[0]}
+while [[ -L $script ]]; do
+  link=$(readlink "$script")
+  [[ $link == /* ]] || link=$(dirname "$script")/$link
+  script=$link
+done
+PROJECT_DIR=$(CDPATH="" cd "$(dirname "$script")" && pwd)
 readonly PROJECT_DIR
+unset script link
 
 # Each file of lib/ only defines functions and constants; lib/ sources nothing, so all arrows go down from here. What
 # only the operator's verbs need is sourced as well: it costs some milliseconds. ShellCheck follows no loop, but the one

@@ -11,8 +11,15 @@
 # REGION and APP_NAME say which deployment; it knows its buckets itself. Wrong
 # usage, such as another bucket than is deployed, ends with exit status 2.
 
+# Also through a symbolic link.
+script=${BASH_SOURCE[0]}
+while [[ -L $script ]]; do
+  link=$(readlink "$script")
+  [[ $link == /* ]] || link=$(dirname "$script")/$link
+  script=$link
+done
 # shellcheck source=deploy.sh
-source "$(dirname "${BASH_SOURCE[0]}")/deploy.sh"
+source "$(dirname "$script")/deploy.sh"
 
 # verb_NAME of lib/verbs/NAME.sh runs it.
 readonly VERBS=(status logs explain reconcile wait redrive pause resume verify cost)

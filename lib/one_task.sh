@@ -79,7 +79,7 @@ show_task_lines() {
   cat "$TEMP_DIR/task.new" >>"$TEMP_DIR/task.lines"
   while IFS= read -r line; do
     if is_difference "$line"; then continue; fi
-    if [[ -t 1 ]] && is_progress "$line"; then
+    if is_terminal 1 && is_progress "$line"; then
       show_progress "$(progress_of "$line")"
     else
       end_progress

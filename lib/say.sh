@@ -7,11 +7,15 @@ DETAILED_EXITCODE=false # true: a dry run of deploy.sh ends with 2 if something 
 JQ_TEXT=$(<"$PROJECT_DIR/lib/text.jq") # for jq: how results are written
 readonly JQ_TEXT
 
+# is_terminal FD: whether that file descriptor is a terminal that lines can be erased and coloured on. Emacs and editors
+# have one that cannot, which is called dumb.
+is_terminal() { [[ -t $1 && ${TERM:-} != dumb ]]; }
+
 # On a terminal in 80 columns. Elsewhere each line of a message stays one, for logs and for grep.
 say() {
   local message="$*"
   end_progress >&2
-  if [[ -t 2 ]] && ((${#message} > 80)) && type -P jq >/dev/null; then
+  if is_terminal 2 && ((${#message} > 80)) && type -P jq >/dev/null; then
     jq -Rr "$JQ_TEXT"'(match("^ *(- )?").length) as $indent | folded(if $indent == 0 then 2 else $indent end)' \
       <<<"$message" >&2
   else
@@ -49,7 +53,7 @@ end_progress() {
 }
 
 # say_for_now MESSAGE: what the next message makes obsolete. Elsewhere than on a terminal it is a message like others.
-say_for_now() { if [[ -t 2 ]]; then show_progress "$*" >&2; else say "$*"; fi; }
+say_for_now() { if is_terminal 2; then show_progress "$*" >&2; else say "$*"; fi; }
 
 # tick WHAT: shows that it goes on, until its input ends.
 tick() {
@@ -66,7 +70,7 @@ tick() {
 # reads from, so it also ends when this process is killed.
 say_while() {
   local ticking
-  if [[ ! -t 2 ]]; then
+  if ! is_terminal 2; then
     "${@:2}"
     return
   fi
@@ -135,5 +139,5 @@ readonly GREEN=32 AMBER=33 RED=31
 
 # paint COLOUR TEXT: a line of a result, in colour if a terminal shows it and NO_COLOR is empty (https://no-color.org).
 paint() {
-  if [[ -t 1 && -z ${NO_COLOR:-} ]]; then printf '\e[%dm%s\e[0m\n' "$1" "$2"; else printf '%s\n' "$2"; fi
+  if is_terminal 1 && [[ -z ${NO_COLOR:-} ]]; then printf '\e[%dm%s\e[0m\n' "$1" "$2"; else printf '%s\n' "$2"; fi
 }

@@ -25,6 +25,17 @@ check_jq() {
     "elsewhere put the program from https://jqlang.org/download/ into your PATH, as jq"
 }
 
+# All that runs here begins with this line, which came with Python 3.7 (explain asks for 3.9 itself). It is also no use if
+# it cannot start, as Apple's is without its developer tools.
+has_python() { python3 -c 'from __future__ import annotations' >/dev/null 2>&1; }
+
+check_python() {
+  check_tool python3 "install Python 3.7 or newer (it packs starter.py)"
+  ! type -P python3 >/dev/null || has_python || problem "python3 is older than Python 3.7, or does not start" \
+    "(python3 --version says \"$(python3 --version 2>&1)\"): install Python 3.7 or newer, and put it into your PATH as" \
+    "python3"
+}
+
 CLI_VERSION="" # what aws --version said, once it was asked
 
 check_aws_cli() {
@@ -48,7 +59,7 @@ check_aws_cli() {
 check_tools() {
   check_aws_cli
   check_jq
-  check_tool python3 "install Python 3 (it packs starter.py)"
+  check_python
 }
 
 # account_problem ERROR: why the account is not known, by rows of "what either generation of the CLI says|what is wrong,

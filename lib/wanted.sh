@@ -22,7 +22,7 @@ patterns_for() { EXCLUDE=$1 PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/lib
 check_wanted() {
   local name found line
   local -A kinds=([PREFIX_FILTER]="a prefix" [EXCLUDE]=patterns)
-  has_jq && type -P python3 >/dev/null || return 0 # without them: problems of their own
+  has_jq && has_python || return 0 # without them: problems of their own
   found=$(wanted)
   for name in $(jq -r '.not_text[]' <<<"$found"); do
     problem "$name=$(printf '%q' "${!name}"): set ${kinds[$name]} of UTF-8 without control characters"

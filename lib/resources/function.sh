@@ -13,7 +13,7 @@ ask_starter_archive() {
 # Libraries come from the internet, so they are here before the first write.
 check_archive() {
   local said why
-  [[ $STARTER_COPIES == true ]] && type -P python3 >/dev/null || return 0 # without Python: a problem of its own
+  [[ $STARTER_COPIES == true ]] && has_python || return 0 # without Python: a problem of its own
   if ! said=$(python3 -m pip --version 2>&1); then
     problem "STARTER_COPIES=true needs pip, and python3 -m pip says \"${said##*$'\n'}\": install pip (the package" \
       "python3-pip, or python3 -m ensurepip), or set STARTER_COPIES=false"

@@ -150,7 +150,7 @@ await_all() {
     text=$(jq -r '"\(.visible) waiting, \(.in_flight) in flight, \(.delayed) delayed"' "$VERIFY_DIR/queue")
     text="$round: $ARRIVED of $#; messages: $text"
     # On a terminal, the time goes on.
-    [[ $text == "$shown" && ! -t 2 ]] || say_for_now "verify: $((SECONDS - VERIFY_STARTED)) s: $text"
+    { [[ $text == "$shown" ]] && ! is_terminal 2; } || say_for_now "verify: $((SECONDS - VERIFY_STARTED)) s: $text"
     shown=$text
     if ((MISSING == 0)); then return; fi
     if ((ARRIVED > arrived)); then arrived=$ARRIVED doubt=$((SECONDS + patience)); fi

@@ -403,6 +403,7 @@ class Verbs(Scripts):
             "HOME": str(self.folder),
             "TMPDIR": str(self.folder),
             "LC_ALL": "C.UTF-8",
+            "TERM": "xterm",
             "REGION": REGION,
             "RETRY_LIMIT": "3",
             "BASH_FUNC_sleep%%": SLEEP,

@@ -207,6 +207,9 @@ def test_without_a_public_subnet_or_the_right_to_read_notifications_nothing_is_m
 OLD_JQ = f"""[[ $* != *'IN('* ]] || {{ echo 'jq: error: IN/1 is not defined' >&2; exit 3; }}
 [[ $* != --version ]] || {{ echo jq-1.5; exit; }}
 exec {shutil.which("jq")} "$@\""""
+# It knows no annotations that are read later.
+OLD_PYTHON = """[[ $* != --version ]] || { echo Python 3.6.15; exit; }
+echo 'SyntaxError: future feature annotations is not defined' >&2; exit 1"""
 # As a version manager leaves it that has no version of it.
 BROKEN_AWS = "echo 'aws: command not found in any of these versions' >&2; exit 127"
 
@@ -216,6 +219,8 @@ BROKEN_AWS = "echo 'aws: command not found in any of these versions' >&2; exit 1
     [
         ("jq", "", "jq is not installed"),
         ("jq", OLD_JQ, 'jq is older than 1.6 (jq --version says "jq-1.5"): Amazon Linux 2 has no newer one'),
+        ("python3", "", "python3 is not installed: install Python 3.7 or newer"),
+        ("python3", OLD_PYTHON, '(python3 --version says "Python 3.6.15"): install Python 3.7 or newer'),
         ("aws", "", "the AWS CLI (aws) is not installed"),
         ("aws", BROKEN_AWS, 'aws --version says "aws: command not found in any'),
     ],
@@ -224,8 +229,25 @@ def test_a_tool_that_is_missing_too_old_or_broken_is_named(
     tool: str, script: str, message: str, tmp_path: Path
 ) -> None:
     path = own_tool(tmp_path, script, tool) if script else path_without(tool, tmp_path)
-    done = piece("check_tools; stop_on_problems", PATH=path)
+    done = piece("deploy_all", PATH=path)
     assert (done.returncode, message in " ".join(done.stderr.split())) == (2, True), done.stderr
+    assert "SyntaxError" not in done.stderr
+
+
+def test_a_dry_run_whose_messages_nobody_wants_prints_its_plan(scripts: Scripts) -> None:
+    closed = scripts.run('"$PROJECT/deploy.sh" --dry-run --json 2>&-')
+    assert closed.output == scripts.deploy("--dry-run", "--json").output
+    assert closed.json["changes"] > 0
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("script", ["deploy.sh", "cleanup.sh", "sync.sh"])
+def test_a_script_runs_through_symbolic_links(script: str, tmp_path: Path) -> None:
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "absolute").symlink_to(PROJECT / script)
+    (tmp_path / "a folder/relative").symlink_to("../absolute")
+    done = subprocess.run(["a folder/relative", "--version"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.startswith(f"s3-to-s3express-sync {VERSION}"), done.stderr
 
 
 # --- the release that deploy.sh prints ------------------------------------------------------------------------------

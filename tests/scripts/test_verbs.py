@@ -618,6 +618,7 @@ def test_the_word_of_status_has_its_colour_only_on_a_terminal_that_wants_it(verb
     account.waiting[""] = 3
     assert verbs.run_words("status", shows="stdout").output.startswith(f"{AMBER}behind\x1b[0m\n")
     assert verbs.run_words("status", shows="stdout", NO_COLOR="1").output.startswith("behind\n")
+    assert verbs.run_words("status", shows="stdout", TERM="dumb").output.startswith("behind\n")
     assert verbs.run_words("status", "--json", shows="stdout").json["state"] == "behind"
     account.variables["PAUSED_SINCE"] = stamp()[:19] + "Z"
     assert verbs.run_words("status", shows="stdout").output.startswith(f"{AMBER}paused\x1b[0m\n")
@@ -654,6 +655,7 @@ def test_a_terminal_shows_that_long_work_goes_on_and_folds_what_is_said(verbs: V
         f"\x1b[?7l      waiting: AWS takes fewer calls at the moment (try 1 of 3, next in 5 s)\x1b[?7h{ERASED}" in seen
     )
     assert seen.endswith(ERASED) and "\n" not in seen
+    assert "\x1b" not in verbs.run_words("status", shows="stderr", TERM="dumb").errors
     account.deny("GetFunctionConfiguration")
     folded = verbs.run_words("pause", shows="stderr", status=1).errors
     assert max(map(len, folded.splitlines())) <= 80
