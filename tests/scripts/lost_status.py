@@ -67,7 +67,7 @@ def plain(word: Node) -> str:
 
 
 def words_of(call: Node) -> list[str]:
-    """Those that may name a command: one that is handed to another as well, as in `write put_rule "$rule"`."""
+    """Those that may name a command: one that is handed to another as well, as in `write one "$rule"`."""
     return [plain(word) for word in call.get("Args") or []]
 
 

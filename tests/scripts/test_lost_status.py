@@ -7,8 +7,8 @@ from test_layout import SCRIPTS
 # A function that asks AWS, as `a` and by way of another as `b`.
 FUNCTIONS = """
 a() { jq . && aws s3api list-buckets; }
-b() { write a; }
-write() { "$@"; }
+b() { hand_on a; }
+hand_on() { "$@"; }
 one_call() {
   f
   try_aws s3api list-buckets
@@ -44,7 +44,7 @@ PLACES = {
     "a || f": "a condition",
     "x=$(a && b)": "a condition",
     "if { x=$(a); f; }; then :; fi": "a condition",
-    "if write a; then :; fi": "a condition",
+    "if hand_on a; then :; fi": "a condition",
     'if "ask_$1"; then :; fi': "a condition",
     '"$@" || f': "a condition",
     "if two_calls; then :; fi": "a condition",
@@ -67,7 +67,7 @@ PLACES = {
 
 @pytest.mark.parametrize("script", PLACES)
 def test_each_place_that_drops_a_status_is_known(script: str) -> None:
-    (found,) = lost_status.losses({"": f"{FUNCTIONS}main() {{\n{script}\n}}\n"}).values()
+    (found,) = lost_status.losses({"": f"{FUNCTIONS}last() {{\n{script}\n}}\n"}).values()
     assert [loss.place for loss in found] == [PLACES[script]] * bool(PLACES[script])
 
 
