@@ -9,6 +9,7 @@ import functools
 import math
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from mirror.model.log_lines import log, quoted
 from mirror.model.selection import folder_of, is_marker, marker_patterns
@@ -17,16 +18,24 @@ from mirror.options.others import remove_other
 from mirror.options.waiting import Awaited, Coalesced, Waits, remember
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import Buckets
+from mirror.protocol.objects import Destination
 from mirror.protocol.verdict import is_ours_to_delete
 from mirror.queue.option import Option
 
 ABSENT_SECONDS = 1  # it is remembered this long that the destination does not have a marker of ours
 FOREIGN_MARKER = "readers that go by this marker do not notice that files in its folder change"
 MARKERS_KEPT = 10_000
-AT_ONCE = 64  # requests
+LOOKS_AT_ONCE, SENDS_AT_ONCE = 64, 16  # requests of all keys
 # The workers are asked about a key again after this long; meanwhile, about this many keys at most.
 ASKED_SECONDS, MOST_ASKED = MAX_SQS_DELAY, 10_000
 ASKS = "asked for a look at %d keys that only the destination has, such as %s: the marker key=%s waits until they go"
+
+
+class Sight(NamedTuple):
+    """What the destination had of a marker, and when that look began."""
+
+    began: float
+    existing: Destination | None
 
 
 class Markers(Option):
@@ -35,10 +44,12 @@ class Markers(Option):
     def __init__(self, waits: Waits) -> None:
         self.buckets = waits.buckets
         self.waits = waits
-        self.looks: Coalesced[None] = Coalesced(self.buckets.now)
-        self.slots = waits.slots(AT_ONCE)
+        self.looks: Coalesced[Sight] = Coalesced(self.buckets.now)
+        self.removals: Coalesced[None] = Coalesced(self.buckets.now)
+        self.slots, self.sends = waits.slots(LOOKS_AT_ONCE), waits.slots(SENDS_AT_ONCE)
         self.asked: dict[str, float] = {}  # key that was to be gone -> when the workers were asked to look at it
         self.absent: dict[str, float] = {}  # marker -> when a look began that showed that none of ours is there
+        self.removed: dict[str, float] = {}  # marker -> when its removal had ended
 
     # A marker waits
 
@@ -71,24 +82,43 @@ class Markers(Option):
             return
         log.info(ASKS, len(keys), quoted(keys[0]), quoted(sync.key))
         self.asked |= dict.fromkeys(keys, now)
-        await self.slots.run(lambda key: sync.host.look_later(key, 0, is_ghost=True), keys)
+        await self.sends.run(lambda key: sync.host.look_later(key, 0, is_ghost=True), keys)
 
     # A marker that was deleted goes first
 
     async def before_write(self, sync: KeySync) -> None:
-        """Deletes the markers above the key that the source no longer has, the outermost first."""
-        for marker in markers_above(self.buckets, sync.key):
-            await self.looks.get(sync, marker, functools.partial(self.remove_if_stale, sync, marker))
+        """Deletes the markers above the key that the source no longer has, the outermost first. All are looked at at
+        the same time, because a marker is seldom there, and a key may have many folders above it."""
+        found: dict[str, Sight] = {}
 
-    async def remove_if_stale(self, sync: KeySync, marker: str) -> None:
+        async def look(marker: str) -> None:
+            found[marker] = await self.looks.get(sync, marker, functools.partial(self.look_at, marker))
+
+        markers = [*markers_above(self.buckets, sync.key)]
+        await self.slots.run(look, [marker for marker in markers if not self.is_known_absent(marker)])
+        for marker in markers:
+            if marker in found and found[marker].existing:
+                remove = functools.partial(self.remove_if_stale, sync, marker, found[marker])
+                await self.removals.get(sync, marker, remove)
+
+    def is_known_absent(self, marker: str) -> bool:
+        return self.buckets.now() - self.absent.get(marker, -math.inf) < ABSENT_SECONDS
+
+    async def look_at(self, marker: str) -> Sight:
         began = self.buckets.now()
-        if began - self.absent.get(marker, -math.inf) < ABSENT_SECONDS:
-            return
         existing = await self.buckets.head_destination(marker)
-        if existing and await self.buckets.head_source(marker) is None:
-            await remove_other(self.buckets, sync, marker, None, existing, FOREIGN_MARKER)
         if existing is None or not is_ours_to_delete(existing):
             remember(self.absent, marker, began, MARKERS_KEPT)
+        return Sight(began, existing)
+
+    async def remove_if_stale(self, sync: KeySync, marker: str, sight: Sight) -> None:
+        """Another key's sync may have removed what was seen."""
+        existing = sight.existing
+        if self.removed.get(marker, -math.inf) >= sight.began:
+            existing = (await self.look_at(marker)).existing
+        if existing and await self.buckets.head_source(marker) is None:
+            await remove_other(self.buckets, sync, marker, None, existing, FOREIGN_MARKER)
+            remember(self.removed, marker, self.buckets.now(), MARKERS_KEPT)
 
 
 def markers_above(buckets: Buckets, key: str) -> Iterator[str]:

@@ -316,6 +316,7 @@ def test_the_costs_of_settings_are_those_that_are_computed(page: str) -> None:
         "MIN_WORKERS": [f"{cost.HOURS_A_MONTH * cost.worker_hour():.2f}"],
         "ASSIGN_PUBLIC_IP": [f"{cost.PRICE['ipv4_hour']:.3f}"],
         "IMAGE_URI": [f"{cost.PRICE['image_gb_month']:.2f}"],
+        "COPY_LAST": [f"{cost.PRICE['express_get_request'] * 1e6:.2f}"],
         "METRICS": [f"{8 * cost.PRICE['metric_month'] + 2 * cost.PRICE['alarm_month'] + 0.05:.2f}"],
         "LOG_LEVEL": [f"{cost.PRICE['logs_gb']:.2f}"],
         "S3_CLIENT": [f"{cpu_ms('worker with `S3_CLIENT=boto3`') / cpu_ms('worker, 1 process'):.1f}"],

@@ -25,6 +25,7 @@ UPLOADED = Case(("put a x", "put b x", "put _SUCCESS"))
 NESTED = Case(("put s/a x", "put s/_SUCCESS", "put _SUCCESS"))
 ALIKE = Case(("delete _SUCCESS", "put a y", "delete-newest-version _SUCCESS"), HELD, versioned=True)
 ROLLED_BACK = Case(("delete-newest-version a", "put _SUCCESS"), ("put a x", "put a y"), versioned=True)
+LEVELS = Case(("delete _SUCCESS", "delete s/_SUCCESS", "put s/a y"), ("put s/a x", "put s/_SUCCESS", "put _SUCCESS"))
 SOME_AGAIN = ("delete _SUCCESS", "put a y", "put b y", "put _SUCCESS")
 
 CASES = {
@@ -56,6 +57,7 @@ CASES = {
     "listed twice, with looks at the source": OVERWRITTEN,
     "a file deleted and put again, with looks at the source": PUT_AGAIN,
     "a listing does not show what was copied lately": GHOST._replace(losses=1),
+    "markers of two levels deleted, and a file changed": LEVELS,
     "two markers of one folder": Case(("put a x", "put b.done", "put _SUCCESS")),
     "a pattern of whole keys": Case(("put s/m", "delete s/m", "put s/a y"), ("put s/a x",)),
 }
@@ -72,6 +74,7 @@ NIGHTLY_CASES = {
     "put again, three syncs": RENEWED._replace(workers=3),
     "two files changed, the marker put again": Case(SOME_AGAIN, ("put b x", *HELD)),
     "a file changed, one deleted": Case(("delete _SUCCESS", "put a y", "delete b", "put _SUCCESS"), ("put b x", *HELD)),
+    "markers of two levels deleted, with a crash": LEVELS._replace(crashes=1),
     "the marker put, and put again": PUT_TWICE,
     "put, deleted and put again": WITHDRAWN._replace(changes=(*WITHDRAWN.changes, "put _SUCCESS")),
     "a file put and deleted, with a lost answer": SHORT_LIVED._replace(losses=1),
@@ -191,6 +194,12 @@ LEFT_OUT = {
     "the removal of an old marker": (
         {"if existing and await self.buckets.head_source(marker) is None:": "if False:"},
         REMOVED,
+        "not deleted first",
+        {"instant": (MARKERS,)},
+    ),
+    "the order of old markers": (
+        {"markers_above(self.buckets, sync.key)": "[*markers_above(self.buckets, sync.key)][::-1]"},
+        LEVELS,
         "not deleted first",
         {"instant": (MARKERS,)},
     ),

@@ -181,6 +181,19 @@ def test_files_beside_a_marker_look_for_it_together(world):
     assert world.differences() == []
 
 
+@pytest.mark.parametrize("levels", [1, 6, 60])
+def test_markers_above_a_key_are_looked_for_at_all_levels_at_once(world, caplog, levels):
+    """A look at each name in each of its folders, and one more at most for the many."""
+    caplog.set_level("INFO", "worker")
+    names = "_SUCCESS,_DONE,manifest.json"
+    world.change("data/" + "d/" * (levels - 1) + "a", "put")
+    task = world.live(COPY_LAST=names)
+    [synced] = [line for line in caplog.messages if line.startswith("synced ")]
+    [seconds] = re.findall(r" seconds=([0-9.]+) ", synced)
+    assert float(seconds) < 1 + levels / 60
+    assert task.asked["head_object"] == 2 + 3 * levels
+
+
 @pytest.mark.parametrize(("seconds", "least", "most"), [(60, 4, 45), (2, 1, 12)])
 def test_the_function_waits_for_a_moment_and_hands_back(stuck, seconds, least, most):
     began = stuck.clock
