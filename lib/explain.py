@@ -105,30 +105,18 @@ def explain(facts, now):
 
 
 def read_head(head):
-    """The answer of the AWS CLI as boto3 gives it to a worker. Each generation of the CLI writes times in its own way,
-    and older ones do not show ExpiresString."""
+    """The answer of the AWS CLI as boto3 gives it to a worker."""
     head = as_utf8(dict(head))
-    if "Expires" in head and "ExpiresString" not in head:
-        head["ExpiresString"] = http_date(head["Expires"])
-    for name in ("LastModified", "Expires"):
-        if name in head:
-            head[name] = read_time(head[name])
-    return {name: value for name, value in head.items() if value is not None}
+    return {**head, "LastModified": read_time(head["LastModified"])}
 
 
 def read_time(text):
-    """None for what is no time: S3 keeps and shows whatever was given as Expires."""
-    for read in (lambda: datetime.fromisoformat(text.replace("Z", "+00:00")), lambda: parsedate_to_datetime(text)):
-        try:
-            return read().astimezone(timezone.utc)  # noqa: UP017 Python 3.9 has no datetime.UTC
-        except (ValueError, TypeError):
-            continue
-    return None
-
-
-def http_date(text):
-    moment = read_time(text)
-    return moment.strftime("%a, %d %b %Y %H:%M:%S GMT") if moment and "GMT" not in text else text
+    """Each generation of the CLI writes times in its own way."""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        moment = parsedate_to_datetime(text)
+    return moment.astimezone(timezone.utc)  # noqa: UP017 Python 3.9 has no datetime.UTC
 
 
 def newest_wait(markers, synced):

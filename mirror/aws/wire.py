@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import html
 import http.client
@@ -133,16 +132,13 @@ def read_answer(operation: Operation, answer: Answer) -> dict[str, Any]:
 
 
 def head_answer(headers: dict[str, str]) -> dict[str, Any]:
-    """The fields of boto3's answer to HeadObject that the worker reads."""
+    """The fields of boto3's answer to HeadObject that the worker reads. Of Expires this is only its text."""
     answer: dict[str, Any] = {ANSWER_FIELDS[name]: value for name, value in headers.items() if name in ANSWER_FIELDS}
     kinds = {name.removeprefix(CHECKSUM_HEADER): name for name in headers if name.startswith(CHECKSUM_HEADER)}
     answer |= {f"Checksum{'Type' if kind == 'type' else kind.upper()}": headers[kinds[kind]] for kind in kinds}
     answer["ContentLength"] = int(headers["content-length"])
     answer["LastModified"] = parse_date(headers["last-modified"])
     answer["MissingMeta"] = int(headers.get("x-amz-missing-meta", 0))
-    if "expires" in headers:
-        with contextlib.suppress(ValueError, OverflowError):  # S3 keeps and shows whatever it was given
-            answer["Expires"] = parsedate_to_datetime(headers["expires"])
     answer["Metadata"] = {
         name[len(METADATA_HEADER) :]: value for name, value in headers.items() if name.startswith(METADATA_HEADER)
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -16,10 +17,11 @@ from mirror.model.log_lines import log, quoted
 from mirror.model.services import MAX_COPY_SIZE, MAX_PARTS, MIB
 from mirror.protocol.attempt import KeySync, Upload
 from mirror.protocol.buckets import SMALL_COPY_SIZE, Buckets, LeftOut, holds_any, pages
-from mirror.protocol.objects import Destination, Source, metadata_to_send
+from mirror.protocol.objects import EXPIRES, Destination, Source, metadata_to_send
 
 UPLOADS = 64  # under way at once: a few are finished soon instead of many late, and their parts fit into memory
 ABORTS = 3
+EXPIRES_CHANGED = "the Expires %s cannot be sent back, so the copy in parts of key=%s has another: %s"
 # lib/log_lines.sh reads this line, and the last one on the progress of the parts.
 BEGUN = "Using multipart copy for large file key=%s size=%d parts=%d part_size=%d resumed=%d"
 # The answers to the requests of a multipart upload name the key, and cannot be parsed with these characters (XML 1.0).
@@ -141,6 +143,9 @@ async def abort_orphans(buckets: Buckets, sync: KeySync) -> None:
 async def create_upload(buckets: Buckets, key: str, source: Source, left_out: LeftOut) -> Upload:
     part_size = part_size_for(source.size, buckets.settings.part_size)
     metadata = metadata_to_send(source, left_out.encoding)
+    if source.odd_expires:
+        sent = format_datetime(metadata[EXPIRES], usegmt=True) if EXPIRES in metadata else "none"
+        log.warning(EXPIRES_CHANGED, quoted(source.odd_expires), quoted(key), sent)
     answer = await buckets.s3.create_multipart_upload(Key=key, **buckets.destination, **metadata)
     return Upload(answer["UploadId"], source.identity, part_size)
 

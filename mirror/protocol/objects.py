@@ -8,11 +8,13 @@ import json
 import sys
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, NamedTuple
 
 from mirror.model.services import MAX_USER_METADATA
 
+EXPIRES = "Expires"
 # Of the source's metadata, what CopyObject with REPLACE and CreateMultipartUpload take. Both start from nothing, so
 # what is not listed here is not carried: tags, annotations, ACL, lock, storage class and encryption, which a directory
 # bucket either refuses or sets by itself (S3 API Reference, CopyObject and CreateMultipartUpload).
@@ -22,9 +24,10 @@ REPLICATED_FIELDS = (
     "ContentDisposition",
     "ContentEncoding",
     "ContentLanguage",
-    "Expires",
+    EXPIRES,
 )
 PROVENANCE = "sync-source"
+UTC = timezone.utc  # noqa: UP017 Python 3.9 has no datetime.UTC
 MOVED_CONTENT_ENCODING = "sync-content-encoding"
 ARCHIVED_CLASSES = {"GLACIER", "DEEP_ARCHIVE"}
 
@@ -40,18 +43,25 @@ class Source:
     fields: dict[str, Any] = field(compare=False)  # REPLICATED_FIELDS that are set
     metadata: dict[str, str] = field(compare=False)  # user metadata
     complete: bool = field(compare=False)  # S3 shows all of the metadata
+    odd_expires: str = field(compare=False)  # an Expires that is not among the fields, because it cannot be sent back
     archived: str = field(compare=False)  # the storage class, while it has to be restored before a copy
     checksums: dict[str, str] = field(compare=False, default_factory=dict)  # of checksums_of()
 
     @property
     def carries_provenance(self) -> bool:
         """Whether a copy of it can say what it was copied from. It cannot if there is no room for that, or if S3 shows
-        metadata in another form than they were sent in (undecodable, encoded by RFC 2047, not ASCII): then only S3
-        itself can copy them, and it adds nothing."""
+        metadata in another form than they were sent in (undecodable, encoded by RFC 2047, not ASCII), or if a request
+        cannot carry its Expires: then only S3 itself can copy them, and it adds nothing."""
         texts = [*self.metadata, *self.metadata.values()]
         texts += [value for value in self.fields.values() if isinstance(value, str)]
         together = " ".join(texts)
-        can_be_sent = self.complete and together.isascii() and together.isprintable() and "=?" not in together
+        can_be_sent = (
+            self.complete
+            and not self.odd_expires
+            and together.isascii()
+            and together.isprintable()
+            and "=?" not in together
+        )
         return can_be_sent and user_metadata_fits(self.metadata | {PROVENANCE: self.identity})
 
 
@@ -86,23 +96,45 @@ class Destination:
 
 def source_from_head(head: dict[str, Any]) -> Source:
     """A Source from the answer of HeadObject."""
-    fields = {name: head[name] for name in REPLICATED_FIELDS if head.get(name)}
+    fields = {name: head[name] for name in REPLICATED_FIELDS if head.get(name) and name != EXPIRES}
     metadata = dict(head.get("Metadata", {}))
-    described = digest(tuple(fields.items()), head.get("ExpiresString"), tuple(metadata.items()))
+    expires = str(head.get("ExpiresString") or "").strip(" \t")
+    if is_plain_date(expires):
+        fields[EXPIRES] = moment_of(expires)
     version = head.get("VersionId") or "null"
+    more = [version, digest(tuple(fields.items()), expires or None, tuple(metadata.items()))]
+    if EXPIRES in head and not expires:
+        more = [version]  # older releases of the AWS CLI show only what they have made of the text
     archived = head["StorageClass"] if head.get("StorageClass") in ARCHIVED_CLASSES else head.get("ArchiveStatus")
     is_restored = 'ongoing-request="false"' in head.get("Restore", "")
     return Source(
         etag=head["ETag"],
         size=head["ContentLength"],
-        identity=identity_of(head["ETag"], head["LastModified"], head["ContentLength"], version, described),
+        identity=identity_of(head["ETag"], head["LastModified"], head["ContentLength"], *more),
         modified=head["LastModified"],
         fields=fields,
         metadata=metadata,
-        complete=not head.get("MissingMeta") and bool(head.get("Expires") or not head.get("ExpiresString")),
+        complete=not head.get("MissingMeta"),
+        odd_expires="" if EXPIRES in fields else expires,
         archived="" if is_restored else str(archived or ""),
         checksums=checksums_of(head),
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def moment_of(expires: str) -> datetime | None:
+    """What Python takes the text of an Expires for. S3 keeps and shows any text, and each client reads it otherwise."""
+    try:
+        moment = parsedate_to_datetime(expires)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (IndexError, OverflowError, TypeError, ValueError):
+        return None
+
+
+def is_plain_date(expires: str) -> bool:
+    """Whether a request can carry the text: clients send an Expires only as a date in the form of RFC 1123."""
+    moment = moment_of(expires)
+    return moment is not None and format_datetime(moment, usegmt=True) == expires
 
 
 def checksums_of(head: dict[str, Any]) -> dict[str, str]:
@@ -145,9 +177,12 @@ def metadata_to_send(source: Source, without_encoding: bool) -> dict[str, Any]:
     """Metadata arguments for CopyObject (REPLACE) and CreateMultipartUpload, with the provenance if it fits.
 
     They are sent as S3 shows them: it reads its own RFC 2047 encoding of user metadata, and takes other headers as
-    bytes. `without_encoding` sends a ContentEncoding, which the directory bucket refuses, as user metadata.
+    bytes. An Expires that cannot be sent as it is becomes a date, or is left out. `without_encoding` sends a
+    ContentEncoding, which the directory bucket refuses, as user metadata.
     """
     fields, metadata = dict(source.fields), dict(source.metadata)
+    if moment := moment_of(source.odd_expires):
+        fields[EXPIRES] = moment
     if without_encoding and "ContentEncoding" in fields:
         metadata[MOVED_CONTENT_ENCODING] = fields.pop("ContentEncoding")
     with_provenance = metadata | {PROVENANCE: source.identity}

@@ -77,8 +77,6 @@ def test_settings_beside_those_are_taken():
 
 # Identity and metadata
 
-EXPIRES = datetime(2030, 1, 1, tzinfo=UTC)
-
 
 def source(**changed: object):
     head = {
@@ -109,11 +107,31 @@ def test_every_change_of_a_source_object_changes_its_identity(changed):
     assert source(**not_carried) == source()
 
 
+# The value of Expires -> the digest that release 1.3.0 recorded in copies of this source. Another one would have every
+# such object copied again.
+DIGESTS_OF_1_3_0 = {
+    "": "957844a107f5",
+    "Tue, 01 Jan 2030 00:00:00 GMT": "892280211e29",
+    "Thu, 01 Jan 1970 00:00:00 GMT": "782bc04edcb5",
+    "Sun, 06 Nov 1994 08:49:37 GMT": "47cab564e7e3",
+    "0": "f38d0893aefe",
+    "-1": "e79be594f420",
+    "2030-01-01T00:00:00Z": "74057d43a12e",
+}
+
+
+@pytest.mark.parametrize("expires", DIGESTS_OF_1_3_0)
+def test_what_1_3_0_has_copied_is_not_copied_again(expires):
+    shown = {"ExpiresString": expires, "Expires": datetime(1970, 1, 1, tzinfo=UTC)} if expires else {}
+    assert source(**shown).identity.split(" ")[-1] == DIGESTS_OF_1_3_0[expires]
+
+
 # What a head has -> whether its metadata can be sent back as they came, and the archive that it is in. The rest, on a
 # bucket: tests/worker/test_copies.py.
 HEADS = [
     ({"MissingMeta": 1}, False, ""),
     ({"ExpiresString": "never"}, False, ""),
+    ({"ExpiresString": "Tue, 01 Jan 2030 00:00:00 GMT"}, True, ""),
     ({"StorageClass": "GLACIER_IR"}, True, ""),
     ({"StorageClass": "DEEP_ARCHIVE", "Restore": 'ongoing-request="true"'}, True, "DEEP_ARCHIVE"),
 ]

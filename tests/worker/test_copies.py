@@ -1,16 +1,22 @@
 """What a worker does to the two buckets on the stand-in: objects with all that S3 keeps of them, copied both ways."""
 
 import contextlib
+import dataclasses
+import random
 import re
+from datetime import UTC, datetime
 
 import pytest
 from botocore.exceptions import ClientError
-from world import MIRROR, SOURCE, held, wait_until
+from world import MIRROR, SOURCE, WORKER, held, wait_until
 
 from mirror.model.errors import Refused
+from mirror.model.log_lines import quoted
 from mirror.model.services import GIB, MIB
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.multipart import NOT_IN_XML, abort_orphans
+from mirror.protocol.objects import destination_from_head, source_from_head
+from mirror.protocol.verdict import EQUAL, judge
 
 IN_PARTS = {"MULTIPART_THRESHOLD": str(16 * MIB), "PART_SIZE": str(8 * MIB)}
 OBJECTS = {
@@ -93,6 +99,46 @@ def test_a_copy_has_all_that_its_source_has_however_it_is_copied(world, destinat
     assert ("refuses Content-Encoding gzip, kept as user metadata" in caplog.text) != keeps_encoding
     refused = set(re.findall(r"refuses conditional writes, going on without: operation=(\S+) ", caplog.text))
     assert refused == set(conditions)
+
+
+RFC_1123 = "%a, %d %b %Y %H:%M:%S GMT"  # the only form that a request can carry
+OTHER_FORMS = [
+    *("%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"),  # RFC 850, asctime
+    *("%a, %d %b %Y %H:%M:%S", "%a, %d %b %Y %H:%M:%S +0200", "%a, %d %b %Y %H:%M:%S EST", "%d %b %Y %H:%M GMT"),
+    *("%a,  %d %b %Y %H:%M:%S GMT", "%a, %d %b %Y  %H:%M:%S GMT", "%a, %d %b %Y %H:%M:%S gmt", "%H:%M"),
+    *("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S+02:00", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d", "%s", "%Y%m%d"),
+    *("0", "-1", "never", "1e400", "9" * 20, "\xfc", "Mon, 00 Jan 0000 00:00:00 GMT", "Wed, 01 Jan 2030 00:00:00 GMT"),
+]
+
+
+def test_an_expires_is_what_its_text_is_whichever_client_looks(world, caplog):
+    """Each client copies half of the objects, small and large, and both find the same afterwards. S3 keeps any text."""
+    chance, texts = random.Random(), {}
+    for number, form in enumerate([RFC_1123] * 3 + OTHER_FORMS):
+        moment = datetime.fromtimestamp(chance.randrange(-(10**9), 4 * 10**9), UTC)
+        texts |= {f"{size} {number} {form in OTHER_FORMS}": moment.strftime(form) for size in ("small", "large")}
+    for key, text in texts.items():
+        world.put(key, 20 * MIB if "large" in key else 1024, headers={"expires": f"{text} "})
+    clients = {name: world.clients(name, **IN_PARTS).s3 for name in ("crt", "boto3")}
+    of_boto3 = {key for key in texts if chance.random() < 0.5}
+    sync(world, *of_boto3, S3_CLIENT="boto3")
+    sync(world, *texts.keys() - of_boto3)
+
+    def looks(bucket, key, read):
+        return [read(world.run(client.head_object(Bucket=bucket, Key=key))) for client in clients.values()]
+
+    for key, text in texts.items():
+        is_odd, is_lost, shown = "True" in key, key.startswith("large") and "True" in key, f"{key}: {text}"
+        source, other = looks(SOURCE, key, source_from_head)
+        assert dataclasses.asdict(source) == dataclasses.asdict(other), shown
+        assert source.carries_provenance != is_odd, shown
+        for copy in looks(MIRROR, key, destination_from_head):
+            assert judge(source, copy, deep=True).what == EQUAL, shown
+        assert (world.mirrored()[key]["headers"].get("expires", "").strip() != text) == is_lost, shown
+        assert (f"the copy in parts of key={quoted(key)} has another" in caplog.text) == is_lost, shown
+    process = world.start(WORKER, "reconcile", "--dry-run", "--deep", **IN_PARTS)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
 
 
 def test_requests_name_owners_and_the_version_to_copy_and_no_bytes_are_read_or_source_changed(world):
