@@ -121,12 +121,13 @@ LOOSENED_LIFECYCLE="" # what a plan takes the bucket to have after the first ste
 # Expires less, if there is less to expire: before a worker copies what would go at once. A deployment without KEEP_DAYS
 # has no rule to ask for.
 ensure_loosened_lifecycle() {
-  local before have agreed
+  local before have rules agreed
   before=$(deployed_setting KEEP_DAYS)
   [[ -n $before && $DST_BUCKET_OWNER == "$ACCOUNT" ]] || return 0
   begin "bucket lifecycle" "$DST_BUCKET"
   have=$(latest bucket_lifecycle)
-  agreed=$(of_lifecycle agreed "$have" "$(keep_rules)")
+  rules=$(keep_rules)
+  agreed=$(of_lifecycle agreed "$have" "$rules")
   if lifecycle_is has_just "$have" "$agreed"; then return; fi
   if ! was_denied; then change_keep_rules "keeps more" "$have" "$agreed"; fi
   LOOSENED_LIFECYCLE=$(of_lifecycle with_rules "$have" "$agreed")
@@ -140,19 +141,22 @@ ensure_loosened_lifecycle() {
 
 # change_keep_rules WHAT LIFECYCLE RULES
 change_keep_rules() {
+  local lifecycle
+  lifecycle=$(of_lifecycle with_rules "$2" "$3")
   [[ -z $KEEP_DAYS ]] || RESOURCE_ADVICE=$(lifecycle_advice)
-  change "$1" put_lifecycle aws_if_allowed "$(of_lifecycle with_rules "$2" "$3")"
+  change "$1" put_lifecycle aws_if_allowed "$lifecycle"
 }
 
 # ensure_rules LIFECYCLE: someone else's stays as it is. One of which the first step took all our rules is not. S3
 # Lifecycle adds the days to an object's time, rounds up to midnight UTC and removes it some time after (S3 User Guide,
 # "Setting lifecycle configuration on a bucket" and "Expiring objects").
 ensure_rules() {
-  local rules places
+  local rules places lifecycle
   rules=$(keep_rules)
   if [[ -z $1 ]]; then
+    lifecycle=$(of_lifecycle with_rules '' "$rules")
     [[ -z $KEEP_DAYS ]] || RESOURCE_ADVICE=$(lifecycle_advice)
-    create put_lifecycle aws_if_allowed "$(of_lifecycle with_rules '' "$rules")"
+    create put_lifecycle aws_if_allowed "$lifecycle"
   elif [[ -z $KEEP_DAYS || -z $LOOSENED_LIFECYCLE ]] && ! lifecycle_is has_ours "$1"; then
     [[ -z $KEEP_DAYS ]] || note "the lifecycle of $DST_BUCKET is someone else's and stays as it is:" \
       "$(stays_until_removed), or until that lifecycle also has the rules $(keep_rules), and the bucket's policy the" \
