@@ -139,6 +139,15 @@ TABLE = (
     Meaning(Kind.DENIED, "AccessDeniedException", DEPLOY, ANNOUNCE),
     Meaning(Kind.BUSY, "ThrottlingException", QUOTA, ANNOUNCE),
 )
+# Words of AWS that name the policy which decided (IAM User Guide, "Troubleshoot access denied error messages"), and the
+# advice that then takes the place of a row's; "" if that row is right. deploy.sh sets no other policy than the role's.
+DENIED_BY = (
+    ("no identity-based policy allows", ""),
+    ("explicit deny in an identity-based policy", "somebody has added a policy to the role: change that"),
+    ("resource-based policy", "change the policy of the bucket or the KMS key, of which deploy.sh changes none"),
+    ("permissions boundary", "the permissions boundary of the role (ROLE_BOUNDARY_ARN) has to allow this: change that"),
+    ("control policy", "a policy of your organization forbids this: ask those who manage it"),
+)
 MEANINGS = {pair: row for row in TABLE for pair in product((*row.codes.split(), *row.classes), row.operations)}
 OWN_FAULT = Meaning(Kind.OWN)  # of what is in no row
 
@@ -213,5 +222,12 @@ def describe(error: BaseException) -> str:
     message = quoted(str(error.response["Error"].get("Message", "")))
     found = meaning_of(error)
     is_of_s3 = "Message" not in error.operation_name and error.operation_name != "PutEvents"
-    advice = f' advice="{found.advice}"' if found.advice and (is_of_s3 or "" not in found.operations) else ""
+    is_known = found.advice and (is_of_s3 or "" not in found.operations)
+    advice = f' advice="{advice_on_denial(message) or found.advice}"' if is_known else ""
     return f"operation={error.operation_name} error={visible(error_code(error))} message={message}{advice}"
+
+
+def advice_on_denial(message: str) -> str:
+    """By what AWS says last, because the key, which comes before that, may have any words in it."""
+    at, advice = max((message.rfind(words), advice) for words, advice in DENIED_BY)
+    return f"{advice}; see docs/troubleshooting.md#denied" if at >= 0 and advice else ""

@@ -225,6 +225,30 @@ def test_only_others_can_show_whether_a_key_that_s3_was_too_busy_for_is_at_fault
     assert (may_be_environment(GaveUp()), may_be_environment(of("SlowDown"))) == (True, False)
 
 
+ASKED = 'User: arn:aws:sts::1:assumed-role/r/t is not authorized to perform: s3:GetObject on resource: "arn:aws:s3:::b/'
+# The end of AWS's message (IAM User Guide, "Troubleshoot access denied error messages") -> what the advice speaks of.
+DENIALS = {
+    "because no identity-based policy allows the s3:GetObject action": "run deploy.sh",
+    "with an explicit deny in an identity-based policy": "somebody has added",
+    "with an explicit deny in a resource-based policy": "policy of the bucket or the KMS key",
+    "because no resource-based policy allows the s3:GetObject action": "policy of the bucket or the KMS key",
+    "with an explicit deny in a permissions boundary": "ROLE_BOUNDARY_ARN",
+    "because no permissions boundary allows the s3:GetObject action": "ROLE_BOUNDARY_ARN",
+    "with an explicit deny in a service control policy": "organization",
+    "because no service control policy allows the s3:GetObject action: arn:aws:p": "organization",
+}
+
+
+@pytest.mark.parametrize("words", DENIALS)
+def test_the_advice_on_a_denial_goes_by_the_policy_that_aws_names(words):
+    """Whatever the key is called."""
+    for key in ("key", *(other for other in DENIALS if other != words)):
+        error = ClientError({"Error": {"Code": "AccessDenied", "Message": f'{ASKED}{key}" {words}'}}, "GetObject")
+        advice = describe(error).rpartition(' advice="')[2]
+        assert DENIALS[words] in advice
+        assert ("run deploy.sh" in advice) == (DENIALS[words] == "run deploy.sh")
+
+
 def test_advice_for_s3_is_not_given_for_the_queue():
     assert "advice" in describe(of("AccessDenied"))
     assert describe(of("AccessDenied", "ReceiveMessage")) == 'operation=ReceiveMessage error=AccessDenied message=""'

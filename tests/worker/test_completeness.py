@@ -8,7 +8,8 @@ import ctypes
 import gc
 import re
 import tracemalloc
-from resource import RUSAGE_SELF, getrusage
+from pathlib import Path
+from resource import RUSAGE_SELF, getpagesize, getrusage
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +24,7 @@ from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.queue.messages import Queue
 from mirror.readers.completeness import LEAST_NAMES, Budget, Completeness
-from mirror.readers.listing import SHARE_OF_MANY, Listings, Progress, used_memory
+from mirror.readers.listing import SHARE_OF_MANY, Listings, Progress
 from mirror.readers.measure import Measure, MeasureOptions
 from mirror.readers.reconcile import Options, Reconciliation
 from mirror.readers.wait import Wait, WaitOptions
@@ -165,6 +166,11 @@ def test_memory_that_runs_out_is_noticed_also_while_copies_are_looked_at(reader:
 TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
 
 
+def resident() -> int:
+    """MiB of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize() // MIB
+
+
 class Pauses(Interruption):
     """Counts them."""
 
@@ -179,10 +185,10 @@ class Pauses(Interruption):
 def test_memory_that_a_large_comparison_has_freed_holds_up_no_small_folder():
     gc.collect()  # what other tests have left
     TRIM(0)
-    before, table = used_memory(), entry_table()
+    before, table = resident(), entry_table()
     for number in range(300_000):
         table.put(f"large/{number:032}", Entry(1, 1, f'"{number:032x}"', ""))
-    held = used_memory()
+    held = resident()
     assert held - before > 20
     assert sum(1 for _ in table.take_all()) == 300_000
     drawn = world_of(0, equal=10)
