@@ -176,7 +176,7 @@ list_steps() {
 # account.
 look_and_check() {
   local check
-  check_before_calls
+  check_before_calls "${SETTINGS[@]}"
   stop_on_problems
   check_tools
   check_account deploys

@@ -95,7 +95,7 @@ estimate_cost() {
   # The settings that the costs depend on, as deploy.sh would take them.
   begin_checks
   check_jq
-  check_before_calls
+  check_before_calls "${SETTINGS[@]}"
   check_values "${SETTINGS[@]}"
   check_numbers_together
   check_task_size

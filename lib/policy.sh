@@ -33,7 +33,7 @@ tell_of_policy() {
 print_policy() (
   local policy
   start_run
-  check_before_calls
+  check_before_calls "${SETTINGS[@]}"
   if [[ -n $2 ]]; then
     check_jq
     set_account "$2"

@@ -53,10 +53,30 @@ check_values() {
   done
 }
 
-# The settings that decide whether anything is written, and which AWS is called: all three scripts check them before
-# their first call.
+# has_control_character TEXT: of ASCII, of U+0080 to U+009F, or one that ends a line, U+2028 and U+2029. By bytes, so that
+# every locale has the same rule.
+has_control_character() {
+  local LC_ALL=C
+  [[ $1 == *[[:cntrl:]]* || $1 == *$'\xc2'[$'\x80'-$'\x9f']* || $1 == *$'\xe2\x80'[$'\xa8\xa9']* ]]
+}
+
+# check_characters NAME...: what reads settings by lines would take the first line of a value for all of it.
+check_characters() {
+  local name shown
+  for name in "$@"; do
+    has_control_character "${!name}" || continue
+    printf -v shown '%s=%q' "$name" "${!name}"
+    [[ $name != DOCKER_BUILD_FLAGS ]] || shown=$name # it may hold a password
+    problem "$shown has a control character, such as a newline or a tab: set a value without any"
+  done
+}
+
+# check_before_calls NAME...: what all three scripts check before their first call: the characters of the settings that
+# they go by, and those that decide whether anything is written, and which AWS is called.
 check_before_calls() {
   local name
+  check_characters "$@"
+  stop_on_problems
   for name in "${SETTINGS[@]}"; do [[ ${VALID[$name]} != "true|false" ]] || check_values "$name"; done
   # China, GovCloud, the European Sovereign Cloud, and those nobody can see.
   [[ ! $REGION =~ ^(cn|us-gov|us-iso[a-z]?|eu-iso[a-z]?|eusc)-.*$ ]] || problem "REGION=$REGION: S3 Express One Zone exists only in the partition" \
@@ -145,7 +165,7 @@ check_task_size() {
 # What deploy.sh checks beside check_before_calls; nothing of it needs an account.
 check_settings() {
   check_values "${SETTINGS[@]}"
-  [[ $COPY_LAST =~ ^[^[:cntrl:]]{0,500}$ ]] || problem "COPY_LAST=$COPY_LAST: set at most 500 characters of patterns," \
+  ((${#COPY_LAST} <= 500)) || problem "COPY_LAST=$COPY_LAST: set at most 500 characters of patterns," \
     "separated by commas"
   [[ $ANNOUNCE != markers* || -n $COPY_LAST ]] || problem "ANNOUNCE=markers: set COPY_LAST, which says what a marker is"
   ((${#ROLE_PATH} <= 512)) || problem "ROLE_PATH=$ROLE_PATH: set at most 512 characters"

@@ -104,10 +104,11 @@ check_account() {
 
 # What a verb of sync.sh, and cleanup.sh, begin with once their options are right.
 start_verb() {
-  start_run
-  check_before_calls
   # With these, cleanup.sh and sync.sh find a deployment. They accept every name that an older deploy.sh accepted.
-  check_values REGION SRC_BUCKET APP_NAME SRC_BUCKET_OWNER DST_BUCKET_OWNER
+  local settings=(REGION SRC_BUCKET APP_NAME SRC_BUCKET_OWNER DST_BUCKET_OWNER)
+  start_run
+  check_before_calls "${settings[@]}" DST_BUCKET RETRY_PAUSE RETRY_LIMIT
+  check_values "${settings[@]}"
   stop_on_problems
   check_tools
   check_account

@@ -24,8 +24,6 @@ MOST_OF_A_PATTERN = 2048  # characters (EventBridge User Guide, "Quotas")
 # not say how many that are, but its matcher is public (aws/event-ruler), and reports from the field agree.
 MOST_WILDCARD_BEGINNINGS = 10
 
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
 
 def main():
     given = {name.decode(errors="replace"): value for name, value in os.environb.items()}
@@ -35,17 +33,13 @@ def main():
         found = [(key, pattern_for(key, items_of(settings["EXCLUDE"]))) for key in keys]
         text = "".join(f"{key}\t{pattern}\n" for key, pattern in found if pattern is not None)
     else:
-        not_text = [
-            name
-            for name in ("PREFIX_FILTER", "EXCLUDE")
-            if settings[name].encode() != given[name] or CONTROL.search(settings[name])
-        ]
+        not_text = [name for name in ("PREFIX_FILTER", "EXCLUDE") if settings[name].encode() != given[name]]
         text = json.dumps(selection(settings, not_text), ensure_ascii=False) + "\n"
     sys.stdout.buffer.write(text.encode())
 
 
 def selection(settings, not_text):
-    """`not_text`: those of both lists that are not UTF-8 without control characters, for which they are refused."""
+    """`not_text`: those of both lists that are not UTF-8, for which they are refused."""
     prefixes = wanted_of(settings["PREFIX_FILTER"], "", 0).prefixes
     patterns = items_of(settings["EXCLUDE"])
     prefixes_left_out = {

@@ -25,7 +25,7 @@ check_wanted() {
   has_jq && has_python || return 0 # without them: problems of their own
   found=$(wanted)
   for name in $(jq -r '.not_text[]' <<<"$found"); do
-    problem "$name=$(printf '%q' "${!name}"): set ${kinds[$name]} of UTF-8 without control characters"
+    problem "$name=$(printf '%q' "${!name}"): set ${kinds[$name]} of UTF-8"
   done
   found=$(jq -r '.problems[]' <<<"$found")
   while IFS= read -r line; do

@@ -45,7 +45,7 @@ REFUSED: list[tuple[dict[str, str], str]] = [
     ({"PREFIX_FILTER": ",".join("abcdefghijklmnopqrstu")}, "set at most 20 prefixes, not 21"),
     ({"PREFIX_FILTER": QUOTES, **BRIDGE}, "because EventBridge takes a pattern of 2048 characters, and this one"),
     ({"EXCLUDE": "*.tmp, *.bak"}, ": set *.tmp,*.bak\n"),
-    ({"EXCLUDE": "*.t\tmp"}, "set patterns of UTF-8 without control characters"),
+    ({"EXCLUDE": "*.t\udcffmp"}, "=$'*.t\\377mp': set patterns of UTF-8"),
     ({"EXCLUDE": "é" * 251}, "of at most 500 bytes in all, not 502"),
     ({"EXCLUDE": "*.tmp,**"}, "** leaves out every key"),
     ({"EXCLUDE": "a/*,[!a]*", **TWO}, "leaves out every key of PREFIX_FILTER=a/,b[1]/, so that nothing would be"),
