@@ -231,6 +231,7 @@ deploy_all() (
   mapfile -t steps <<<"$listed"
   make_plan "${steps[@]}"
   carry_out
+  [[ $DRY_RUN == true ]] || tell_of_other_deployment
   [[ $DRY_RUN == true || -n ${LOCAL_ENGINE:-} ]] || print_next_commands # a local run ends with its own
   tell_of_change
   print_left

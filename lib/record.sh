@@ -106,20 +106,41 @@ keep_settings() {
 # learn_settings [deploys]: asks for the deployment of APP_NAME, and keeps its settings. What may not be read is no
 # deployment with defaults: a deployment ends then, and any other run goes on with what its environment names.
 learn_settings() {
-  local definition
+  local definition starter
   if [[ ${1-} == deploys ]]; then
-    definition=$(fact task_definition)
+    definition=$(fact last_definition)
   else
-    run_apart "$TEMP_DIR/definition" fact task_definition
-    ! has_failed "$TEMP_DIR/definition" || KNOWS_DEPLOYMENT=false
+    run_apart "$TEMP_DIR/definition" fact last_definition
+    if has_failed "$TEMP_DIR/definition"; then
+      KNOWS_DEPLOYMENT=false
+      return
+    fi
     definition=$(<"$TEMP_DIR/definition")
   fi
-  [[ -n $definition ]] || return 0
-  RECORD=$(jq -c "$(jq_record)"'worker | record // empty' <<<"$definition")
+  if [[ -n $definition ]]; then
+    RECORD=$(jq -c "$(jq_record)"'worker | record // empty' <<<"$definition")
+  else
+    starter=$(fact starter)
+    [[ -n $starter ]] || return 0
+  fi
+  tell_of_revision "$definition"
   [[ -n $RECORD ]] || RECORD=$(shown_settings "$@")
   drop_build_flags
   read_record
   keep_settings
+}
+
+# tell_of_revision DEFINITION: says what the settings are taken from, unless that is what tasks are started with.
+tell_of_revision() {
+  local inactive
+  if [[ -z $1 ]]; then
+    say "no revision of the task definition $TASK_FAMILY is left: the settings are what the function and other resources" \
+      "show"
+    return
+  fi
+  inactive=$(jq -r 'select(.status == "INACTIVE").taskDefinitionArn | split("/")[-1]' <<<"$1")
+  [[ -z $inactive ]] || say "no revision of the task definition $TASK_FAMILY is active: the settings are those of" \
+    "$inactive, the newest inactive one"
 }
 
 # --- a deployment without a record ----------------------------------------------------------------------------------
@@ -137,11 +158,12 @@ default_subnets() {
 }
 
 # shown_settings [deploys]: prints those that are not the default, as JSON. A run that does not deploy needs no more than
-# a task definition shows.
+# a task definition shows, or, if no revision is left, the function and the role of the tasks.
 shown_settings() {
-  local parts defaults subnets="" name
+  local parts defaults arch subnets="" name definition
+  definition=$(fact last_definition)
   parts=$({
-    part definition task_definition
+    part definition last_definition
     if [[ ${1-} == deploys ]]; then
       part function function
       part tags starter_tags
@@ -151,23 +173,34 @@ shown_settings() {
       part policy role_policy "$TASK_ROLE"
       part alarms alarms
       part logs log_groups "$WORKER_LOG_GROUP"
+      part dashboard dashboard
+    elif [[ -z $definition ]]; then
+      part function starter
+      run_apart "$TEMP_DIR/policy" part policy role_policy "$TASK_ROLE" # which not everybody may read
+      cat "$TEMP_DIR/policy"
     fi
   } | jq -cs add)
   defaults=$(for name in "${SETTINGS[@]}"; do printf '%s=%s\n' "$name" "${SHIPPED[$name]}"; done \
     | jq -Rnc '[inputs | capture("^(?<key>[^=]*)=(?<value>.*)$")] | from_entries')
   if [[ ${1-} == deploys ]]; then
-    subnets=$(default_subnets "$(jq -r .definition.runtimePlatform.cpuArchitecture <<<"$parts")")
+    arch=$(jq -r --arg arch "${SHIPPED[TASK_ARCH]}" '.definition.runtimePlatform.cpuArchitecture // $arch' <<<"$parts")
+    subnets=$(default_subnets "$arch")
   fi
   jq -c --argjson defaults "$defaults" --arg account "$ACCOUNT" --arg subnets "$subnets" \
     --arg own "${OWN_TAG_KEYS[*]}" --arg age "$AGE_ALARM" --arg log "$WORKER_LOG_GROUP" "$(jq_record)"'
     ($defaults + {SUBNETS: $subnets, SRC_BUCKET_OWNER: $account, DST_BUCKET_OWNER: $account}) as $default |
     def one_text: if type == "array" then join(",") else . end;
+    def path_of_role: "/" + (. // "" | split("/")[1:-1] | map(. + "/") | join(""));
     # What the workers are given. By itself, PROCESSES is one for each vCPU.
     def of_workers: (worker.environment // [] | map({(.name): .value}) | add // {})
       + {TASK_CPU: .cpu, TASK_MEMORY: .memory, TASK_ARCH: .runtimePlatform.cpuArchitecture,
-         ROLE_PATH: ("/" + (.taskRoleArn // "" | split("/")[1:-1] | map(. + "/") | join("")))}
+         ROLE_PATH: (.taskRoleArn | path_of_role)}
       | ([.TASK_CPU // "0" | tonumber / 1024 | floor, 1] | max | tostring) as $processes
       | if .PROCESSES == $processes then del(.PROCESSES) else . end;
+    # Without a task definition: what the function has of the settings of workers, and what their role may write to.
+    def of_function: {ROLE_PATH: (.function.Role | path_of_role), DST_BUCKET: ([.policy.PolicyDocument.Statement[]?
+        | select(.Action == "s3express:CreateSession").Resource | strings | split("/")[-1]][0])}
+      + (.function.Environment.Variables // {} | del(.PROCESSES));
     def of_starter: .Environment.Variables // {} | {SUBNETS, ASSIGN_PUBLIC_IP, MAX_WORKERS, MIN_WORKERS, MESSAGES_PER_WORKER,
       AUDIT_DAYS, STARTER_COPIES, STARTER_MAX_SIZE};
     def given_tags: .Tags // {} | to_entries | map(select(.key | IN($own | splits(" ")) | not) | "\(.key)=\(.value)") | join(",");
@@ -180,17 +213,27 @@ shown_settings() {
       SRC_KMS_KEY_ARN: [$rights[] | select(.Action == "kms:Decrypt").Resource | one_text][0],
       DST_KMS_KEY_ARN: [$rights[] | select(.Action | type == "array" and any(. == "kms:GenerateDataKey")).Resource
         | one_text][0],
+      DASHBOARD: (if has("dashboard") and .dashboard == null then "false" else null end),
       TAGS: (if .function.Environment.Variables.TAG_TASKS == "true" then .tags | given_tags else null end)};
-    (.definition | of_workers) + (.function | of_starter) + of_the_rest
+    (if .definition then .definition | of_workers else of_function end) + (.function | of_starter) + of_the_rest
     | with_entries(select(.value != null and (.key | in($default)) and .value != $default[.key]))
     | del(.REGION, .APP_NAME)' <<<"$parts"
 }
 
+# Without a task definition, the function shows these only if it copies.
+readonly OF_WORKERS_ALONE=(
+  TASK_CPU TASK_MEMORY TASK_ARCH ROLLBACKS EMPTY_POLLS_BEFORE_EXIT VISIBILITY_TIMEOUT VISIBILITY_EXTEND_INTERVAL
+  MAX_RECEIVES ALARM_LAG_SECONDS WAIT_TIME_SECONDS MULTIPART_THRESHOLD PART_SIZE MAX_CONCURRENT_PARTS RETRY_BASE_SECONDS
+  COPY_TIMEOUT S3_CLIENT PROCESSES LOG_LEVEL DST_BUCKET_OWNER
+)
+
 # Prints what was taken from a deployment without a record, and what was not, because nothing shows it.
 shown_lines() {
-  local name taken="" unknown=""
+  local name taken="" unknown="" definition names=(BASE_IMAGE IMAGE_URI ECR_REGISTRY CREATE_VPC_ENDPOINTS ROLE_BOUNDARY_ARN)
   for name in "${SETTINGS[@]}"; do [[ ! -v KEPT[$name] ]] || taken+=" $name=${!name}"; done
-  for name in BASE_IMAGE IMAGE_URI ECR_REGISTRY CREATE_VPC_ENDPOINTS ROLE_BOUNDARY_ARN; do
+  definition=$(fact last_definition)
+  [[ -n $definition ]] || names+=("${OF_WORKERS_ALONE[@]}")
+  for name in "${names[@]}"; do
     is_chosen "$name" || unknown+="${unknown:+, }$name"
   done
   printf '%s\n' "the deployment has no record of its settings yet: this run takes what it shows, and records it:${taken:- nothing but defaults}"
@@ -213,18 +256,35 @@ kept_lines() {
   done
 }
 
+# Releases up to 1.2.0 keep no record. If one of them changes nothing of the task definition, the record of a newer one
+# stays, without what was named then. The tag of the function says which release was the last.
+older_release_lines() {
+  local tags last
+  [[ -v RECORDED[VERSION] ]] || return 0
+  tags=$(fact starter_tags)
+  [[ -n $tags ]] || return 0
+  last=$(version_of_tags <<<"$tags")
+  [[ $last == @(1.0|1.1|1.2).* ]] || return 0
+  printf 'the settings are what release %s recorded. By the tags, release %s was deployed last, which records none: %s\n' \
+    "${RECORDED[VERSION]}" "$last" "if you have changed a setting with it, name it again, or this run takes it back"
+}
+
 # Says what a deployment keeps, and what it does not.
 tell_of_kept() {
-  local line
-  while IFS= read -r line; do say "$line"; done < <(
+  local line lines
+  lines=$(
     {
       if [[ -n $RECORD && ! -v RECORDED[VERSION] ]]; then shown_lines; else kept_lines; fi
+      older_release_lines
       if [[ -n ${RECORDED[IMAGE_URI]-} && -z $IMAGE_URI && ${RECORDED[VERSION]} != "$VERSION" ]]; then
         printf 'not kept: IMAGE_URI=%s, because release %s was deployed: %s\n' "${RECORDED[IMAGE_URI]}" \
           "${RECORDED[VERSION]}" "an image of this release is built, unless IMAGE_URI names one"
       fi
     } | visible_lines
   )
+  while IFS= read -r line; do
+    [[ -z $line ]] || say "$line"
+  done <<<"$lines"
 }
 
 # Prints the command that deploys the same again.
@@ -237,12 +297,12 @@ deploy_command() {
 # Buckets are what a run is about. One that this run names has to be that of the deployment; without a deployment, both
 # have to be named.
 check_buckets() {
-  local name was definition="" why="could not be read in account $ACCOUNT, $REGION, see above" cure="run this again"
+  local name was="" why="could not be read in account $ACCOUNT, $REGION, see above" cure="run this again"
   if [[ $KNOWS_DEPLOYMENT == true ]]; then
-    definition=$(fact task_definition)
+    was=$(deployed_setting DST_BUCKET)
     why="was not found in account $ACCOUNT, $REGION" cure="run ./deploy.sh$VIA first, or set REGION and APP_NAME"
   fi
-  if [[ -z $definition ]]; then
+  if [[ -z $was ]]; then
     [[ $SRC_BUCKET != "${SHIPPED[SRC_BUCKET]}" && $DST_BUCKET != "${SHIPPED[DST_BUCKET]}" ]] \
       || problem "the task definition $TASK_FAMILY, which would say what SRC_BUCKET and DST_BUCKET are, $why: $cure, or" \
         "set both buckets"

@@ -53,7 +53,7 @@ synced_part() {
 # itself as [[].
 tell_of_change() {
   local definition prefixes exclude old told
-  definition=$(fact task_definition)
+  definition=$(fact last_definition)
   [[ -n $definition ]] || return 0
   prefixes=$(deployed_setting PREFIX_FILTER)
   exclude=$(deployed_setting EXCLUDE)

@@ -29,9 +29,9 @@ check_destination_bucket() {
 # Before the first deployment, whose user may not know that others keep objects there. A page may be empty although
 # objects follow, and the CLI goes on to the first one.
 say_if_not_empty() {
-  local found definition
-  definition=$(fact task_definition)
-  [[ -z $definition ]] || return 0
+  local found deployed
+  deployed=$(deployed_setting DST_BUCKET)
+  [[ -z $deployed ]] || return 0
   if ! found=$(aws_or_error s3api list-objects-v2 --bucket "$DST_BUCKET" --expected-bucket-owner "$DST_BUCKET_OWNER" \
     --max-items 1); then
     say "      DST_BUCKET=$DST_BUCKET: it is not known whether it is empty: $found"

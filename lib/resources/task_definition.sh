@@ -55,19 +55,42 @@ ask_revisions() {
   cut -d : -f 7 <<<"$arns"
 }
 
-# Prints the newest active revision, or nothing: describe-task-definition has no error code of its own for "none".
-ask_task_definition() {
+# describe_newest STATUS: prints the newest such revision, or nothing: describe-task-definition has no error code of its
+# own for "none".
+describe_newest() {
   local arns
-  arns=$(list_revisions ACTIVE)
+  arns=$(list_revisions "$1")
   [[ -n $arns ]] || return 0
   aws_or_nothing ecs describe-task-definition --task-definition "${arns%%$'\n'*}" \
     | jq '.taskDefinition | .containerDefinitions |= map(.environment |= (. // [] | sort_by(.name)))'
 }
 
+# The one that tasks can be started with.
+ask_task_definition() { describe_newest ACTIVE; }
+
+# Prints the one that says what is deployed. Others may have deregistered all revisions, such as a program that tidies up.
+# Of a deployment that was removed, neither the function nor the queue is left.
+ask_last_definition() {
+  local definition starter queue
+  definition=$(fact task_definition)
+  if [[ -z $definition ]]; then
+    starter=$(fact starter)
+    queue=$(fact queue_url "$QUEUE_NAME")
+    [[ -z $starter$queue ]] || definition=$(describe_newest INACTIVE)
+  fi
+  printf '%s\n' "$definition"
+}
+
 # deployed_setting NAME: prints what the last deploy.sh gave to the workers, not what this shell has set.
 deployed_setting() {
-  fact task_definition | jq -r --arg name "$1" '[.containerDefinitions[] | select(.name == "worker")][0].environment
-    // [] | map(select(.name == $name).value)[0] // ""'
+  local definition
+  definition=$(fact last_definition)
+  if [[ -n $definition ]]; then
+    jq -r --arg name "$1" '[.containerDefinitions[] | select(.name == "worker")][0].environment
+      // [] | map(select(.name == $name).value)[0] // ""' <<<"$definition"
+  else
+    printf '%s\n' "${RECORDED[$1]-}"
+  fi
 }
 
 # need_deployed NAME...: ends the run if nothing is deployed, or if one of these settings has another value there.
@@ -106,10 +129,25 @@ note_build_flags() {
   note "\`$command\`"
 }
 
+# register_task_definition DEFINITION: and remembers the number of the new revision.
 register_task_definition() {
-  local tags
+  local tags answer
   tags=$(fact tags lower)
-  aws_or_die ecs register-task-definition --cli-input-json "$1" --tags "$tags"
+  answer=$(aws_or_die ecs register-task-definition --cli-input-json "$1" --tags "$tags")
+  jq -r '.taskDefinition.taskDefinitionArn | split(":")[-1]' <<<"$answer" | keep own_revision
+}
+
+# Two deployments at once may both start from the record that the other one is about to replace. The one that is slower
+# than the other says so: in time, if it looks after its last step.
+tell_of_other_deployment() {
+  local seen own="" active others
+  seen=$(fact task_definition | jq -r '.taskDefinitionArn | split(":")[-1]')
+  if is_known own_revision; then own=$(fact own_revision); fi
+  active=$(ask_revisions ACTIVE)
+  others=$(awk -v seen="${seen:-0}" -v own="$own" '$1 > seen + 0 && $1 != own' <<<"$active" | sort -n | paste -s -d ' ' -)
+  [[ -z $others ]] || say "another deployment ran beside this one and registered $TASK_FAMILY:${others// /, $TASK_FAMILY:}:" \
+    "settings that only one of them named may be lost. When both have ended, look at ./deploy.sh$VIA --dry-run, and" \
+    "run ./deploy.sh$VIA with all that you want to change"
 }
 
 ensure_task_definition() {
@@ -117,10 +155,10 @@ ensure_task_definition() {
   begin "task definition" "$TASK_FAMILY"
   want=$(task_definition)
   have=$(fact task_definition)
+  [[ $HAS_BUILD_FLAGS == false ]] || note_build_flags
   if [[ -z $have ]]; then
     create register_task_definition "$want"
   else
-    [[ $HAS_BUILD_FLAGS == false ]] || note_build_flags
     settings=$(settings_json "${SETTINGS[@]}")
     change_members "$(parsed_definition "$want" "$have" "$settings")" "$(parsed_definition "$have" "$want" null)" \
       register_task_definition "$want"

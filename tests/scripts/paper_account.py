@@ -529,7 +529,8 @@ class PaperAccount:
         self.drop(f"cluster {given['cluster']}", "ClusterNotFoundException")
 
     def ecs_register_task_definition(self, given: Given) -> Any:
-        number = 1 + sum(item["family"] == given["family"] for item in self.of_kind("task"))
+        numbers = [int(one.rpartition(":")[2]) for one in self.kept if one.startswith(f"task {given['family']}:")]
+        number = 1 + max(numbers, default=0)
         name = f"{given['family']}:{number}"
         arn = f"arn:aws:ecs:{HERE}:task-definition/{name}"
         document = without(given, "tags") | {
@@ -538,6 +539,7 @@ class PaperAccount:
             "status": "ACTIVE",
         }
         self.kept[f"task {name}"] = document
+        return {"taskDefinition": without(document, "tags")}
 
     def ecs_list_task_definitions(self, given: Given) -> Any:
         """Of each family that begins so, in the order of revisions unless it is asked otherwise."""

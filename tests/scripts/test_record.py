@@ -280,9 +280,103 @@ def test_cleaning_up_needs_no_settings_until_its_end_and_says_how_to_deploy_the_
     assert dict(word.split("=", 1) for word in settings) == record(kept) | {"REGION": REGION}
 
 
+# --- a deployment whose revisions are gone ----------------------------------------------------------------------------
+
+
+def deregistered(kept: dict[str, Any]) -> Operated:
+    """As a program that tidies up leaves it."""
+    account = having(kept)
+    for task in account.of_kind("task"):
+        task["status"] = "INACTIVE"
+    return account
+
+
+def test_with_all_revisions_deregistered_the_newest_of_them_says_what_is_deployed(
+    scripts: Scripts, verbs: Verbs, kept: dict[str, Any]
+) -> None:
+    said = f"the settings are those of {APP}-task:1, the newest inactive one"
+    verbs.account = deregistered(kept)
+    done = verbs.sync("status --json", None, **NOTHING)
+    assert (done.json["source"]["name"], done.json["destination"]["name"]) == (SOURCE, MIRROR)
+    assert said in done.errors
+    verbs.sync("pause", **NOTHING)
+
+    account = scripts.account = deregistered(kept)
+    ran = scripts.deploy(**BUCKETS)
+    assert said in ran.errors
+    assert changes(ran) == [f"task definition {APP}-task: created"]
+    assert record(account.kept) == KEPT | BUCKETS
+
+    account = scripts.account = deregistered(kept)
+    ran = scripts.clean_up(**NOTHING)
+    assert [name for name in account.kept if APP in name and not name.startswith("image")] == []
+    assert "To deploy the same again:" in ran.output
+
+
+def test_with_all_revisions_deleted_the_function_says_what_is_deployed(
+    scripts: Scripts, verbs: Verbs, kept: dict[str, Any]
+) -> None:
+    said = f"no revision of the task definition {APP}-task is left"
+    kept = {name: one for name, one in kept.items() if not name.startswith("task ")}
+    verbs.account = having(kept)
+    done = verbs.sync("status --json", None, **NOTHING)
+    assert (done.json["source"]["name"], done.json["destination"]["name"]) == (SOURCE, MIRROR)
+    assert said in done.errors
+
+    account = scripts.account = having(kept)
+    ran = scripts.deploy(**NOTHING)
+    assert said in ran.errors
+    found = record(account.kept)
+    lost = {name for name, value in KEPT.items() if found.get(name, DEFAULTS.get(name)) != value} - {"TAGS"}
+    assert lost == {"TASK_CPU", "TASK_MEMORY", "PROCESSES", "S3_CLIENT", "CREATE_VPC_ENDPOINTS", "ROLE_BOUNDARY_ARN"}
+    (named,) = re.findall(r"^nothing shows (.*): deploy.sh's own values", ran.errors, re.MULTILINE)
+    assert lost <= set(named.split(", "))
+
+    account = scripts.account = having(kept)
+    scripts.clean_up(**NOTHING)
+    assert [name for name in account.kept if APP in name and not name.startswith("image")] == []
+
+
+def test_after_a_removal_nothing_is_remembered(scripts: Scripts, kept: dict[str, Any]) -> None:
+    """Not even if its revisions are still there, because the deletion of them was interrupted."""
+    account = scripts.account = deregistered({name: one for name, one in kept.items() if name.startswith("task ")})
+    scripts.run("deploy_all", 2, **NOTHING)  # which buckets?
+    scripts.step("ensure_task_definition")
+    assert record(account.kept) == BUCKETS
+
+
+# --- two deployments at once, and another release ---------------------------------------------------------------------
+
+
+class Beside(Operated):
+    """In which another deployment registers a revision of its own before or after that of this run."""
+
+    when = "before"
+
+    def answer(self, call: Any) -> Any:
+        if call.operation != "RegisterTaskDefinition":
+            return super().answer(call)
+        theirs = call._replace(parameters=call.parameters | {"tags": []})
+        calls = {"before": [theirs, call], "after": [call, theirs]}[self.when]
+        answers = {id(one): super(Beside, self).answer(one) for one in calls}
+        return answers[id(call)]
+
+
+@pytest.mark.parametrize(("when", "number"), [("before", 2), ("after", 3)])
+def test_a_deployment_that_ran_beside_this_one_is_named(
+    scripts: Scripts, kept: dict[str, Any], when: str, number: int
+) -> None:
+    account = scripts.account = Beside()
+    account.kept, account.when = copy.deepcopy(kept), when
+    ran = scripts.deploy(**NOTHING, KEEP_DAYS="7")
+    assert f"another deployment ran beside this one and registered {APP}-task:{number}: settings" in ran.errors
+    scripts.account = having(kept)
+    assert "another deployment" not in scripts.deploy(**NOTHING, KEEP_DAYS="7").errors
+
+
 # --- a deployment without a record ----------------------------------------------------------------------------------
 
-THEIRS = ELSEWHERE | {"SUBNETS": "subnet-3,subnet-4"}
+THEIRS = ELSEWHERE | {"SUBNETS": "subnet-3,subnet-4", "DASHBOARD": "false"}
 # What it was deployed with, and what is there instead of a record.
 WITHOUT_RECORD = {"every option": (ALL, {LABEL: '["no", {"record"'}), "elsewhere": (THEIRS, {})}
 

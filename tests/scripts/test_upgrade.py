@@ -113,6 +113,21 @@ def test_a_password_among_the_flags_of_builds_is_forgotten_and_shown_by_nothing(
     assert "DOCKER_BUILD_FLAGS" not in again.output + again.errors
 
 
+def test_what_was_named_with_a_release_that_records_nothing_is_asked_for(scripts: Scripts, tmp_path: Path) -> None:
+    """1.2.0 leaves a revision with its record if it changes nothing of the task definition."""
+    account = scripts.with_deployment(IMAGE_URI="worker:1")
+    assert "By the tags" not in scripts.deploy("--dry-run", IMAGE_URI="worker:1").errors
+    with sourced_scripts(tmp_path, project=unpack_release("1.2.0", tmp_path / "release")) as older:
+        older.account = account
+        older.deploy(IMAGE_URI="worker:1", LAMBDA_POLL_RATE="9")
+    (task,) = account.of_kind("task")
+    ran = scripts.deploy("--dry-run", IMAGE_URI="worker:1", **NEW_SHELL)
+    assert '-> "rate(1 minute)"' in ran.output
+    assert (
+        "By the tags, release 1.2.0 was deployed last, which records none: if you have changed a setting" in ran.errors
+    )
+
+
 def kept_settings(account: PaperAccount) -> dict[str, str]:
     """What the newest revision says of the settings that it was made with."""
     (container,) = Compared(account.kept, APP).newest_task()["containerDefinitions"]
