@@ -120,7 +120,7 @@ def test_what_was_named_with_a_release_that_records_nothing_is_asked_for(scripts
     with sourced_scripts(tmp_path, project=unpack_release("1.2.0", tmp_path / "release")) as older:
         older.account = account
         older.deploy(IMAGE_URI="worker:1", LAMBDA_POLL_RATE="9")
-    (task,) = account.of_kind("task")
+    assert len(list(account.of_kind("task"))) == 1
     ran = scripts.deploy("--dry-run", IMAGE_URI="worker:1", **NEW_SHELL)
     assert '-> "rate(1 minute)"' in ran.output
     assert (
