@@ -281,7 +281,12 @@ def test_wrong_usage_ends_with_2_and_deploys_nothing(words: str, said: str) -> N
 def test_without_an_account_the_one_of_the_credentials_counts(scripts: Scripts) -> None:
     scripts.account = PaperAccount()
     ran = scripts.deploy("--policy", "reader")
-    assert {call.operation for call in ran.calls} == {"GetCallerIdentity", "ListTaskDefinitions"}
+    assert {call.operation for call in ran.calls} == {
+        "GetCallerIdentity",
+        "ListTaskDefinitions",
+        "GetFunctionConfiguration",
+        "GetQueueUrl",
+    }
     assert f":{NUMBER}:" in ran.output
 
 

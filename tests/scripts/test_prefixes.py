@@ -99,7 +99,7 @@ def after(old: dict[str, str]) -> str:
 def test_a_change_says_what_a_reconcile_brings_and_what_is_unwanted() -> None:
     same = {"PREFIX_FILTER": "a/,b/", "EXCLUDE": "*.tmp"}
     assert change(same, {"PREFIX_FILTER": "b/,a/,b/c/", "EXCLUDE": "*.tmp,*.tmp"}) == change({}, {}) == []
-    assert bash("keep task_definition </dev/null; tell_of_change", PREFIX_FILTER="a/") == ""  # the first deployment
+    assert bash("keep last_definition </dev/null; tell_of_change", PREFIX_FILTER="a/") == ""  # the first deployment
     assert change({"PREFIX_FILTER": "a/"}, same) == [
         "- Existing objects under b/ are not copied yet. To copy them: ./sync.sh reconcile",
         "- Copies like *.tmp are unwanted now. ./sync.sh reconcile counts them, and deletes them with: "
