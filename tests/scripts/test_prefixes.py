@@ -93,7 +93,7 @@ def change(old: dict[str, str], new: dict[str, str]) -> list[str]:
 def after(old: dict[str, str]) -> str:
     environment = [{"name": name, "value": value} for name, value in old.items()]
     definition = json.dumps({"containerDefinitions": [{"name": "worker", "environment": environment}]})
-    return f"keep task_definition <<<{shlex.quote(definition)}; tell_of_change"
+    return f"keep last_definition <<<{shlex.quote(definition)}; tell_of_change"
 
 
 def test_a_change_says_what_a_reconcile_brings_and_what_is_unwanted() -> None:
