@@ -15,7 +15,7 @@ ask_starter_tags() {
 
 # The workers of 1.0.0, which continue until the queue is empty, cannot read an event of EventBridge, so SQS parks it.
 check_release() {
-  local starter tags version RESOURCE="tag version=$VERSION"
+  local starter tags version rule RESOURCE="tag version=$VERSION"
   [[ $EVENT_SOURCE == eventbridge ]] || return 0
   starter=$(fact function)
   [[ -n $starter ]] || return 0
@@ -23,7 +23,8 @@ check_release() {
   version=$(version_of_tags <<<"${tags:-"{}"}")
   if was_denied; then
     version=${RECORDED[VERSION]-}
-    [[ -n $version ]] || problem "EVENT_SOURCE=eventbridge: the workers of release 1.0.0 cannot read events of" \
+    rule=$(fact rule "$EVENT_RULE_NAME") # which 1.0.0 did not know
+    [[ -n $version$rule ]] || problem "EVENT_SOURCE=eventbridge: the workers of release 1.0.0 cannot read events of" \
       "EventBridge, and which release is deployed could not be read: $(denial); grant yourself lambda:ListTags"
   fi
   [[ $version != 1.0.0 ]] || problem "EVENT_SOURCE=eventbridge: release 1.0.0 is deployed, whose workers cannot read" \
