@@ -24,8 +24,8 @@ aws() {
 }
 
 # Runs aws "$@": its output is passed on, and its error is kept in AWS_ERROR. Of a call that fails, or whose answer is
-# cut, nothing is passed on, so that nobody takes a part for the whole. A listing as text is passed on as it comes, because
-# it may be larger than the memory.
+# cut, nothing is passed on, so that nobody takes a part for the whole. A listing as text is passed on while it arrives,
+# because it may be larger than the memory.
 try_aws() {
   local status=0 answer="" end=$'\x1f'
   AWS_ERROR=""

@@ -166,7 +166,7 @@ def comparable(kept: Kept) -> Kept:
     }
     for queue in found.get(f"notifications {SOURCE}", {}).get("QueueConfigurations", []):
         queue["Events"].sort()
-        for rule in queue["Filter"]["Key"]["FilterRules"]:
+        for rule in queue.get("Filter", {}).get("Key", {}).get("FilterRules", []):
             rule["Name"] = rule["Name"].lower()
     for name in (f"notifications {SOURCE}", f"request-metrics {MIRROR}"):
         document = found.pop(name, {})

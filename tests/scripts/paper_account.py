@@ -552,7 +552,7 @@ class PaperAccount:
         """With defaults of ECS, and variables in another order."""
         task = without(self.get(named("task", given["taskDefinition"]), "ClientException"), "tags")
         containers = [
-            container | {"cpu": 0, "portMappings": [], "environment": container["environment"][::-1]}
+            container | {"cpu": 0, "portMappings": [], "environment": container.get("environment", [])[::-1]}
             for container in task["containerDefinitions"]
         ]
         return {"taskDefinition": task | {"containerDefinitions": containers, "volumes": []}}

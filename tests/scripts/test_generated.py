@@ -31,11 +31,15 @@ DENIED = [f"the {part} of {MIRROR} could not be read: " for part in ("lifecycle"
 DENIED += ["because its tags could not be read", "grant yourself lambda:ListTags", "s3express:DeleteBucketPolicy"]
 
 
+# Seeds of a night whose troubles no other one has: lists that are empty and missing, and an endpoint to be made.
+FOUND = (88,)
+
+
 def seeds() -> list[int]:
     chosen = os.environ.get("GENERATED_SEEDS")
     if chosen:
         return [int(seed) for seed in chosen.split(",")]
-    return list(range(400 if os.environ.get("NIGHTLY") == "1" else CASES))
+    return list(range(400)) if os.environ.get("NIGHTLY") == "1" else [*range(CASES), *FOUND]
 
 
 scripts = scripts_of_module()

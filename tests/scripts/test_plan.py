@@ -1,11 +1,13 @@
 """The plan that a dry run prints: what would be made, changed or removed, from what to what, and how the run ends."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from account import APP, MIRROR, SOURCE
 from documents import Scripts, scripts_of_module
+from oracles import errors_of_tools
 from paper_account import PaperAccount, Refused
 
 scripts = scripts_of_module("deploy.sh")
@@ -52,6 +54,37 @@ def test_a_plan_asks_for_nothing_twice_and_what_it_would_change_is_all_that_is_d
     assert ran.writes == []
     off = {"ListRules", "DescribeVpcEndpoints", "ListSubscriptionsByTopic"}  # they cost nothing
     assert settings or not off & {call.operation for call in ran.calls}
+
+
+def with_one_statement(kept: dict[str, Any]) -> None:
+    statement = {"Sid": "theirs", "Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*"}
+    kept[f"queue {APP}-q"]["Attributes"]["Policy"] = json.dumps({"Version": "2012-10-17", "Statement": statement})
+
+
+def with_bare_revision(kept: dict[str, Any]) -> None:
+    """As somebody may register it for EC2: without a size, a role, variables, and a record."""
+    container = {"name": "worker", "image": "theirs"}
+    first = kept[f"task {APP}-task:1"]
+    arn = first["taskDefinitionArn"].removesuffix("1") + "2"
+    second = {"taskDefinitionArn": arn, "containerDefinitions": [container]}
+    second |= {name: first[name] for name in ("family", "status", "tags")}
+    kept[f"task {APP}-task:2"] = second
+
+
+def with_nameless_rules(kept: dict[str, Any]) -> None:
+    kept[f"lifecycle {MIRROR}"].append({"Status": "Enabled", "Filter": {}, "Expiration": {"Days": 9}})
+    theirs = {"Id": "t", "TopicArn": "arn:aws:sns:us-east-1:1:t", "Events": ["s3:ObjectTagging:*"]}
+    kept[f"notifications {SOURCE}"]["TopicConfigurations"] = [theirs | {"Filter": {"Key": {"FilterRules": [{}]}}}]
+
+
+@pytest.mark.parametrize("changed", [with_one_statement, with_bare_revision, with_nameless_rules])
+def test_what_others_have_written_may_leave_out_what_need_not_be_there(
+    scripts: Scripts, changed: Callable[[dict[str, Any]], None]
+) -> None:
+    changed(scripts.with_deployment(KEEP_DAYS="30").kept)
+    ran = scripts.deploy("--dry-run", status=None)
+    assert errors_of_tools(ran) == [], ran.errors
+    assert ran.status == 0, ran.errors
 
 
 def plan_of(scripts: Scripts, options: str, status: int, **settings: str) -> dict[str, Any]:
