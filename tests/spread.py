@@ -41,7 +41,7 @@ APART = ("scripts/test_deploy", "scripts/test_upgrade")
 # Several processes take tests in this order: what lasts long, and mostly waits, comes first,
 # so that none is left alone with it.
 LONGEST_FIRST = ("docs/test_commands", "scripts/test_local_verbs", "chain/test_chain", "chain/test_image", "chain/")
-LONGEST_FIRST += ("scripts/test_generated", "bench/", "scripts/", "worker/", "protocol/")
+LONGEST_FIRST += ("scripts/test_generated", "scripts/test_failing_calls", "bench/", "scripts/", "worker/", "protocol/")
 
 # Seconds after which a test fails by name, its fixtures included. No measure of speed: beside other work, a test may
 # need ten times as long as alone. What deploys, builds images or waits for several workers has more.
