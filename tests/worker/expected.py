@@ -14,6 +14,7 @@ from mirror.readers.wait import WaitOptions
 MOMENTS = LOOK, DELETE, LATE
 DIFFERENCES = "missing", "stale", "corrupt", "ghost", "foreign", "unreadable", "archived"
 CORRUPT = "corrupt: the checksums differ; reconcile --deep has it copied again"
+GHOST = "only in the destination: its deletion is waited for"
 QUEUED = "missing", "stale", "corrupt", "ghost"
 
 
@@ -280,8 +281,7 @@ def wait_for_ghost(drawn: Drawn, key: str, options: WaitOptions, found: Waited) 
         first = next((copy for _, copy in pairs if copy is None or not copy.copy_of), None)
         found.figures["of_unknown_origin"] += first is not None
     else:
-        ghost = "only in the destination: its deletion is waited for"
-        found.lacking[key] = "trouble" if key in drawn.denied else ghost
+        found.lacking[key] = "trouble" if key in drawn.denied else GHOST
 
 
 # measure

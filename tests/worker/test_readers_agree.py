@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import runpy
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,19 @@ from typing import Any
 
 import pytest
 from drawn import DAY, DELETE, DESTINATION, LATE, LOOK, START, Drawn, Version, plain
-from expected import DIFFERENCES, category, compared, fits, is_copy, is_excluded, is_old, keys_of, measured, waited
+from expected import (
+    DIFFERENCES,
+    GHOST,
+    category,
+    compared,
+    fits,
+    is_copy,
+    is_excluded,
+    is_old,
+    keys_of,
+    measured,
+    waited,
+)
 from invocations import LastingClient
 
 from mirror.cli import parse_arguments
@@ -21,7 +34,7 @@ from mirror.model.errors import Postponed
 from mirror.model.log_lines import quoted
 from mirror.model.selection import folder_of
 from mirror.options import options_for
-from mirror.protocol.attempt import KeySync
+from mirror.protocol.attempt import Host, KeySync
 from mirror.queue.messages import Queue
 from mirror.queue.option import Option, methods
 from mirror.readers.reconcile import Options, Reconciliation
@@ -190,13 +203,29 @@ def measure(seed: int) -> None:
         assert set(drawn.asked) == {"list_objects_v2"}
 
 
+class Asked(Host):
+    """Keeps the keys of which a look was asked for, as ghosts."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    async def look_later(self, key: str, delay: float, is_ghost: bool = False) -> None:
+        assert (delay, is_ghost) == (0, True)
+        self.asked.add(key)
+
+
 def marker(seed: int) -> None:
-    """It waits if a wait for its folder would."""
+    """It waits if a wait for its folder would. If it was put off before, it asks about the copies that are to go."""
     with world(seed) as drawn:
         let_learn_of_versions(drawn)
+        drawn.busy = set()
         keys = [key for key in keys_of(drawn) if not is_excluded(drawn, key)]
         folder = folder_of(drawn.chance.choice(keys)) if keys else "a/"
-        sync, buckets = KeySync(f"{folder}_SUCCESS"), drawn.buckets(COPY_LAST="_SUCCESS")
+        put_off = drawn.chance.choice((None, time.time()))
+        sync, buckets = (
+            KeySync(f"{folder}_SUCCESS", waiting_since=put_off, host=Asked()),
+            drawn.buckets(COPY_LAST="_SUCCESS"),
+        )
 
         async def copy() -> int:
             [before_copy] = methods(options_for(buckets), Option.before_copy)
@@ -208,6 +237,8 @@ def marker(seed: int) -> None:
 
         expected = waited(drawn, WaitOptions(prefix=folder, exact=True), settled=math.inf)
         assert drawn.ran(copy(), []).status == int(bool(expected.lacking)), expected.lacking
+        ghosts = {key for key, why in expected.lacking.items() if why == GHOST}
+        assert sync.host.asked == (ghosts if put_off else set())
 
 
 def explained(seed: int) -> None:
