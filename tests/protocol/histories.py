@@ -122,6 +122,7 @@ def bridge_event(key: str, is_deleted: bool) -> dict[str, Any]:
     }
 
 
+NOT_OURS = ("not ours",)  # the content of a foreign object
 EVENT_FORMS = (record_event, bridge_event)
 
 
@@ -471,6 +472,8 @@ class World:
         return still, answer
 
     def check(self, key: str, before: Copy | None, after: Copy | None) -> None:
+        if before and before.content == NOT_OURS and after is not before:
+            self.faults.append(f"{key}: a foreign object is deleted or overwritten")
         if after and len(set(after.content)) > 1:
             self.faults.append(f"{key}: an object of mixed parts {after.content}")
         version = self.versions.get(key)
@@ -636,7 +639,9 @@ class World:
     def difference(self, key: str) -> str:
         version, copy = self.versions.get(key), self.stores.get(key, Store()).copy
         if not key.startswith(SETTINGS.prefix_filter):
-            return "" if copy is None or copy.content == ("not ours",) else f"touched outside the prefix: {copy}"
+            return "" if copy is None or copy.content == NOT_OURS else f"touched outside the prefix: {copy}"
+        if copy and copy.content == NOT_OURS:
+            return ""
         if version and copy is None and self.is_over(version.second):
             return ""
         if version is None or copy is None:

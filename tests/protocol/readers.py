@@ -15,9 +15,11 @@ without provenance counts as one of what S3 read.
    while m's copy is there. But for a copy of m that S3 had under way at d, and but for a marker that was in the source
    again between the file's change and its copy.
 4. At the end both sides are equal, markers too, and no marker waits although nothing is missing.
+5. What others have written in the destination is deleted only if the source has a change of that key. Readers ignore
+   it here, and it stays at the end.
 
-So 1 and 4 are asserted always, 2 if the copies of files take no time, 3 if those of markers take none; or both if there
-is one sync at a time, and no crash, stop or lost answer leaves a copy under way.
+So 1, 4 and 5 are asserted always, 2 if the copies of files take no time, 3 if those of markers take none; or both if
+there is one sync at a time, and no crash, stop or lost answer leaves a copy under way.
 
 Time passes only with answers. What a gate finds missing is handed back, and delivered again once a bucket has changed.
 No message joins a running sync here, and no function copies: interleave.py has that.
@@ -33,6 +35,7 @@ from typing import Any
 
 from fakes import ENVIRONMENT, Copy, Running, Source, Store, Version, identity, serve
 from interleave import (
+    FOLDER,
     LOOK,
     Call,
     Case,
@@ -52,6 +55,7 @@ from mirror.protocol.buckets import LeftOut
 from mirror.settings import load_settings
 
 FILES, MARKERS = "files", "markers"
+THEIRS = "theirs"  # the content of a foreign object
 RETURNED = "returned"
 COPIED_AT, CHANGED_AT = 10_000, 20_000  # seconds: what is there before was copied long ago, so listings show that
 
@@ -70,8 +74,14 @@ class Readers(Search):
         patience: int = 0,  # seconds for which a marker's sync looks again
         seconds: float = 2,  # until S3 answers, so that nothing is remembered; 31: a marker's sync looks at the source
         lists_twice: bool = False,  # the destination lists each key once more, as it may if that changes meanwhile
+        foreign: tuple[str, ...] = (),  # keys under which others have written something before
     ) -> None:
         super().__init__(case)
+        self.changed = frozenset(self.keys)
+        self.foreign = frozenset(FOLDER + name for name in foreign)
+        self.keys = sorted(self.changed | self.foreign)
+        self.names = {key: number for number, key in enumerate(self.keys)}
+        self.held = [self.source_after(changes) for changes in range(len(case.changes) + 1)]
         self.patterns = patterns.split(",")
         self.instant = instant
         self.strict = instant if strict is None else strict
@@ -96,6 +106,12 @@ class Readers(Search):
     def is_marker(self, key: str) -> bool:
         name = key[key.rfind("/") + 1 :]
         return any(fnmatchcase(key if "/" in pattern else name, pattern) for pattern in self.patterns)
+
+    def start(self) -> State:
+        state = super().start()
+        theirs = Store(Copy('"f0"', (THEIRS,), "label", "", 0, COPIED_AT))
+        stores = zip(self.keys, state.store, strict=True)
+        return state._replace(store=tuple(theirs if key in self.foreign else store for key, store in stores))
 
     # What can happen next
 
@@ -165,14 +181,21 @@ class Readers(Search):
 
     # What must not happen
 
+    def fault(self, before: State, state: State) -> str | None:
+        for key in self.foreign - self.changed:
+            if before.store[self.names[key]].copy and not state.store[self.names[key]].copy:
+                return f"a foreign object is deleted: {key}"
+        return super().fault(before, state)
+
     def fault_for_a_while(self, _before: State, state: State) -> str | None:
-        return self.fault_for_a_reader(tuple(store.copy for store in state.store), state.changes)
+        return self.fault_for_a_reader(tuple(map(ours, state.store)), state.changes)
 
     def fault_at_rest(self, state: State) -> str | None:
         if self.case.eventless and state.changes < len(self.case.changes):
             return None  # nobody knows of the difference before the marker comes
         for key, store, version in zip(self.keys, state.store, self.held[state.changes], strict=True):
-            if not (is_shown(store.copy, version) or self.is_let_go(store.copy, version, state)):
+            is_left = key not in self.changed and ours(store) is None
+            if not (is_left or is_shown(store.copy, version) or self.is_let_go(store.copy, version, state)):
                 return f"at rest {key} is {shown(store.copy)} in the destination, {shown(version)} in the source"
         return "a marker waits although nothing lacks" if state.parked else None
 
@@ -225,6 +248,10 @@ class Readers(Search):
     def was_let_go(self, _file: int, _put: int, _now: int) -> bool:
         """Whether a version of it that the source had since that change has expired."""
         return False
+
+
+def ours(store: Store) -> Copy | None:
+    return None if store.copy and store.copy.content[0] == THEIRS else store.copy
 
 
 def is_shown(copy: Copy | None, version: Version | None) -> bool:

@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 
 from fakes import Copy, Running, Version
 from interleave import FOLDER, PAUSE, Case, State, Step, Sync
-from readers import Readers
+from readers import Readers, ours
 
 from mirror.options.table_log import FIRST_SHOWN_SECONDS
 from mirror.protocol.buckets import LeftOut
@@ -60,6 +60,11 @@ def written(change: str) -> str:
     if name not in NAMES:
         return change
     return NAMES[name].format(log=LOG, version=int(rest[0]), content=rest[1] if rest[1:] else "")
+
+
+def log_names(*foreign: str) -> tuple[str, ...]:
+    """The names of log files, such as of "commit 3", for the argument `foreign`."""
+    return tuple(written(f"{name} x").split(" ")[1] for name in foreign)
 
 
 class Seen(NamedTuple):
@@ -164,7 +169,7 @@ class TableReaders(Readers):
         return Seen(newest, names.pop(), frozenset(files))
 
     def in_destination(self, state: State) -> tuple[str | None, ...]:
-        return tuple(store.copy.content[0] if store.copy else None for store in state.store)
+        return tuple(copy.content[0] if copy else None for copy in map(ours, state.store))
 
     def in_source(self, changes: int) -> tuple[str | None, ...]:
         return tuple(version.content if version else None for version in self.held[changes])

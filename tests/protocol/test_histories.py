@@ -4,7 +4,7 @@ import dataclasses
 import logging
 
 from fakes import LARGE, SETTINGS, SMALL, WRITES, Copy, Store
-from histories import ERRORS, World, bounds
+from histories import ERRORS, NOT_OURS, World, bounds
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -47,7 +47,7 @@ class Histories(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World(self.settings)
-        self.world.stores[OUTSIDE] = Store(Copy('"d0"', ("not ours",), "label", "", 0))
+        self.world.stores[OUTSIDE] = Store(Copy('"d0"', NOT_OURS, "label", "", 0))
         self.garbage = 0
         logging.disable(logging.CRITICAL)
 
@@ -120,11 +120,15 @@ class Histories(RuleBasedStateMachine):
 
 
 class HistoriesWithAMarker(Histories):
-    """data/b waits for data/a, and goes first. A worker that dies while it removes data/b for data/a leaves that call
-    to reconcile (docs/guarantees.md)."""
+    """data/b waits for data/a, and goes first; data/c is a foreign marker, and stays. A worker that dies while it
+    removes data/b for data/a leaves that call to reconcile (docs/guarantees.md)."""
 
-    settings = dataclasses.replace(SETTINGS, copy_last="b")
+    settings = dataclasses.replace(SETTINGS, copy_last="b,c")
     is_unheard = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world.stores["data/c"] = Store(Copy('"d0"', NOT_OURS, "label", "", 0))
 
     @rule()
     def deleted_without_an_event(self):

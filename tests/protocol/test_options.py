@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from fakes import NIGHTLY, Copy, Store, Version
+from histories import NOT_OURS
 from tasks import Task
 from test_metrics import metrics_in
 from told import ALL, BAD, FILES, LAST, MARKERS, Told, Trouble
@@ -19,6 +20,7 @@ from mirror.queue.messages import OF_MISSING, hint_body
 
 pytestmark = pytest.mark.fast
 SEEDS = range(1000 if NIGHTLY else 50)
+THEIRS = Copy('"d0"', NOT_OURS, "label", "", 0)
 
 
 def troubles(chance: random.Random) -> Trouble:
@@ -45,6 +47,7 @@ class Day:
 
     def __init__(self, seed: int, log: pytest.LogCaptureFixture) -> None:
         self.chance, self.world, self.log = random.Random(seed), Told(), log
+        self.world.stores["data/_SUCCESS"] = Store(THEIRS)  # above all keys, and the source never has it
         self.announce = self.chance.choice(["all", "markers", "all,failures", "failures"])
         self.environment = LAST | {"ANNOUNCE": self.announce, "METRICS": "true", "APP_NAME": "second-sync"}
         self.is_calm = self.chance.random() < 0.5
@@ -146,14 +149,13 @@ def world() -> Told:
 LEFT = {"PREFIX_FILTER": "data/,models/v 1/", "EXCLUDE": "*.tmp,*/_temporary/*"}
 WANTED = ["data/a", "data/b/c", "models/v 1/ä+b,c"]
 UNWANTED = ["data/x.tmp", "data/_temporary/0/part", "models/v 1/y.tmp", "models/v 2/z", "models/v", "other", "Data/a"]
-NOT_OURS = Copy('"d0"', ("not ours",), "label", "", 0)
 
 
 def test_what_is_left_out_of_messages_of_all_kinds_is_neither_looked_at_nor_told(world):
     """In events, deletions and messages of ours, also beside keys that are wanted."""
     for key in UNWANTED:
         world.hold(key, Version("x", 1, 1))
-        world.stores[key] = Store(NOT_OURS)
+        world.stores[key] = Store(THEIRS)
         world.change(key, "delete")
     world.change("data/x.tmp", "put")
     world.look(UNWANTED[:3] + WANTED + UNWANTED[3:])
@@ -163,5 +165,5 @@ def test_what_is_left_out_of_messages_of_all_kinds_is_neither_looked_at_nor_told
     assert world.live(**LEFT, **ALL).asked["head_object"] < 4 * len(WANTED)
     assert (set(world.events), world.queue.messages) == (set(WANTED), [])
     held = {key: store.copy for key, store in world.stores.items()}
-    assert {key: held[key] for key in UNWANTED} == dict.fromkeys(UNWANTED, NOT_OURS)
+    assert {key: held[key] for key in UNWANTED} == dict.fromkeys(UNWANTED, THEIRS)
     assert held.keys() >= set(WANTED)

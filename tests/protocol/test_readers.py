@@ -26,6 +26,7 @@ NESTED = Case(("put s/a x", "put s/_SUCCESS", "put _SUCCESS"))
 ALIKE = Case(("delete _SUCCESS", "put a y", "delete-newest-version _SUCCESS"), HELD, versioned=True)
 ROLLED_BACK = Case(("delete-newest-version a", "put _SUCCESS"), ("put a x", "put a y"), versioned=True)
 LEVELS = Case(("delete _SUCCESS", "delete s/_SUCCESS", "put s/a y"), ("put s/a x", "put s/_SUCCESS", "put _SUCCESS"))
+BELOW_FOREIGN = Case(("put s/a y", "put s/_SUCCESS"), ("put s/a x",))
 SOME_AGAIN = ("delete _SUCCESS", "put a y", "put b y", "put _SUCCESS")
 
 CASES = {
@@ -59,6 +60,7 @@ CASES = {
     "a listing does not show what was copied lately": GHOST._replace(losses=1),
     "markers of two levels deleted, and a file changed": LEVELS,
     "two markers of one folder": Case(("put a x", "put b.done", "put _SUCCESS")),
+    "foreign markers": BELOW_FOREIGN._replace(crashes=1),
     "a pattern of whole keys": Case(("put s/m", "delete s/m", "put s/a y"), ("put s/a x",)),
 }
 NIGHTLY_CASES = {
@@ -102,6 +104,7 @@ VARIANTS = {
     "a file deleted and put again, with looks at the source": LOOKS_AT_SOURCE,
     "listed twice, with looks at the source": LOOKS_AT_SOURCE | {"lists_twice": True},
     "a listing does not show what was copied lately": {"is_recent": True},
+    "foreign markers": {"foreign": ("_SUCCESS", "s/_DONE"), "patterns": "_SUCCESS,_DONE"},
     "two markers of one folder": {"patterns": "_SUCCESS,*.done"},
     "a pattern of whole keys": {"patterns": "*/s/m"},
 }
@@ -202,6 +205,12 @@ LEFT_OUT = {
         LEVELS,
         "not deleted first",
         {"instant": (MARKERS,)},
+    ),
+    "a look at whose an old marker is": (
+        {"    if not is_ours_to_delete(existing):\n": "    if False:\n"},
+        Case(("put a y",), ("put a x",)),
+        "a foreign object is deleted",
+        {"foreign": ("_SUCCESS",)},
     ),
     "a look at the file before old markers are looked for": (
         at_the_beginning("before_write", "        left_out, refusal"),

@@ -32,7 +32,7 @@ from mirror.model.services import MIB
 from mirror.protocol.attempt import Upload
 from mirror.protocol.objects import source_from_head
 from mirror.protocol.verdict import COPY, MISSING
-from mirror.queue.messages import Queue, read_body
+from mirror.queue.messages import OF_GHOST, Queue, handed_back_body, hint_body, read_body
 from mirror.readers.listing import Finding
 from mirror.readers.repairs import Hints
 from mirror.settings import load_settings
@@ -194,6 +194,13 @@ def test_what_a_worker_of_1_1_0_handed_back_is_gone_on_with():
     got = read_body(json.dumps(body), SETTINGS)
     assert got.uploads == {"data/big+1": Upload("upload-1", "identity", 64 * MIB)}
     assert (got.keys, got.tries, got.waiting_since) == ({"data/big+1"}, 3, None)
+
+
+def test_only_a_ghost_that_no_worker_has_begun_with_is_known_as_one():
+    """A worker that handed the message back may have left a copy without a mark under way."""
+    body = hint_body(SETTINGS.src_bucket, ["data/a"], OF_GHOST)
+    bodies = body, handed_back_body(body, {}, 0), hint_body(SETTINGS.src_bucket, ["data/a"])
+    assert [read_body(one, SETTINGS).are_ghosts for one in bodies] == [True, False, False]
 
 
 def test_a_summary_counts_what_did_not_happen_as_nothing():

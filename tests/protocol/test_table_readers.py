@@ -4,7 +4,7 @@ import pytest
 from fakes import NIGHTLY
 from interleave import Case
 from planted import changed
-from table_readers import TableReaders
+from table_readers import TableReaders, log_names
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -44,6 +44,9 @@ CONVERTED = Case(("commit 0 a0+f", "commit 1 a1-f", "delete f"), ("put f x",))  
 MADE_TWICE = Case(("drop 0", "put g x", "commit 0 b0+g", "commit 1 b1-g", "delete g"), HELD, workers=1)
 REWRITTEN = Case(("commit 0 a0+f~", "commit 1 a1~"), (*HELD, "commit 1 a1"), workers=1)
 CLEANED_ANEW = Case(("commit 0 b0", "commit 1 b1", "checkpoint 1 b1", "drop 0"), ("commit 0 a0",), workers=1)
+CLEANED_BESIDE = Case(("checkpoint 1 a1+f", "drop 0", "delete g"), (*HELD, "put g x", "commit 1 a1"), workers=1)
+CLEANED_OVER = Case(("commit 2 a2", "checkpoint 2 a2+f", "drop 0"), (*HELD, "commit 1 a1"), workers=1)
+BESIDE, OVER = ({"foreign": log_names(name, "checkpoint 3")} for name in ("commit 3", "commit 2"))
 AFTER_DROP = Case(("drop 1", "drop 0", "delete f", "put g x", "commit 0 b0+g"), (*HELD, "commit 1 a1"), workers=1)
 
 # name -> what is searched, and what else is given
@@ -70,6 +73,9 @@ CASES = {
     "a table is made over another": (OVER_OLD, ANEW),
     "a table is made over another, as long as that": (SAME_LENGTH, ANEW),
     "a table is made over another, and its log is cleaned while it is looked at": (CLEANED_ANEW, ANEW | YOUNG),
+    "foreign log files, and the log is cleaned": (CLEANED_BESIDE, BESIDE),
+    "foreign log files, of which the source writes one": (CLEANED_OVER, OVER | {"is_recent": True} | YOUNG),
+    "foreign log files, and a table is made over another": (OVER_OLD, ANEW | BESIDE),
     "a table is made after another was dropped": (AFTER_DROP, ANEW),
     "a table is made over another of which a commit is not copied yet": (REMADE, ANEW | YOUNG),
 }
@@ -157,6 +163,24 @@ LEFT_OUT = {
         SAME_LENGTH,
         TWO_TABLES,
         ANEW,
+    ),
+    "a look at whose a later commit is": (
+        {"                if existing and is_ours_to_delete(existing):\n": "                if existing:\n"},
+        CLEANED_BESIDE,
+        "version 1 is there, and 0 is not",
+        BESIDE,
+    ),
+    "a look at whose a commit with other bytes is": (
+        {"return STALE if is_ours_to_delete(existing) else FOREIGN": "return STALE"},
+        CLEANED_OVER,
+        "version 1 is there, and 0 is not",
+        OVER,
+    ),
+    "a look at whose an old log is": (
+        {"    if not is_ours_to_delete(existing):\n": "    if False:\n"},
+        OVER_OLD,
+        "a foreign object is deleted",
+        ANEW | BESIDE,
     ),
     "the removal of an old log": (
         {"anew = is_anew(files, [file for file in copies if file.key not in foreign], others)": "anew = False"},
