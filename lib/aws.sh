@@ -41,7 +41,7 @@ try_aws() {
   fi
   ((status != 130)) || exit 130 # after Ctrl-C, which the CLI keeps to itself, there is no error to report
   if ((status == 0)) && [[ $1 != s3 ]] && ! is_whole "$answer"; then
-    status=255 AWS_ERROR="its answer of ${#answer} characters is not JSON, because it ends too early: run this again"
+    status=255 AWS_ERROR="it printed ${#answer} characters that are not JSON, or only a part of it: run this again"
   fi
   ((status == 0)) || AWS_ERROR=${AWS_ERROR:-"it ended with exit status $status, and said nothing: run this again"}
   ((status)) || printf '%s' "$answer"
