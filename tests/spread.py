@@ -36,7 +36,7 @@ SLOW_SEARCHES = "protocol/test_interleavings", "two parts"
 SHARED_ENGINE = "chain/"
 # Tests of a file in these folders share a cloud or a Bash, but for those that have one each.
 SHARED_CLOUD = ("scripts/", "docs/", "standin/")
-APART = ("scripts/test_deploy", "scripts/test_upgrade")
+APART = ("scripts/test_deploy", "scripts/test_upgrade", "scripts/test_failing_calls.py::test_a_run_of_which_any")
 
 # Several processes take tests in this order: what lasts long, and mostly waits, comes first,
 # so that none is left alone with it.
