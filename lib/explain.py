@@ -24,6 +24,7 @@ from mirror.protocol.verdict import (
     GHOST,
     MISSING,
     STALE,
+    is_ours_to_delete,
     judge,
 )
 
@@ -100,7 +101,7 @@ def explain(facts, now):
         "waits": waits,
         **{name: facts[name] for name in ("queue", "paused_since", "dead_letters", "log", "not_known")},
     }
-    is_foreign = judge(source, destination).what == FOREIGN
+    is_foreign = destination is not None and not is_ours_to_delete(destination)
     return {**found, "advice": advice(found, facts, source, is_foreign, now), "is_right": what in RIGHTLY}
 
 

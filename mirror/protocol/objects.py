@@ -55,13 +55,8 @@ class Source:
         texts = [*self.metadata, *self.metadata.values()]
         texts += [value for value in self.fields.values() if isinstance(value, str)]
         together = " ".join(texts)
-        can_be_sent = (
-            self.complete
-            and not self.odd_expires
-            and together.isascii()
-            and together.isprintable()
-            and "=?" not in together
-        )
+        is_plain = together.isascii() and together.isprintable() and "=?" not in together
+        can_be_sent = self.complete and not self.odd_expires and is_plain
         return can_be_sent and user_metadata_fits(self.metadata | {PROVENANCE: self.identity})
 
 

@@ -359,7 +359,11 @@ class Reconciliation:
         return f"{self.found()} keys/s={self.walk.listed / seconds:.0f}{reported}"
 
     def deletions(self) -> str:
-        kept = f"; {number} unwanted ones stay, because they are foreign" if (number := self.counts["kept"]) else ""
+        kept = (
+            f"; {number} unwanted ones stay, because they do not say that the sync wrote them"
+            if (number := self.counts["kept"])
+            else ""
+        )
         if self.options.dry_run:
             return f"a dry run: nothing is deleted or put on the queue{kept}"
         return f"{self.counts['removed']} deleted by this command, {self.hints.deletes} to be deleted by workers{kept}"

@@ -131,6 +131,11 @@ def test_the_verdict_and_what_to_do_follow_from_what_both_sides_hold(case: str) 
     assert found["source"] or "source" not in facts, found
 
 
+def test_no_command_is_advised_for_an_excluded_object_that_it_would_leave() -> None:
+    found = explain(source=PLAIN, destination=head(OLD + 1), settings={"EXCLUDE": "d/*"})
+    assert (found["verdict"], found["advice"]) == ("excluded", "nothing")
+
+
 def test_each_setting_that_is_set_says_what_it_does_with_the_key() -> None:
     settings = {"PREFIX_FILTER": "x/,d/", "EXCLUDE": "*.tmp,d/?", "KEEP_DAYS": "7", "TABLES": "delta"}
     assert explain(source=PLAIN, settings=settings)["settings"] == {
