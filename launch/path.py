@@ -7,14 +7,14 @@ prints: None if it does not exist, and with an "error" if it could not be read; 
 
 from __future__ import annotations
 
-import fnmatch
-import hashlib
 import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from launch.policies import DIGITS, SEND, SENDERS, denies, digest, lets_run, statements_of
 
 if TYPE_CHECKING:
     Path = Mapping[str, Any]  # Python 3.8 cannot evaluate this
@@ -33,8 +33,6 @@ QUEUES = {
     "DelaySeconds": ("0", False),
 }
 LARGEST_EVENT = 262_144  # bytes (EventBridge quotas); S3's own are smaller
-SENDERS = {"s3-events": "s3.amazonaws.com", "eventbridge": "events.amazonaws.com"}
-DIGITS = 6
 
 
 class Fault(NamedTuple):
@@ -44,11 +42,6 @@ class Fault(NamedTuple):
     fault: str
     cure: str
     look: str
-
-
-def digest(document: Any) -> str:
-    """A few characters for a document of any size, as all variables of a function together have 4 KB."""
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
 def values_of_filters(notifications: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -108,27 +101,6 @@ def split_notifications(path: Path) -> tuple[list[Any], list[Any]]:
     return ours, sorted(foreign, key=lambda one: str(one["Id"]))
 
 
-def statements_of(document: Any) -> list[Any]:
-    """`document`: an answer with a policy, which is JSON in a string."""
-    policy = ((document or {}).get("Attributes") or document or {}).get("Policy")
-    found = json.loads(policy).get("Statement", []) if policy else []
-    return [found] if isinstance(found, dict) else list(found)  # a single one may stand alone
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def denies(statement: Mapping[str, Any], sender: str) -> bool:
-    """Whether nobody, or not this service, may send. One with a condition, such as on encryption, is not judged."""
-    principal = statement.get("Principal")
-    names = principal.values() if isinstance(principal, dict) else [principal]
-    who = {one for name in names for one in as_list(name)}
-    actions = as_list(statement.get("Action", []))
-    is_for = any(fnmatch.fnmatchcase("sqs:sendmessage", action.lower()) for action in actions)
-    return statement["Effect"] == "Deny" and not statement.get("Condition") and is_for and bool({"*", sender} & who)
-
-
 def admits(path: Path, sender: str) -> bool:
     """Whether the queue takes what the sender sends."""
     queue, want = path["queue"], path["want"]["policies"][sender]
@@ -136,7 +108,7 @@ def admits(path: Path, sender: str) -> bool:
         return True
     found = statements_of(queue)
     is_allowed = want in [digest({**statement, "Sid": ""}) for statement in found]
-    return is_allowed and not any(denies(statement, SENDERS[sender]) for statement in found)
+    return is_allowed and not any(denies(statement, [SENDERS[sender]], [SEND]) for statement in found)
 
 
 def has_target(rule: Any, arn: str) -> bool:
@@ -152,14 +124,6 @@ def sends_events(rule: Any, arn: str) -> bool:
 def is_enabled(rule: Mapping[str, Any]) -> bool:
     """There are two states of a rule that is (EventBridge API reference, PutRule)."""
     return str(rule["State"]).startswith("ENABLED")
-
-
-def lets_run(statement: Mapping[str, Any], rule: str) -> bool:
-    """Whether a statement of a function's policy lets the rule with this ARN run it, whatever its Sid."""
-    tests = [test for tests in statement.get("Condition", {}).values() for test in tests.items()]
-    sources = [source for key, value in tests if key.lower() == "aws:sourcearn" for source in as_list(value)]
-    is_allowed = statement["Effect"] == "Allow" and statement.get("Action") == "lambda:InvokeFunction"
-    return is_allowed and statement.get("Principal") == {"Service": SENDERS["eventbridge"]} and sources in ([], [rule])
 
 
 def permits(path: Path, rule: str) -> bool:
@@ -253,6 +217,18 @@ def of_redrive(path: Path) -> Iterator[Fault]:
             f"the queue {name} has maxReceiveCount={policy.get('maxReceiveCount')} instead of {want['maxReceiveCount']}"
         )
         yield Fault(WRONG_QUEUE, said, deploy(path), look_queue(path))
+
+
+def of_dead_letters(path: Path) -> Iterator[Fault]:
+    have, name = attributes_of(path, "dead_letters"), path["name"]["dead_letters"]
+    if have.get("RedrivePolicy"):
+        said = f"the queue {name} has a redrive policy, which takes its messages away"
+        yield Fault(NO_DEAD_LETTERS, said, deploy_and_reconcile(path), look_queue(path, "dead_letters"))
+    allowed = json.loads(have.get("RedriveAllowPolicy") or "{}")
+    is_ours = path["arn"]["queue"] in allowed.get("sourceQueueArns", [])
+    if allowed.get("redrivePermission", "allowAll") != "allowAll" and not is_ours:
+        said = f"the queue {name} takes nothing from {path['name']['queue']}: its redrive allow policy does not name it"
+        yield Fault(NO_DEAD_LETTERS, said, deploy(path), look_queue(path, "dead_letters"))
 
 
 def of_no_way(path: Path, foreign: Sequence[Any]) -> Iterator[Fault]:
@@ -366,6 +342,7 @@ def of_guard(path: Path) -> Iterator[Fault]:
 def faults_of_events(path: Path) -> list[Fault]:
     """What the guard checks. The path of a run of the rule has no rule: it need not check that the rule runs it."""
     queues = [*of_attributes(path, "queue"), *of_attributes(path, "dead_letters"), *of_redrive(path)]
+    queues += of_dead_letters(path)
     starter = of_starter(path) if "rule" in path else ()
     return [*of_events(path), *of_what_queue_takes(path), *queues, *starter, *of_start_at_once(path)]
 

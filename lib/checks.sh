@@ -78,5 +78,5 @@ find_faults() {
   as_members "${PATH_PARTS[@]/#/$TEMP_DIR/path.}" \
     | jq -s --argjson want "$want" --argjson names "$names" --arg known "$processes$PREFIX_FILTER" '
       add + $names + {want: ($want + {is_known: ($known != "")})}' \
-    | python3 "$PROJECT_DIR/launch/path.py" faults
+    | PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/launch/path.py" faults
 }

@@ -108,6 +108,14 @@ differing() {
     [$want | keys[] | select(. as $k | $want[$k] | same($have[$k]) | not)] | join(", ")' <<<"$1 ${2:-null}"
 }
 
+# absent WANT HAVE PATH...: prints WANT with null, which stands for "is not there", at each path such as a.0.b at which HAVE
+# has something: what a resource may not have, because the sync fails with it. What AWS shows as empty or false is nothing.
+absent() {
+  jq -cs --arg paths "${*:3}" '.[0] as $want | .[1] as $have
+    | reduce ($paths | split(" ")[] | split(".") | map(tonumber? // .)) as $path ($want;
+        if ($have | getpath($path)) // "" | IN("", [], {}) then . else setpath($path; null) end)' <<<"$1 ${2:-null}"
+}
+
 # differences WANT HAVE ALL [WITHIN]: prints a JSON list of {path, from, to}, one for each value that differs; with ALL
 # true also those that only HAVE has. Members of lists that have a name or an id are compared by that.
 differences() {

@@ -120,9 +120,9 @@ check_tags() {
 
 # The images of .github/workflows/release.yml have the release as their tag, and belong to its scripts.
 check_image_name() {
-  [[ ! $IMAGE_URI =~ /s3-to-s3express-sync:([0-9]+(\.[0-9]+){2}(-dev)?)(@|$) || ${BASH_REMATCH[1]} == "$VERSION" ]] \
-    || problem "IMAGE_URI=$IMAGE_URI is the image of ${BASH_REMATCH[1]}, but this checkout is $VERSION: check out" \
-      "v${BASH_REMATCH[1]}, name an image of $VERSION, or leave IMAGE_URI empty to build one"
+  [[ ! $IMAGE_URI =~ (^|/)s3-to-s3express-sync:([0-9]+(\.[0-9]+){2}(-dev)?)(@|$) || ${BASH_REMATCH[2]} == "$VERSION" ]] \
+    || problem "IMAGE_URI=$IMAGE_URI is the image of ${BASH_REMATCH[2]}, but this checkout is $VERSION: check out" \
+      "v${BASH_REMATCH[2]}, name an image of $VERSION, or leave IMAGE_URI empty to build one"
   [[ ! $IMAGE_URI =~ ^[^/]*/[^:@]*[[:upper:]] ]] \
     || problem "IMAGE_URI=$IMAGE_URI: write the path in lower case, as every registry does"
 }

@@ -1,6 +1,6 @@
 # What ./sync.sh status makes of its parts: gathered puts them together, judge adds the one word and its reasons, and
 # lines is the text below the word. $via is what a command needs for the local cloud, $keep the seconds for which the
-# queue keeps a message.
+# queue keeps a message, $starter_role and $task_role name the roles.
 
 def behind_seconds: 900; # older than that, the oldest message says that the sync is behind
 
@@ -16,7 +16,10 @@ def is_known($part): any(.not_known[]?; . == $part) | not;
 def unsaid($faults): (split("\n")[0] // "") | sub("^.*RuntimeError: "; "") | split("; ") - $faults;
 def with_only($parts): split("\n")[0] | (capture("^(?<type>.*RuntimeError: )").type // "") + ($parts | join("; "));
 def is_of_guard: test(": (remove it, then )?[.]/deploy[.]sh( --local)?(, then [.]/sync[.]sh( --local)? reconcile .*)?$");
-def with_cure: . + if test("AccessDenied|not authorized")
+def with_cure($role): . + if test("permissions boundary")
+    then ": ./deploy.sh\($via) leaves that boundary: aws iam delete-role-permissions-boundary --role-name \($role), or name "
+      + "one that allows it (ROLE_BOUNDARY_ARN)"
+  elif test("AccessDenied|not authorized")
     then ": ./deploy.sh\($via) restores its role; for other policies see \"Denied\" in docs/troubleshooting.md"
   elif test("^\\[ERROR\\] (Runtime[.]|(Attribute|Import|Key|ModuleNotFound|Name|Syntax|Type|Value)Error: )")
     then ": ./deploy.sh\($via) restores the function" else "" end;
@@ -62,9 +65,9 @@ def judge:
      $faults[], $no_time[],
      (select(.starter == null and is_known("starter") and $silence <= 3600 and (.function_age // 0) > $silence)
        | "the starter has not run for an hour"),
-     (.starter | select($unfixed != []) | "the starter failed: \(.error | with_only($unfixed) | with_cure)"),
+     (.starter | select($unfixed != []) | "the starter failed: \(.error | with_only($unfixed) | with_cure($starter_role))"),
      (.starter.decision | select(. and (.failing // "") != "") | "workers stop before they start working: \(.failing)"),
-     (.outage | select(.state == "goes on") | "no key can be synced since \(.since): \(.reason // "" | with_cure)"),
+     (.outage | select(.state == "goes on") | "no key can be synced since \(.since): \(.reason // "" | with_cure($task_role))"),
      (.lag.newest as $newest | .outage | select($messages > 0 and .state == "ended" and .at > ($newest // ""))
        | "a worker ended in an outage, and none has synced a key since: \(.reason)"),
      (.starter | select(. and .seconds_ago > $silence) | "the starter has not run for \(.seconds_ago) s"),

@@ -18,6 +18,10 @@ metric_filter() {
     metricTransformations: [{metricNamespace: $namespace, metricName: $metric, metricValue: "1"}]}'
 }
 
+# What such a filter may not have: the alarm would not see a metric with dimensions, and some lines would not be counted
+# (CloudWatch Logs API reference, PutMetricFilter).
+readonly NOT_OF_FILTER=(metricTransformations.0.dimensions fieldSelectionCriteria emitSystemFieldDimensions applyOnTransformedLogs)
+
 # ask_metric_filter GROUP NAME
 ask_metric_filter() {
   aws_or_nothing logs describe-metric-filters --log-group-name "$1" --filter-name-prefix "$2" \
@@ -26,14 +30,15 @@ ask_metric_filter() {
 
 # ensure_metric_filter NAME GROUP
 ensure_metric_filter() {
-  local want have
+  local want have after
   begin "metric filter" "$1"
   want=$(metric_filter "$1" "$2")
   have=$(fact metric_filter "$2" "$1")
   if [[ -z $have ]]; then
     create aws_or_die logs put-metric-filter --cli-input-json "$want"
   else
-    change_members "$want" "$have" aws_or_die logs put-metric-filter --cli-input-json "$want"
+    after=$(absent "$want" "$have" "${NOT_OF_FILTER[@]}")
+    change_members "$after" "$have" aws_or_die logs put-metric-filter --cli-input-json "$want"
   fi
   finish
 }
@@ -164,10 +169,35 @@ ask_both_alarms() {
       | if .of then as_share else . end]' && fact alarms
 }
 
+# What an alarm may not have: a metric has no data in a unit that it is not reported in (CloudWatch API reference,
+# PutMetricAlarm).
+readonly NOT_OF_ALARM=(Unit Metrics.{0,1,2}.MetricStat.Unit)
+
+# with_theirs WANT HAVE: prints alarm WANT with what others have added to HAVE, because the call that puts an alarm replaces
+# all of it: their actions, those for other states, and what says nothing of what it watches.
+with_theirs() {
+  jq -cs --arg topic "$TOPIC_ARN" '.[0] as $want | .[1] as $have
+    | def actions($name): ($want[$name] // []) as $ours
+        | [$have[$name][]? | select(. != $topic or IN(($want[$name] // $want.AlarmActions)[]))] as $kept
+        | $kept + ($ours - $kept) | if . == [] and ($have[$name] // []) == [] then $want[$name] else . end;
+    $want + ({AlarmActions: actions("AlarmActions"), OKActions: actions("OKActions"),
+        InsufficientDataActions: actions("InsufficientDataActions")}
+      + ($have | {ActionConfiguration, EvaluationWindow, WarmUpConfiguration}) | with_entries(select(.value != null)))' \
+    <<<"$1 $2"
+}
+
+# Says which actions of the alarm others have added.
+tell_of_actions() {
+  local theirs
+  theirs=$(jq -r --arg topic "$TOPIC_ARN" '[.AlarmActions, .OKActions, .InsufficientDataActions | .[]?]
+    | unique - [$topic] | join(", ")' <<<"$1")
+  [[ -z $theirs ]] || note "left to you, because somebody added it: $theirs"
+}
+
 # ensure_alarm NAME: CloudWatch may answer Metrics in any order. What is not wanted any more is removed, if deploy.sh made
 # it; the filters of the one on audits go first, because it shows that there is something to remove.
 ensure_alarm() {
-  local both want have ours why tags
+  local both want have ours why tags after
   both=$(fact both_alarms | jq -c --arg name "$1" 'map(select(.AlarmName == $name))[0]
     | if .Metrics? then .Metrics |= sort_by(.Id) else . end')
   want=${both%$'\n'*} have=${both#*$'\n'}
@@ -193,7 +223,10 @@ ensure_alarm() {
     tags=$(fact tags upper)
     create aws_or_die cloudwatch put-metric-alarm --cli-input-json "$want" --tags "$tags"
   else
-    change_members "$want" "$have" aws_or_die cloudwatch put-metric-alarm --cli-input-json "$want"
+    want=$(with_theirs "$want" "$have")
+    after=$(absent "$want" "$have" "${NOT_OF_ALARM[@]}")
+    change_members "$after" "$have" aws_or_die cloudwatch put-metric-alarm --cli-input-json "$want"
+    tell_of_actions "$want"
   fi
   finish
 }

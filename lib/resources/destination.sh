@@ -163,6 +163,7 @@ ensure_rules() {
       "statement of $(lifecycle_policy)"
     return
   elif lifecycle_is has_just "$1" "$rules"; then
+    ! lifecycle_is is_off "$1" || change_keep_rules "rule $LIFECYCLE_RULE_ID, which is disabled" "$1" "$rules"
     rules='[]'
   else
     change_keep_rules "rules of KEEP_DAYS" "$1" "$rules"

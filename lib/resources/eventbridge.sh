@@ -9,17 +9,14 @@
 # statement_for RULE: reads the answer of get-policy.
 statement_for() { jq -c --arg sid "$1" '.Policy // "{}" | fromjson | .Statement[]? | select(.Sid == $sid)'; }
 
-# ensure_permission RULE ARN: whether a statement, of any name, lets the rule run the function is decided as in
-# launch/path.py. One with the name of ours that does not is replaced.
+# ensure_permission RULE ARN: a statement of any name may let the rule run the function. One with the name of ours that
+# does not is replaced.
 ensure_permission() {
-  local permissions other
+  local permissions other may_run
   permissions=$(of_function get-policy)
-  if jq -e --arg arn "$2" '(.Policy // "{}" | fromjson).Statement // [] | any(.[]; .Effect == "Allow"
-    and .Action == "lambda:InvokeFunction" and .Principal == {Service: "events.amazonaws.com"}
-    and ([.Condition // {} | .[] | to_entries[] | select(.key | ascii_downcase == "aws:sourcearn").value] - [$arn] == []))' \
-    <<<"${permissions:-"{}"}" >/dev/null; then
-    return
-  fi
+  may_run=$(jq -n --arg rule "$2" '{$rule, permissions: [inputs][0]}' <<<"$permissions" \
+    | python3 -B "$PROJECT_DIR/launch/policies.py" function)
+  [[ $may_run == false ]] || return 0
   other=$(statement_for "$1" <<<"$permissions")
   [[ -z $other ]] || write drop_permission "$1"
   change permission aws_or_die lambda add-permission --function-name "$STARTER_NAME" --statement-id "$1" \
@@ -46,6 +43,38 @@ put_targets() {
   local answer
   answer=$(aws_or_die events put-targets --rule "$1" --targets "$2")
   [[ $(jq .FailedEntryCount <<<"$answer") == 0 ]] || die "$RESOURCE: put-targets was refused: $answer"
+}
+
+# ensure_targets RULE WANTED: a list of the targets that the rule is to have. What sends to our queues or runs our starter is
+# ours, whatever its id: one of each is enough, and the others go. AWS may print more of a target than it was given. What
+# replaces the event is none of ours, and neither is another time for retries, unless WANTED has none. Targets of others
+# stay.
+ensure_targets() {
+  local have compared missing spare theirs ids
+  have=$(fact targets "$1" | jq -c '.Targets // []')
+  compared=$(printf '%s\n' "$2" "${have:-[]}" | jq -cs --arg queue "$QUEUE_ARN" --arg dlq "$DLQ_ARN" \
+    --arg starter "$STARTER_ARN" '.[0] as $wanted | .[1] as $have
+    | def fits($one): .Arn == $one.Arn and ([.Input, .InputPath, .InputTransformer] | all(. == null))
+        and (($one | has("RetryPolicy") | not)
+          or .RetryPolicy.MaximumEventAgeInSeconds == $one.RetryPolicy.MaximumEventAgeInSeconds);
+      [$wanted[] as $one | {$one, there: ([$have[] | select(fits($one)).Id] | sort_by(. != $one.Id)[0])}] as $pairs
+    | [$pairs[] | select(.there == null).one | with_entries(select(.value != null))] as $missing
+    | ([$pairs[].there] + [$missing[].Id]) as $ids
+    | [$have[] | select(.Id | IN($ids[]) | not)] as $others
+    | {missing: $missing, spare: [$others[] | select(.Arn | IN($queue, $dlq, $starter)).Id],
+      theirs: [$others[] | select(.Arn | IN($queue, $dlq, $starter) | not) | "\(.Id) (\(.Arn))"] | join(", ")}')
+  missing=$(jq -c .missing <<<"$compared")
+  spare=$(jq -r '.spare[]' <<<"$compared")
+  theirs=$(jq -r .theirs <<<"$compared")
+  if [[ $missing != '[]' ]]; then
+    ids=$(jq -r 'map(.Id) | join(" and ")' <<<"$missing")
+    change_from '[]' "$missing" "target $ids" put_targets "$1" "$missing"
+  fi
+  if [[ -n $spare ]]; then
+    mapfile -t spare <<<"$spare"
+    change "no target $(join ' and ' "${spare[@]}")" drop_targets "$1" "${spare[@]}"
+  fi
+  [[ -z $theirs ]] || note "left to you, because somebody added it: target $theirs"
 }
 
 # enabled_state RULE: reads what exists of it, or nothing; prints the state that it is to have. There are two states of a
@@ -98,9 +127,8 @@ ensure_rule() {
   want=$(wanted_rule)
   if [[ -z $have ]]; then create put_rule "$want"; else change_members "$want" "$have" put_rule "$want"; fi
   ensure_permission "$RULE_NAME" "$RULE_ARN"
-  target=$(fact targets "$RULE_NAME" | jq '.Targets[]? | select(.Id == "starter").Arn')
-  [[ $target == "\"$STARTER_ARN\"" ]] \
-    || change_from "$target" "\"$STARTER_ARN\"" target put_targets "$RULE_NAME" "Id=starter,Arn=$STARTER_ARN"
+  printf -v target '[{"Id": "starter", "Arn": "%s"}]' "$STARTER_ARN"
+  ensure_targets "$RULE_NAME" "$target"
   finish
 }
 
@@ -137,26 +165,17 @@ event_rule_source() {
 }
 
 # A start that does not get through at once is not needed: the rule that fires every minute starts the starter anyway.
-# Without reserved concurrency, a burst of events would run many starters. AWS may print more of a target than it was
-# given. What replaces the event is none of ours.
+# Without reserved concurrency, a burst of events would run many starters.
 ensure_event_targets() {
-  local have missing statement too_few starter=$STARTER_ARN
+  local wanted statement too_few starter=$STARTER_ARN
   too_few=$(too_few_executions)
   [[ -z $too_few ]] || starter=""
-  have=$(fact targets "$EVENT_RULE_NAME" | jq -c '.Targets // []')
-  missing=$(jq -nc --arg queue "$QUEUE_ARN" --arg starter "$starter" --argjson have "${have:-[]}" '
-    def compared: [.Id, .Arn, .RetryPolicy.MaximumEventAgeInSeconds, .Input, .InputPath, .InputTransformer];
-    [({Id: "queue", Arn: $queue},
-      ({Id: "starter", Arn: $starter, RetryPolicy: {MaximumEventAgeInSeconds: 60}} | select($starter != "")))
-    | select(compared as $one | any($have[]; compared == $one) | not)]')
-  [[ $missing == '[]' ]] \
-    || change_from '[]' "$missing" "target $(jq -r 'map(.Id) | join(" and ")' <<<"$missing")" \
-      put_targets "$EVENT_RULE_NAME" "$missing"
+  wanted=$(jq -nc --arg queue "$QUEUE_ARN" --arg starter "$starter" '[{Id: "queue", Arn: $queue, RetryPolicy: null},
+    ({Id: "starter", Arn: $starter, RetryPolicy: {MaximumEventAgeInSeconds: 60}} | select($starter != ""))]')
+  ensure_targets "$EVENT_RULE_NAME" "$wanted"
   if [[ -n $too_few ]]; then
     note "events do not start $STARTER_NAME, only its rule does: without reserved concurrency, many runs would start" \
       "at once"
-    [[ $(jq 'any(.[]; .Id == "starter")' <<<"${have:-[]}") == false ]] \
-      || change "no target starter" drop_targets "$EVENT_RULE_NAME" starter
     statement=$(of_function get-policy | statement_for "$EVENT_RULE_NAME")
     [[ -z $statement ]] || change "no permission" drop_permission "$EVENT_RULE_NAME"
   fi

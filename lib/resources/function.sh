@@ -53,7 +53,7 @@ function_configuration() {
   subnets=$(task_subnets)
   group=$(fact security_group)
   copying=$(copying_variables)
-  guard=$(path_of_settings | python3 "$PROJECT_DIR/launch/path.py" want)
+  guard=$(path_of_settings | PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/launch/path.py" want)
   settings_json "${names[@]}" \
     | jq --arg name "$STARTER_NAME" --arg role "$STARTER_ROLE_ARN" --argjson memory "$memory" \
       --argjson timeout "$STARTER_TIMEOUT" --arg queue "$queue" --arg cluster "$CLUSTER_NAME" \
@@ -68,6 +68,24 @@ function_configuration() {
           TAG_TASKS: (if $tags == "" then null else "true" end),
           QUEUE_URL: $queue, CLUSTER: $cluster, TASK_DEFINITION: $family, SUBNETS: $subnets, SECURITY_GROUPS: $group,
           STARTED_BY: $started_by, PROCESSES: $processes, GUARD: $guard})}}'
+}
+
+# without_theirs CONFIGURATION: reads the function that is there, prints the configuration with what takes away what
+# somebody gave the function and it cannot have: network and files that it has no rights for and would wait for, code of
+# others, a key that may be denied, a queue of ours for the events of runs that failed, and logs in another form or place
+# than that where they are read. An empty list or text takes it away, and a list of subnets only beside one of security
+# groups (Lambda API reference, UpdateFunctionConfiguration; Lambda Developer Guide, "Detaching functions from a VPC").
+without_theirs() {
+  jq -cs --argjson want "$1" --arg group "$STARTER_LOG_GROUP" --arg queue "$QUEUE_ARN" --arg dlq "$DLQ_ARN" '
+    def is_there: (. // "") | IN("", [], {}) | not;
+    .[0] // {} | $want
+      + if .VpcConfig.SubnetIds | is_there then {VpcConfig: {SubnetIds: [], SecurityGroupIds: []}} else {} end
+      + if .Layers | is_there then {Layers: []} else {} end
+      + if .FileSystemConfigs | is_there then {FileSystemConfigs: []} else {} end
+      + if .KMSKeyArn | is_there then {KMSKeyArn: ""} else {} end
+      + if .DeadLetterConfig.TargetArn | IN($queue, $dlq) then {DeadLetterConfig: {TargetArn: ""}} else {} end
+      + if (.LoggingConfig // {} | (.LogFormat // "Text") == "Text" and (.LogGroup // $group) == $group) then {}
+        else {LoggingConfig: {LogFormat: "Text", LogGroup: $group}} end'
 }
 
 # with_pause CONFIGURATION: reads the function that is there, or nothing; prints the configuration with its pause, which
@@ -135,8 +153,20 @@ ensure_code() {
   [[ $have == "$want" ]] || change_from "$have" "$want" code update_code
 }
 
+# whole_configuration CONFIGURATION: reads the function that is there, prints what it is to have instead.
+whole_configuration() {
+  local have want
+  have=$(cat)
+  want=$(without_theirs "$1" <<<"$have")
+  with_pause "$want" <<<"$have"
+}
+
 # ensure_configuration WANT HAVE
-ensure_configuration() { change_members "$1" "$2" change_function with_pause "$1"; }
+ensure_configuration() {
+  local want
+  want=$(without_theirs "$1" <<<"$2")
+  change_members "$want" "$2" change_function whole_configuration "$1"
+}
 
 # end_rights POLICY
 end_rights() {
@@ -181,14 +211,25 @@ ask_all_of_function() {
 
 ask_account_settings() { aws_or_nothing lambda get-account-settings; }
 
-# A start that failed is tried by the next minute's event anyway; a replayed one would start workers for a stale count.
+# A start that failed is tried by the next minute's event anyway; a replayed one would start workers for a stale count. What
+# Lambda reports of runs may go anywhere but to our queues, whose messages are events of the bucket. The call replaces all
+# that is configured (Lambda API reference, PutFunctionEventInvokeConfig).
 ensure_no_retries() {
-  local want='{"MaximumRetryAttempts":0,"MaximumEventAgeInSeconds":60}' have
-  have=$(of_function get-function-event-invoke-config \
-    | jq -cn '[inputs][0] | {MaximumRetryAttempts, MaximumEventAgeInSeconds}')
-  [[ $have == "$want" ]] || change_from "$have" "$want" "async retries" \
-    aws_or_die lambda put-function-event-invoke-config --function-name "$STARTER_NAME" --maximum-retry-attempts 0 \
-    --maximum-event-age-in-seconds 60
+  local both want have what destinations options=()
+  both=$(of_function get-function-event-invoke-config | jq -cn --arg queue "$QUEUE_ARN" --arg dlq "$DLQ_ARN" '
+    [inputs][0] | {MaximumRetryAttempts, MaximumEventAgeInSeconds,
+      DestinationConfig: (.DestinationConfig // {} | with_entries(select(.value.Destination // "" != "")))} as $have
+    | ($have + {MaximumRetryAttempts: 0, MaximumEventAgeInSeconds: 60}
+      | .DestinationConfig |= with_entries(select(.value.Destination | IN($queue, $dlq) | not))) as $want | $have, $want')
+  have=${both%$'\n'*} want=${both#*$'\n'}
+  [[ $have != "$want" ]] || return 0
+  what="async retries"
+  [[ $have != '{"MaximumRetryAttempts":0,"MaximumEventAgeInSeconds":60,'* ]] || what="async destination"
+  destinations=$(jq -c '.DestinationConfig | select(. != {})' <<<"$want")
+  [[ -z $destinations ]] || options=(--destination-config "$destinations")
+  change_from "$have" "$want" "$what" aws_or_die lambda put-function-event-invoke-config \
+    --function-name "$STARTER_NAME" --maximum-retry-attempts 0 --maximum-event-age-in-seconds 60 \
+    ${options[@]+"${options[@]}"}
 }
 
 # Prints how many runs at once were reserved for the function, or null.

@@ -3,7 +3,7 @@
 # KEEP_DAYS, and what they are compared with or put into is the input.
 
 def keeps: .ID // "" | test("^" + $keep + "(-[0-9]+)?$");
-def aborts: . as $rule
+def aborts: .Status = $abort.Status | . as $rule
   | all($abort | paths(scalars); . as $path | ($rule | getpath($path)) == ($abort | getpath($path)));
 def prefix: .Filter.Prefix // .Filter.And.Prefix // .Prefix // "";
 def compared: map({ID, Status, prefix: prefix, more: (.Filter // {} | del(.Prefix)), days: .Expiration.Days}) | sort;
@@ -18,13 +18,16 @@ def has_ours: any(.Rules[]?; keeps or .ID == $abort.ID);
 def has_keeping: any(.Rules[]?; keeps);
 def ids: [.Rules[]? | select(keeps or aborts).ID] | join(", ");
 
-# A rule of our id that aborts in another way has become someone else's.
+# A rule of our id that aborts in another way has become someone else's; one that is only disabled has not.
 def others: [.Rules[]? | select(keeps or aborts | not)];
 
 def has_just: ([.Rules[]? | select(keeps)] | compared) == ($rules | compared);
 
+def is_off: any(.Rules[]?; aborts and .Status != $abort.Status);
+
 # With these rules instead of those that it has. S3 takes no empty one, so our other rule is in it then.
-def with_rules: {Rules: ([.Rules[]? | select(keeps | not)] | (if . == [] then [$abort] else . end) + $rules)};
+def with_rules: {Rules: ([.Rules[]? | select(keeps | not) | if aborts then $abort else . end]
+  | (if . == [] then [$abort] else . end) + $rules)};
 
 # What both its rules and $rules expire, as rules: under the longer prefix, after the more days.
 def agreed: [.Rules[]? | select(keeps and .Status == "Enabled") as $old | $rules[] as $new

@@ -4,16 +4,21 @@
 # ask_log_groups NAME: those that begin so.
 ask_log_groups() { aws_or_nothing logs describe-log-groups --log-group-name-prefix "$1"; }
 
-# ensure_log_group NAME
+# ensure_log_group NAME: under a retention policy of the account, a period of its own has no effect (CloudWatch Logs API
+# reference, LogGroup).
 ensure_log_group() {
-  local days tags
+  local group days policy
   begin "log group" "$1"
-  days=$(fact log_groups "$1" | jq --arg name "$1" '.logGroups[]? | select(.logGroupName == $name) | .retentionInDays')
-  tags=$(fact tags map)
-  [[ -n $days ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$tags"
-  days=${days:-null}
-  [[ $days == "$LOG_RETENTION_DAYS" ]] || change_from "$days" "$LOG_RETENTION_DAYS" retention \
-    aws_or_die logs put-retention-policy --log-group-name "$1" --retention-in-days "$LOG_RETENTION_DAYS"
+  group=$(fact log_groups "$1" | jq -c --arg name "$1" '.logGroups[]? | select(.logGroupName == $name)')
+  days=$(jq '.retentionInDays' <<<"${group:-null}")
+  policy=$(jq -r "$JQ_TEXT"'.retentionPolicyName // "" | visible' <<<"${group:-null}")
+  [[ -n $group ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$(fact tags map)"
+  if [[ -n $policy ]]; then
+    note "LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS has no effect: the account's retention policy $policy decides"
+  elif [[ $days != "$LOG_RETENTION_DAYS" ]]; then
+    change_from "$days" "$LOG_RETENTION_DAYS" retention \
+      aws_or_die logs put-retention-policy --log-group-name "$1" --retention-in-days "$LOG_RETENTION_DAYS"
+  fi
   finish
 }
 

@@ -77,8 +77,8 @@ create_security_group() {
     | jq -r .GroupId | keep security_group
 }
 
-# A new security group lets nothing in and everything out, which is what a worker needs. Without a way out, no task
-# starts; a narrow one may be meant so.
+# A new security group lets nothing in and everything out, which is what a worker needs; in a VPC with IPv6, AWS gives it a
+# second rule for that. Without a way out, no task starts; a narrow one may be meant so.
 ensure_security_group() {
   local id added group
   begin "security group" "$SECURITY_GROUP_NAME"
@@ -95,7 +95,8 @@ ensure_security_group() {
     def ports: if .FromPort == null then "" elif .FromPort == .ToPort then " \(.FromPort)" else " \(.FromPort)-\(.ToPort)" end;
     def shown: "\(if .IpProtocol == "-1" then "everything" else .IpProtocol end)\(ports)";
     [(.IpPermissions[]? | "\(shown) from \(who)"),
-     (.IpPermissionsEgress[]? | select(.IpProtocol != "-1" or who != "0.0.0.0/0") | "\(shown) to \(who)")] | join(", ")' \
+     (.IpPermissionsEgress[]? | select(.IpProtocol != "-1" or (who | IN("0.0.0.0/0", "::/0", "0.0.0.0/0 ::/0") | not))
+       | "\(shown) to \(who)")] | join(", ")' \
     <<<"$group")
   [[ -z $added ]] || note "left to you, because somebody added it: $added"
   finish

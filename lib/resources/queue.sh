@@ -51,39 +51,43 @@ senders() {
 # admits SENDER SENDERS: whether the queue takes its events. No name of a sender is part of another.
 admits() { [[ $2 == *" $1"* ]]; }
 
-# Prints the attributes that the queue is to have; those that it has are a fact of the same name. Until the end of the
-# run two may send: the service of this EVENT_SOURCE, and that of the last deployment.
+# whole_policy SENDERS ATTRIBUTES: prints the policy that the queue is to have, as .policy, with the statements that others
+# have added to the one in ATTRIBUTES, what SQS answers, as .theirs. What denies the senders, the starter or the workers
+# what they need is not among them (launch/policies.py).
+whole_policy() {
+  local ours
+  ours=$(queue_policy "$1")
+  printf '%s\n' "${2:-null}" "$ours" | jq -cs --arg account "$ACCOUNT" --arg starter "$STARTER_ROLE_ARN" \
+    --arg task "$TASK_ROLE_ARN" '{have: (.[0].Attributes.Policy // "null" | fromjson), ours: .[1],
+      own: [$account, "arn:aws:iam::\($account):root", $starter, $task]}' \
+    | python3 -B "$PROJECT_DIR/launch/policies.py" queue
+}
+
+# queue_attributes POLICY: prints the attributes that the queue is to have.
 queue_attributes() {
-  local senders base policy
-  senders=$(senders)
+  local base
   base=$(dlq_attributes)
-  policy=$(queue_policy "${EVENT_SENDERS[$EVENT_SOURCE]}$senders")
-  jq -n --argjson base "$base" --arg visibility "$VISIBILITY_TIMEOUT" \
-    --arg policy "$policy" --arg dlq "$DLQ_ARN" --arg receives "$MAX_RECEIVES" '$base + {
+  jq -n --argjson base "$base" --arg visibility "$VISIBILITY_TIMEOUT" --arg policy "$1" --arg dlq "$DLQ_ARN" \
+    --arg receives "$MAX_RECEIVES" '$base + {
       VisibilityTimeout: $visibility, Policy: $policy,
       RedrivePolicy: ({deadLetterTargetArn: $dlq, maxReceiveCount: $receives | tonumber} | tojson)}'
 }
 
-# The last step of a change of EVENT_SOURCE. The call replaces the whole policy, so the statements of the other sender are
-# taken out of the one that the queue has at this moment.
+# The last step of a change of EVENT_SOURCE. The call replaces the whole policy, so it is read at this moment.
 admit_one_sender() {
-  local url have ours others=() sender attributes
+  local url have policy attributes
   url=$(queue_url "$QUEUE_NAME")
   have=$(aws_or_die sqs get-queue-attributes --queue-url "$url" --attribute-names All)
-  ours=$(queue_policy "${EVENT_SENDERS[$EVENT_SOURCE]}")
-  for sender in "${EVENT_SENDERS[@]}"; do
-    [[ $sender == "${EVENT_SENDERS[$EVENT_SOURCE]}" ]] || others+=("$sender")
-  done
-  attributes=$(jq -c --arg others "${others[*]}" --arg ours "$ours" "$JQ_STATEMENTS"'
-    .Attributes.Policy // $ours | fromjson | with_statements
-    | .Statement |= map(select(.Sid // "" | IN($others | splits(" ")) | not)) | {Policy: tojson}' <<<"$have")
+  policy=$(whole_policy "${EVENT_SENDERS[$EVENT_SOURCE]}" "$have")
+  attributes=$(jq -c '{Policy: (.policy | tojson)}' <<<"$policy")
   aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$attributes"
 }
 
 # SQS may print the JSON inside an attribute in its own way; differing() compares what it says.
 parsed_attributes() {
-  jq -c '.Attributes // . | with_entries(select(.key == "Policy" or .key == "RedrivePolicy").value |= fromjson)
-    | if .RedrivePolicy then .RedrivePolicy.maxReceiveCount |= tonumber else . end' <<<"$1"
+  jq -c '.Attributes // . | with_entries(select(.key | IN("Policy", "RedrivePolicy", "RedriveAllowPolicy")).value
+      |= if . == "" then . else fromjson end)
+    | if .RedrivePolicy.maxReceiveCount? then .RedrivePolicy.maxReceiveCount |= tonumber else . end' <<<"$1"
 }
 
 # ask_queue_url NAME: prints nothing if there is no such queue.
@@ -136,29 +140,49 @@ ask_queue_attributes() {
   [[ -z $url ]] || aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names All
 }
 
-# ensure_queue NAME: a queue that was deleted a moment ago may still have a URL, but no attributes. Two that somebody may
-# have set are taken back. The size of an event of EventBridge is at most 256 KiB, which was SQS's limit when older queues
-# were made.
+# unwanted_attributes NAME: reads what SQS answers of the queue, prints the values that take away what somebody may have
+# set, and what a queue may not have (launch/path.py says so, too). The size of an event of EventBridge is at most 256 KiB, which was SQS's limit when
+# older queues were made. A redrive policy of the dead-letter queue would take its messages away when they are looked at,
+# and it has to take those of our queue (SQS API reference, SetQueueAttributes; an empty text ends a redrive policy, which
+# only its users say, and "allowAll" is what a queue has by itself).
+unwanted_attributes() {
+  local is_dlq=false
+  [[ $1 != "$DLQ_NAME" ]] || is_dlq=true
+  jq -c --arg queue "$QUEUE_ARN" --argjson is_dlq "$is_dlq" '.Attributes
+    | (if (.KmsMasterKeyId // "") == "" then {} else {KmsMasterKeyId: ""} end)
+      + (if (.MaximumMessageSize // "262144" | tonumber) >= 262144 then {} else {MaximumMessageSize: "262144"} end)
+      + (if $is_dlq | not then {} else
+        (if (.RedrivePolicy // "") == "" then {} else {RedrivePolicy: ""} end)
+        + (.RedriveAllowPolicy // "" | if . == "" then {} else fromjson
+          | if (.redrivePermission // "allowAll") == "allowAll" or any(.sourceQueueArns[]?; . == $queue) then {}
+            else {RedriveAllowPolicy: ({redrivePermission: "allowAll"} | tojson)} end end) end)'
+}
+
+# ensure_queue NAME: a queue that was deleted a moment ago may still have a URL, but no attributes. What others have added
+# to its policy is put with ours, so it is asked for again before that.
 ensure_queue() {
-  local url have want attributes
+  local url have want attributes senders policy theirs="" before after
+  if [[ $1 == "$DLQ_NAME" ]]; then begin "dead-letter queue" "$1"; else begin queue "$1"; fi
+  url=$(fact queue_url "$1")
+  have=$(latest queue_attributes "$1")
   if [[ $1 == "$DLQ_NAME" ]]; then
-    begin "dead-letter queue" "$1"
     attributes=$(dlq_attributes)
   else
-    begin queue "$1"
-    attributes=$(queue_attributes)
+    senders=$(senders) # until the end of the run, that of the last deployment may send, too
+    policy=$(whole_policy "${EVENT_SENDERS[$EVENT_SOURCE]}$senders" "$have")
+    theirs=$(jq -r '.theirs[] | tojson' <<<"$policy")
+    policy=$(jq -c .policy <<<"$policy")
+    attributes=$(queue_attributes "$policy")
   fi
-  url=$(fact queue_url "$1")
-  have=$(fact queue_attributes "$1")
   if [[ -z $have ]]; then
     create create_queue "$1" "$attributes"
   else
-    want=$(jq -c --argjson want "$attributes" '.Attributes | $want
-      + if (.KmsMasterKeyId // "") == "" then {} else {KmsMasterKeyId: ""} end
-      + if (.MaximumMessageSize // "262144" | tonumber) >= 262144 then {} else {MaximumMessageSize: "262144"} end' \
-      <<<"$have")
-    change_members "$(parsed_attributes "$want")" "$(parsed_attributes "$have")" \
-      aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$want"
+    want=$(unwanted_attributes "$1" <<<"$have")
+    want=$(printf '%s\n' "$attributes" "$want" | jq -cs add)
+    before=$(parsed_attributes "$have")
+    after=$(parsed_attributes "$want")
+    change_members "$after" "$before" aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$want"
+    [[ -z $theirs ]] || note "left to you, because somebody added it to the policy: ${theirs//$'\n'/, }"
   fi
   finish
 }

@@ -155,7 +155,7 @@ create_role() {
 # ensure_role NAME: the boundary comes first, because an account with rules may let nobody change a role without. If
 # ROLE_BOUNDARY_ARN is empty, one that somebody gave the role stays.
 ensure_role() {
-  local role want_trust want trust policy=""
+  local role want_trust want trust boundary policy=""
   begin role "$1"
   case "$1" in
     "$STARTER_ROLE") want_trust=$(trust lambda.amazonaws.com) want=$(starter_policy) ;;
@@ -169,11 +169,14 @@ ensure_role() {
   if [[ -z $role ]]; then
     create create_role "$1" "$want_trust"
   else
-    [[ -z $ROLE_BOUNDARY_ARN ]] \
-      || jq -e --arg boundary "$ROLE_BOUNDARY_ARN" '.Role.PermissionsBoundary.PermissionsBoundaryArn == $boundary' \
-        <<<"$role" >/dev/null \
-      || change boundary aws_or_die iam put-role-permissions-boundary --role-name "$1" \
-        --permissions-boundary "$ROLE_BOUNDARY_ARN"
+    boundary=$(jq -r '.Role.PermissionsBoundary.PermissionsBoundaryArn // ""' <<<"$role")
+    if [[ -n $ROLE_BOUNDARY_ARN ]]; then
+      [[ $boundary == "$ROLE_BOUNDARY_ARN" ]] || change boundary aws_or_die iam put-role-permissions-boundary \
+        --role-name "$1" --permissions-boundary "$ROLE_BOUNDARY_ARN"
+    elif [[ -n $boundary ]]; then
+      note "left to you, because somebody added it: the permissions boundary $boundary. If it denies what the sync needs," \
+        "run aws iam delete-role-permissions-boundary --role-name $1, or set ROLE_BOUNDARY_ARN to one that allows it"
+    fi
     trust=$(jq -c .Role.AssumeRolePolicyDocument <<<"$role")
     same_json "$want_trust" "$trust" || change_from "$trust" "$want_trust" trust \
       aws_or_die iam update-assume-role-policy --role-name "$1" --policy-document "$want_trust"

@@ -42,6 +42,17 @@ task_definition() {
           mode: "non-blocking", "max-buffer-size": "25m"}}}]}' <<<"$labels"
 }
 
+# What a revision that somebody registered by hand may have, and none of ours: what runs instead of the worker or beside it,
+# in its container, and what a worker cannot start with (a volume, a proxy or a value that it cannot get), is killed by
+# (memory), or never ends with (a restart policy); and what joins several lines of its log into one. What Fargate takes in
+# no revision is not among them, and what does no harm stays (Amazon ECS API reference, ContainerDefinition).
+readonly NOT_OF_TASK=(
+  volumes proxyConfiguration
+  containerDefinitions.0.{command,entryPoint,healthCheck,restartPolicy.enabled}
+  containerDefinitions.0.{memory,mountPoints,secrets,environmentFiles}
+  containerDefinitions.0.logConfiguration.{secretOptions,options.awslogs-datetime-format,options.awslogs-multiline-pattern}
+)
+
 # list_revisions STATUS: the ARNs of the family's revisions, the newest first, one per line.
 list_revisions() {
   aws_or_nothing ecs list-task-definitions --family-prefix "$TASK_FAMILY" --status "$1" --sort DESC \
@@ -151,7 +162,7 @@ tell_of_other_deployment() {
 }
 
 ensure_task_definition() {
-  local have want settings
+  local have want settings before after repository paths=("${NOT_OF_TASK[@]}")
   begin "task definition" "$TASK_FAMILY"
   want=$(task_definition)
   have=$(fact task_definition)
@@ -160,8 +171,12 @@ ensure_task_definition() {
     create register_task_definition "$want"
   else
     settings=$(settings_json "${SETTINGS[@]}")
-    change_members "$(parsed_definition "$want" "$have" "$settings")" "$(parsed_definition "$have" "$want" null)" \
-      register_task_definition "$want"
+    before=$(parsed_definition "$have" "$want" null)
+    after=$(parsed_definition "$want" "$have" "$settings")
+    repository=$(image_repository_arn) # another registry may need them
+    [[ -z $repository ]] || paths+=(containerDefinitions.0.repositoryCredentials)
+    after=$(absent "$after" "$before" "${paths[@]}")
+    change_members "$after" "$before" register_task_definition "$want"
   fi
   finish
 }

@@ -21,7 +21,10 @@
 readonly FAILURES_SHOWN=10 # in status, and markers that wait
 
 # of_status FILTER: reads a list of the parts, or of the status alone.
-of_status() { jq -rs --arg via "$VIA" --argjson keep "$QUEUE_SECONDS" "$JQ_TEXT$(<"$PROJECT_DIR/lib/status.jq")$1"; }
+of_status() {
+  jq -rs --arg via "$VIA" --argjson keep "$QUEUE_SECONDS" --arg starter_role "$STARTER_ROLE" --arg task_role "$TASK_ROLE" \
+    "$JQ_TEXT$(<"$PROJECT_DIR/lib/status.jq")$1"
+}
 
 # --- parts: each function asks AWS for one, and prints it as JSON ---------------------------------------------------
 

@@ -332,7 +332,7 @@ class PaperAccount:
     def sqs_get_queue_attributes(self, given: Given) -> Any:
         """With what SQS adds, of those that are asked for; the JSON in them in its own way."""
         attributes = dict(self.get(named("queue", given["QueueUrl"]), NO_QUEUE)["Attributes"])
-        for name in {"Policy", "RedrivePolicy"} & attributes.keys():
+        for name in {"Policy", "RedrivePolicy", "RedriveAllowPolicy"} & attributes.keys():
             attributes[name] = reworded(attributes[name])
         counts = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
         attributes = {"MaximumMessageSize": "1048576"} | attributes | dict.fromkeys(counts, "1")
@@ -343,8 +343,9 @@ class PaperAccount:
     def sqs_set_queue_attributes(self, given: Given) -> Any:
         attributes = self.get(named("queue", given["QueueUrl"]), NO_QUEUE)["Attributes"]
         attributes |= given["Attributes"]
-        if not attributes.get("KmsMasterKeyId"):
-            attributes.pop("KmsMasterKeyId", None)
+        for name in ("KmsMasterKeyId", "RedrivePolicy", "RedriveAllowPolicy"):
+            if not attributes.get(name):
+                attributes.pop(name, None)
 
     # --- IAM ----------------------------------------------------------------------------------------------------------
 
@@ -684,7 +685,15 @@ class PaperAccount:
     def lambda_update_function_configuration(self, given: Given) -> Any:
         if given.get("RevisionId") not in (None, self.lambda_get_function_configuration(given)["RevisionId"]):
             raise Refused("PreconditionFailedException")
-        self.get(f"function {given['FunctionName']}").update(without(given, "RevisionId"))
+        function = self.get(f"function {given['FunctionName']}")
+        function.update(without(given, "RevisionId"))
+        if "Layers" in given:
+            function["Layers"] = [{"Arn": arn} for arn in given["Layers"]]
+        if "VpcConfig" in given:
+            function["VpcConfig"]["VpcId"] = VPC if given["VpcConfig"]["SubnetIds"] else ""
+        is_taken_away = {"KMSKeyArn": "", "DeadLetterConfig": {"TargetArn": ""}}
+        for name in [name for name, nothing in is_taken_away.items() if given.get(name) == nothing]:
+            del function[name]
 
     def lambda_get_function_event_invoke_config(self, given: Given) -> Any:
         function = self.get(f"function {given['FunctionName']}")

@@ -197,6 +197,8 @@ REFUSED = (
     ("IMAGE_URI", "worker:1 ", "the name of an image"),
     ("IMAGE_URI", "--help", "the name of an image"),  # an option of docker
     ("IMAGE_URI", f"{OURS}:1.2.0", f"is the image of 1.2.0, but this checkout is {VERSION}: check out v1.2.0,"),
+    ("IMAGE_URI", f"{OURS}:1.2.0@sha256:{'a' * 64}", "is the image of 1.2.0"),
+    ("IMAGE_URI", f"s3-to-s3express-sync:1.2.0@sha256:{'a' * 64}", "is the image of 1.2.0"),
     ("IMAGE_URI", f"{OURS.replace('their', 'Their')}:7", "write the path in lower case"),
     ("ECR_REGISTRY", "host/path", "the host of a registry"),
     ("RETRY_PAUSE", "5s", "set seconds"),

@@ -46,7 +46,8 @@ DENIED_STARTER = "An error occurred (AccessDeniedException): it is not authorize
 def answer(program: str, value: Any, via: str = "") -> str:
     """Of the rules of status to this value."""
     rules = '"$JQ_TEXT$(<"$PROJECT_DIR/lib/status.jq")"'
-    return printed(f"jq -r --arg via '{via}' --argjson keep 1209600 {rules}'{program}'", json.dumps(value))
+    given = f"--arg via '{via}' --argjson keep 1209600 --arg starter_role starter-role --arg task_role task-role"
+    return printed(f"jq -r {given} {rules}'{program}'", json.dumps(value))
 
 
 def judged(parts: dict[str, Any], via: str = "") -> dict[str, Any]:
@@ -129,6 +130,8 @@ NO_ROOM = {"audit": {"problem": "no audit could be started: no room"}}
         # The cure of a starter that was denied or changed.
         (failed(f"RuntimeError: no worker: {DENIED_STARTER}"), "failing",
          f"{DENIED_STARTER}: ./deploy.sh restores its role"),
+        (failed(f"RuntimeError: no worker: {DENIED_STARTER} because no permissions boundary allows it"), "failing",
+         "leaves that boundary: aws iam delete-role-permissions-boundary --role-name starter-role, or name one that"),
         (failed("KeyError: 'QUEUE_URL'"), "failing", "KeyError: 'QUEUE_URL': ./deploy.sh restores the function"),
         (failed("EndpointConnectionError: no"), "failing", "the starter failed: [ERROR] EndpointConnectionError: no"),
         # Audits.
