@@ -189,8 +189,8 @@ with_theirs() {
 # Says which actions of the alarm others have added.
 tell_of_actions() {
   local theirs
-  theirs=$(jq -r --arg topic "$TOPIC_ARN" '[.AlarmActions, .OKActions, .InsufficientDataActions | .[]?]
-    | unique - [$topic] | join(", ")' <<<"$1")
+  theirs=$(jq -r --arg topic "$TOPIC_ARN" "$JQ_TEXT"'[.AlarmActions, .OKActions, .InsufficientDataActions | .[]?]
+    | unique - [$topic] | join(", ") | visible' <<<"$1")
   [[ -z $theirs ]] || note "left to you, because somebody added it: $theirs"
 }
 

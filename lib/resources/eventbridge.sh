@@ -46,23 +46,24 @@ put_targets() {
 }
 
 # ensure_targets RULE WANTED: a list of the targets that the rule is to have. What sends to our queues or runs our starter is
-# ours, whatever its id: one of each is enough, and the others go. AWS may print more of a target than it was given. What
+# ours, whatever its id, and so is what has an id of ours: one of each is enough, and the others go. AWS may print more of a target than it was given. What
 # replaces the event is none of ours, and neither is another time for retries, unless WANTED has none. Targets of others
 # stay.
 ensure_targets() {
   local have compared missing spare theirs ids
   have=$(fact targets "$1" | jq -c '.Targets // []')
   compared=$(printf '%s\n' "$2" "${have:-[]}" | jq -cs --arg queue "$QUEUE_ARN" --arg dlq "$DLQ_ARN" \
-    --arg starter "$STARTER_ARN" '.[0] as $wanted | .[1] as $have
+    --arg starter "$STARTER_ARN" "$JQ_TEXT"'.[0] as $wanted | .[1] as $have
     | def fits($one): .Arn == $one.Arn and ([.Input, .InputPath, .InputTransformer] | all(. == null))
         and (($one | has("RetryPolicy") | not)
           or .RetryPolicy.MaximumEventAgeInSeconds == $one.RetryPolicy.MaximumEventAgeInSeconds);
       [$wanted[] as $one | {$one, there: ([$have[] | select(fits($one)).Id] | sort_by(. != $one.Id)[0])}] as $pairs
     | [$pairs[] | select(.there == null).one | with_entries(select(.value != null))] as $missing
     | ([$pairs[].there] + [$missing[].Id]) as $ids
-    | [$have[] | select(.Id | IN($ids[]) | not)] as $others
-    | {missing: $missing, spare: [$others[] | select(.Arn | IN($queue, $dlq, $starter)).Id],
-      theirs: [$others[] | select(.Arn | IN($queue, $dlq, $starter) | not) | "\(.Id) (\(.Arn))"] | join(", ")}')
+    | def is_ours: (.Id | IN("queue", "starter")) or (.Arn | IN($queue, $dlq, $starter));
+      [$have[] | select(.Id | IN($ids[]) | not)] as $others
+    | {missing: $missing, spare: [$others[] | select(is_ours).Id],
+      theirs: [$others[] | select(is_ours | not) | "\(.Id) (\(.Arn))"] | join(", ") | visible}')
   missing=$(jq -c .missing <<<"$compared")
   spare=$(jq -r '.spare[]' <<<"$compared")
   theirs=$(jq -r .theirs <<<"$compared")

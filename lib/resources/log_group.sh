@@ -7,12 +7,13 @@ ask_log_groups() { aws_or_nothing logs describe-log-groups --log-group-name-pref
 # ensure_log_group NAME: under a retention policy of the account, a period of its own has no effect (CloudWatch Logs API
 # reference, LogGroup).
 ensure_log_group() {
-  local group days policy
+  local group days policy tags
   begin "log group" "$1"
   group=$(fact log_groups "$1" | jq -c --arg name "$1" '.logGroups[]? | select(.logGroupName == $name)')
   days=$(jq '.retentionInDays' <<<"${group:-null}")
   policy=$(jq -r "$JQ_TEXT"'.retentionPolicyName // "" | visible' <<<"${group:-null}")
-  [[ -n $group ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$(fact tags map)"
+  tags=$(fact tags map)
+  [[ -n $group ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$tags"
   if [[ -n $policy ]]; then
     note "LOG_RETENTION_DAYS=$LOG_RETENTION_DAYS has no effect: the account's retention policy $policy decides"
   elif [[ $days != "$LOG_RETENTION_DAYS" ]]; then

@@ -170,7 +170,7 @@ ensure_queue() {
   else
     senders=$(senders) # until the end of the run, that of the last deployment may send, too
     policy=$(whole_policy "${EVENT_SENDERS[$EVENT_SOURCE]}$senders" "$have")
-    theirs=$(jq -r '.theirs[] | tojson' <<<"$policy")
+    theirs=$(jq -r "$JQ_TEXT"'.theirs[] | tojson | visible' <<<"$policy")
     policy=$(jq -c .policy <<<"$policy")
     attributes=$(queue_attributes "$policy")
   fi

@@ -50,6 +50,15 @@ HELP = (PROJECT / "docs/troubleshooting.md").read_text()
 FOR_STATUS = ("COPY_LAST", "TABLES", "ANNOUNCE", "EXCLUDE", "KEEP_DAYS", "PREFIX_FILTER", "METRICS")
 
 
+# What others have added, which does no harm and stays: a statement in the policy of the queue, such as an organization
+# asks for, an action of an alarm, a target of the starter's rule, and where Lambda reports runs that succeed.
+TLS_ONLY = {"Sid": "tls", "Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*"}
+TLS_ONLY |= {"Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+THEIR_TOPIC = f"arn:aws:sns:{HERE}:theirs"
+THEIR_TARGET = {"Id": "theirs", "Arn": THEIR_TOPIC}
+NO_VPC = {"SubnetIds": [], "SecurityGroupIds": [], "VpcId": ""}
+
+
 def on(resource: str, *actions: str) -> set[tuple[str, ...]]:
     return {(action, resource) for action in actions}
 
@@ -391,11 +400,17 @@ def to_whom(policy: str) -> set[tuple[str, ...]]:
     """What a policy of a resource grants, after the one service that it grants it to."""
     found = set()
     for statement in json.loads(policy)["Statement"]:
+        if statement == TLS_ONLY:
+            continue
         (kind, service), *others = statement["Principal"].items()
         assert (kind, others) == ("Service", []) and isinstance(service, str), statement
         alone = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         found |= {(service, *grant) for grant in grants(alone)}
     return found
+
+
+HARMFUL_OF_FUNCTION = ("VpcConfig", "Layers", "FileSystemConfigs", "KMSKeyArn", "DeadLetterConfig", "LoggingConfig")
+HARMFUL_OF_FUNCTION += ("DestinationConfig",)
 
 
 class Compared:
@@ -420,7 +435,8 @@ class Compared:
     def queue(self, found: Any) -> Any:
         """Without a size that events need, and that is set where somebody had set another one."""
         read = {"Policy": to_whom, "RedrivePolicy": json.loads}
-        attributes = found["Attributes"].items() - {("MaximumMessageSize", "262144")}
+        allows_all = ("RedriveAllowPolicy", '{"redrivePermission":"allowAll"}')
+        attributes = found["Attributes"].items() - {("MaximumMessageSize", "262144"), allows_all}
         return {name: read.get(name, str)(value) for name, value in attributes}
 
     def log_group(self, found: Any) -> Any:
@@ -431,7 +447,8 @@ class Compared:
         pattern, metric = found["filterPattern"], f"{into['metricNamespace']}/{into['metricName']}"
         if pattern.startswith("%"):
             pattern = [line for line in (OUTAGE_LINE, AUDIT_LINE, *OTHER_LINES) if re.search(pattern.strip("%"), line)]
-        return pattern, metric, into["metricValue"]
+        more = {"dimensions": into["dimensions"]} if into.get("dimensions") else {}
+        return pattern, metric, into["metricValue"], *more.items()
 
     def role(self, found: Any) -> Any:
         policies = {name: grants(policy) for name, policy in found["policies"].items()}
@@ -464,11 +481,17 @@ class Compared:
         variables = {name: value for name, value in found["Environment"]["Variables"].items() if name != "GUARD"}
         statements = json.dumps({"Statement": list(found["statements"].values())})
         shown = {name: found.get(name) for name in (*names, "concurrency")}
-        return shown | {"Environment": variables, "statements": to_whom(statements)}
+        shown["invoke"] = {name: value for name, value in shown["invoke"].items() if name != "DestinationConfig"}
+        to_theirs = {"OnSuccess": {"Destination": THEIR_TOPIC}}
+        nothing = (None, [], NO_VPC, {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{self.app}-starter"}, to_theirs)
+        parts = found | {"DestinationConfig": found["invoke"].get("DestinationConfig")}
+        harmful = {name: parts[name] for name in HARMFUL_OF_FUNCTION if parts.get(name) not in nothing}
+        return shown | harmful | {"Environment": variables, "statements": to_whom(statements)}
 
     def rule(self, found: Any) -> Any:
         pattern = json.loads(found["EventPattern"]) if "EventPattern" in found else None
-        return found.get("ScheduleExpression"), pattern, found["State"], found["Description"], found["targets"]
+        targets = {name: target for name, target in found["targets"].items() if target != THEIR_TARGET}
+        return found.get("ScheduleExpression"), pattern, found["State"], found["Description"], targets
 
     def notifications(self, found: Any) -> Any:
         """Ours, by their queue."""
@@ -512,8 +535,13 @@ class Compared:
             )
         periods = seconds, found["EvaluationPeriods"], found["DatapointsToAlarm"]
         watches = found["ComparisonOperator"], found["TreatMissingData"]
-        tells = (found["ActionsEnabled"], *found["AlarmActions"]), found.get("InsufficientDataActions", [])
-        return metric, dimension, statistic, found["Threshold"], periods, watches, tells
+        actions = [
+            [one for one in found.get(name, []) if one.endswith(f":{self.app}-alarms")]
+            for name in ("AlarmActions", "InsufficientDataActions")
+        ]
+        tells = (found["ActionsEnabled"], *actions[0]), actions[1]
+        unit = found.get("Unit", "")
+        return f"{metric}{unit}", dimension, statistic, found["Threshold"], periods, watches, tells
 
     def share(self, metrics: Any) -> tuple[str, str, int]:
         """CloudWatch API reference, PutMetricAlarm: one of the metrics returns data."""

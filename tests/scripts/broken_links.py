@@ -116,6 +116,7 @@ def other_policy(**changed: Any) -> Callable[[Kept], None]:
 def another_statement(**more: Any) -> Callable[[Kept], None]:
     """A denial that somebody put beside ours."""
     denial = {"Effect": "Deny", "Principal": "*", "Action": "sqs:Send*", "Resource": "*"} | more
+    denial = {name: value for name, value in denial.items() if value is not None}
     return lambda kept: statements_of_queue(kept, lambda found: found.append(denial))
 
 
@@ -130,13 +131,16 @@ def queue_has(name: str = QUEUE, **attributes: str) -> Callable[[Kept], None]:
     return lambda kept: kept[name]["Attributes"].update(attributes)
 
 
+def redrives_of(queue: str) -> str:
+    return json.dumps({"redrivePermission": "byQueue", "sourceQueueArns": [queue]})
+
+
 def redrives(queue: str, receives: str) -> Callable[[Kept], None]:
     return queue_has(RedrivePolicy=json.dumps({"deadLetterTargetArn": queue, "maxReceiveCount": receives}))
 
 
-def permits_another_rule(kept: Kept) -> None:
-    condition = {"ArnLike": {"AWS:SourceArn": f"{RULE_ARN}another"}}
-    kept[FUNCTION]["statements"][f"{APP}-starter-rule"].update(Condition=condition)
+def permits(**condition: dict[str, str]) -> Callable[[Kept], None]:
+    return lambda kept: kept[FUNCTION]["statements"][f"{APP}-starter-rule"].update(Condition=condition)
 
 
 def no_runs(kept: Kept) -> None:
@@ -151,12 +155,13 @@ def no_session(kept: Kept) -> None:
     kept[TASK_ROLE]["policies"][APP] = json.dumps(policy)
 
 
-def in_outage(account: Operated) -> None:
+def in_outage(account: Operated, why: str = "") -> None:
     account.start("a")
     account.waiting[""] = 1
-    account.write(f"{SINCE} ERROR {OUTAGE % (10, NO_SESSION)}", ago=60 * 60)
+    account.write(f"{SINCE} ERROR {OUTAGE % (10, why or NO_SESSION)}", ago=60 * 60)
 
 
+TO_ANOTHER = json.dumps({"deadLetterTargetArn": f"{QUEUE_ARN}2", "maxReceiveCount": 2})
 OF_ANOTHER = {"ArnEquals": {"aws:SourceArn": f"{RULE_ARN}another"}}
 IN_BUCKET = {"bucket": {"name": [SOURCE]}}
 NO_WAY = "no event reaches the queue: there is neither a notification of the bucket nor a rule"
@@ -170,6 +175,7 @@ INPUT = (
 )
 NOTHING_MOVED = f"the queue {APP}-q moves nothing to {APP}-dlq: it has another redrive policy or none"
 NOT_PULLED, NO_SESSION = "CannotPullContainerError", "operation=CreateSession error=AccessDenied"
+BOUNDED = f'{NO_SESSION} message="no permissions boundary allows it"'
 SINCE = stamp(60 * 60)
 EVENTS = ("notification", "events or filter")  # a row of the plan
 
@@ -199,6 +205,11 @@ BROKEN = {
         other_policy(Condition=OF_ANOTHER), BUCKET_SHUT_OUT, ("queue", "Policy")
     ),
     "a statement denies sending": Broken(another_statement(), BUCKET_SHUT_OUT, ("queue", "Policy")),
+    "a statement denies all but one": Broken(
+        another_statement(Principal=None, NotPrincipal={"AWS": NUMBER}, Action=None, NotAction="sqs:PurgeQueue"),
+        BUCKET_SHUT_OUT,
+        ("queue", "Policy"),
+    ),
     "the queue has a key of KMS": Broken(
         queue_has(SqsManagedSseEnabled="false", KmsMasterKeyId="alias/aws/sqs"),
         f"the queue {APP}-q is encrypted with the KMS key alias/aws/sqs: no event gets into it",
@@ -261,7 +272,10 @@ BROKEN = {
         ("rule", "target"),
     ),
     "the permission is for another rule": no_starter(
-        permits_another_rule, NOT_RUN % "starter-rule", ("rule", "permission")
+        permits(ArnLike={"AWS:SourceArn": f"{RULE_ARN}another*"}), NOT_RUN % "starter-rule", ("rule", "permission")
+    ),
+    "the permission is for a name with a star": no_starter(
+        permits(StringEquals={"AWS:SourceArn": f"{RULE_ARN}*"}), NOT_RUN % "starter-rule", ("rule", "permission")
     ),
     "the function is gone": no_starter(
         without(FUNCTION), "there is no function that starts workers", ("function", "create")
@@ -280,6 +294,21 @@ BROKEN = {
         ("dead-letter queue", "MessageRetentionPeriod"),
         "no dead-letter queue",
         guard=NO_RUN,
+    ),
+    "the dead-letter queue has a redrive policy": Broken(
+        queue_has(DEAD_LETTERS, RedrivePolicy=TO_ANOTHER),
+        f"the queue {APP}-dlq has a redrive policy, which takes its messages away",
+        ("dead-letter queue", "RedrivePolicy"),
+        "no dead-letter queue",
+        guard=NO_RUN,
+    ),
+    "the dead-letter queue is for another queue": Broken(
+        queue_has(DEAD_LETTERS, RedriveAllowPolicy=redrives_of(f"{QUEUE_ARN}2")),
+        f"the queue {APP}-dlq takes nothing from {APP}-q: its redrive allow policy does not name it",
+        ("dead-letter queue", "RedriveAllowPolicy"),
+        "no dead-letter queue",
+        DEPLOY,
+        NO_RUN,
     ),
     "the queue has no redrive policy": not_redriven(without(QUEUE, "Attributes", "RedrivePolicy"), NOTHING_MOVED),
     "the redrive policy is of another queue": not_redriven(redrives("arn:aws:sqs:x:y:z", "3"), NOTHING_MOVED),
@@ -312,6 +341,13 @@ BROKEN = {
         f"no key can be synced since {SINCE}: {NO_SESSION}: ./deploy.sh restores its role",
         ("role", "policy"),
         in_outage,
+    ),
+    "a boundary does not let the tasks open the destination": unasked(
+        lambda kept: kept[TASK_ROLE].update(boundary=f"arn:aws:iam::{NUMBER}:policy/theirs"),
+        f"no key can be synced since {SINCE}: {BOUNDED}: ./deploy.sh leaves that boundary: aws iam"
+        f" delete-role-permissions-boundary --role-name {APP}-task-role",
+        ("", ""),
+        lambda account: in_outage(account, BOUNDED),
     ),
 }
 # Of an attribute of the queue: what it is, what it should be, and the cure, by whether messages are lost by it.

@@ -7,6 +7,7 @@ import re
 from typing import Any, NamedTuple
 
 from account import APP, MIRROR, SOURCE
+from asked_for import THEIR_TARGET, THEIR_TOPIC, TLS_ONLY
 from broken_links import BROKEN, MODES
 from hostile import Hostility
 from paper_account import HERE, NUMBER, ROUTE_TABLES, SUBNETS, VPC
@@ -144,8 +145,92 @@ def changed(value: Any) -> Any:
     return OTHERWISE.get(value) or (str(int(value) + 1) if value.isdigit() else f"{value}2")
 
 
+STARTER, STARTER_RULE = f"function {APP}-starter", f"rule {APP}-starter-rule"
+QUEUE, DEAD_LETTERS = f"queue {APP}-q", f"queue {APP}-dlq"
+QUEUE_ARN, STARTER_ARN = f"arn:aws:sqs:{HERE}:{APP}-q", f"arn:aws:lambda:{HERE}:function:{APP}-starter"
+CONTAINER = ("containerDefinitions", 0)
+ELSEWHERE = f"arn:aws:sqs:{HERE}:elsewhere"
+FILES = f"arn:aws:elasticfilesystem:{HERE}:access-point/fsap-{'0' * 17}"
+SECRET = f"arn:aws:secretsmanager:{HERE}:secret:a"
+# What only AWS has, and the sync fails with: the document, where in it, what, and how the plan names the place.
+HARMFUL: tuple[tuple[str, tuple[Any, ...], Any, str], ...] = (
+    ("task", ("volumes",), [{"name": "v"}], "volumes"),
+    ("task", ("proxyConfiguration",), {"type": "APPMESH", "containerName": "envoy"}, "proxyConfiguration"),
+    ("task", (*CONTAINER, "command"), ["reconcile", "--dry-run"], "command"),
+    ("task", (*CONTAINER, "entryPoint"), ["sh", "-c"], "entryPoint"),
+    ("task", (*CONTAINER, "memory"), 128, "memory"),
+    ("task", (*CONTAINER, "healthCheck"), {"command": ["CMD", "false"]}, "healthCheck"),
+    ("task", (*CONTAINER, "secrets"), [{"name": "A", "valueFrom": SECRET}], "secrets"),
+    ("task", (*CONTAINER, "environmentFiles"), [{"type": "s3", "value": "arn:aws:s3:::b/e"}], "environmentFiles"),
+    ("task", (*CONTAINER, "mountPoints"), [{"sourceVolume": "v", "containerPath": "/app"}], "mountPoints"),
+    ("task", (*CONTAINER, "restartPolicy"), {"enabled": True}, "restartPolicy.enabled"),
+    (
+        *("task", (*CONTAINER, "logConfiguration", "options", "awslogs-datetime-format"), "%Y"),
+        "logConfiguration.options.awslogs-datetime-format",
+    ),
+    (STARTER, ("VpcConfig",), {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"], "VpcId": VPC}, "SubnetIds"),
+    (STARTER, ("Layers",), [{"Arn": f"arn:aws:lambda:{HERE}:layer:theirs:1"}], "Layers"),
+    (STARTER, ("FileSystemConfigs",), [{"Arn": FILES, "LocalMountPath": "/mnt/a"}], "FileSystemConfigs"),
+    (STARTER, ("KMSKeyArn",), f"arn:aws:kms:{HERE}:key/one", "KMSKeyArn"),
+    (STARTER, ("DeadLetterConfig",), {"TargetArn": QUEUE_ARN}, "DeadLetterConfig.TargetArn"),
+    (STARTER, ("LoggingConfig",), {"LogFormat": "JSON", "LogGroup": "/theirs"}, "LoggingConfig.LogFormat"),
+    (STARTER, ("invoke", "DestinationConfig"), {"OnFailure": {"Destination": QUEUE_ARN}}, "async destination"),
+    (DEAD_LETTERS, ("Attributes", "RedriveAllowPolicy"), '{"redrivePermission": "denyAll"}', "RedriveAllowPolicy"),
+    (
+        *(DEAD_LETTERS, ("Attributes", "RedrivePolicy")),
+        json.dumps({"deadLetterTargetArn": ELSEWHERE, "maxReceiveCount": 2}),
+        "RedrivePolicy",
+    ),
+    (STARTER_RULE, ("targets", "starter", "Input"), "{}", "target starter"),
+    (STARTER_RULE, ("targets", "again"), {"Id": "again", "Arn": STARTER_ARN, "Input": "{}"}, "no target again"),
+    (f"filter {APP}-outage of {WORKER_LOG}", ("metricTransformations", 0, "dimensions"), {"a": "$a"}, "dimensions"),
+    (f"alarm {APP}-dead-letters", ("Unit",), "Seconds", "Unit"),
+    (f"lifecycle {MIRROR}", (0, "Status"), "Disabled", "which is disabled"),
+)
+
+
+def place_of(kept: Kept, name: str, *path: Any) -> Any:
+    """What is there: of the task definition, its newest revision."""
+    if name == "task":
+        name = max((one for one in kept if one.startswith("task ")), key=lambda one: int(one.rpartition(":")[2]))
+    found = kept[name]
+    for part in path:
+        found = found[part]
+    return found
+
+
+def harm(kept: Kept) -> None:
+    for name, (*path, last), value, _ in HARMFUL:
+        place_of(kept, name, *path)[last] = copy.deepcopy(value)
+
+
+def add_theirs(kept: Kept) -> None:
+    policy = json.loads(kept[QUEUE]["Attributes"]["Policy"])
+    policy["Statement"].insert(0, TLS_ONLY)
+    kept[QUEUE]["Attributes"]["Policy"] = json.dumps(policy)
+    alarm = kept[f"alarm {APP}-behind"]
+    alarm |= {"OKActions": [THEIR_TOPIC], "AlarmActions": [*alarm["AlarmActions"], THEIR_TOPIC]}
+    kept[STARTER_RULE]["targets"]["theirs"] = dict(THEIR_TARGET)
+    kept[STARTER]["invoke"].setdefault("DestinationConfig", {})["OnSuccess"] = {"Destination": THEIR_TOPIC}
+    if f"topic {APP}-alarms" in kept:
+        kept[f"topic {APP}-alarms"]["subscriptions"].append(dict(PHONE))
+
+
+def theirs_that_are_gone(kept: Kept) -> list[str]:
+    """Of what add_theirs adds."""
+    alarm = kept[f"alarm {APP}-behind"]
+    there = {
+        "statement": TLS_ONLY in json.loads(kept[QUEUE]["Attributes"]["Policy"])["Statement"],
+        "actions": alarm["OKActions"] == [THEIR_TOPIC] and THEIR_TOPIC in alarm["AlarmActions"],
+        "target": THEIR_TARGET in kept[STARTER_RULE]["targets"].values(),
+        "destination": kept[STARTER]["invoke"].get("DestinationConfig") == {"OnSuccess": {"Destination": THEIR_TOPIC}},
+        "subscription": PHONE in kept.get(f"topic {APP}-alarms", {"subscriptions": [PHONE]})["subscriptions"],
+    }
+    return [name for name, is_there in there.items() if not is_there]
+
+
 def spoil(kept: Kept) -> None:
-    """Each value of a deployment is another one, and what has none is taken away."""
+    """Each value of a deployment is another one, what has none is taken away, and what it fails with is added."""
     for name in kept:
         if name.startswith(SPOILED):
             kept[name] = changed(kept[name])
@@ -156,8 +241,8 @@ def spoil(kept: Kept) -> None:
     kept[f"role {APP}-exec-role"]["policies"].clear()
     del kept[f"bucket-policy {MIRROR}"], kept[f"function {APP}-starter"]["concurrency"]
     kept[f"lifecycle {MIRROR}"][1:] = changed(kept[f"lifecycle {MIRROR}"][1:])
-    if f"topic {APP}-alarms" in kept:
-        kept[f"topic {APP}-alarms"]["subscriptions"].append(dict(PHONE))
+    harm(kept)
+    add_theirs(kept)
 
 
 # --- what others have -----------------------------------------------------------------------------------------------

@@ -556,7 +556,7 @@ class PaperAccount:
             container | {"cpu": 0, "portMappings": [], "environment": container.get("environment", [])[::-1]}
             for container in task["containerDefinitions"]
         ]
-        return {"taskDefinition": task | {"containerDefinitions": containers, "volumes": []}}
+        return {"taskDefinition": {"volumes": []} | task | {"containerDefinitions": containers}}
 
     def ecs_deregister_task_definition(self, given: Given) -> Any:
         self.get(named("task", given["taskDefinition"]), "ClientException")["status"] = "INACTIVE"

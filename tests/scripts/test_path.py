@@ -14,6 +14,7 @@ from account import APP, PROJECT
 from broken_links import (
     BROKEN,
     BUCKET,
+    DEAD_LETTERS,
     EVENT_RULE,
     EVENT_RUNS,
     FUNCTION,
@@ -22,6 +23,7 @@ from broken_links import (
     MODES,
     NO_RUN,
     QUEUE,
+    QUEUE_ARN,
     RULE,
     RULE_ARN,
     SQS,
@@ -30,6 +32,9 @@ from broken_links import (
     another_statement,
     no_notification,
     other_pattern,
+    permits,
+    queue_has,
+    redrives_of,
     renamed,
 )
 from call import Call
@@ -123,15 +128,19 @@ def test_what_is_equal_by_another_name_or_added_beside_ours_stays(
     kept = copy.deepcopy(deployments["sqs"])
     renamed(kept)
     kept[RULE]["State"] = CLOUDTRAIL
-    kept[FUNCTION]["statements"] = {"theirs": kept[FUNCTION]["statements"][f"{APP}-starter-rule"] | {"Sid": "theirs"}}
+    any_rule = {"Sid": "theirs", "Condition": {"ArnEquals": {"aws:SourceArn": ANY_RULE}}}
+    kept[FUNCTION]["statements"] = {"theirs": kept[FUNCTION]["statements"][f"{APP}-starter-rule"] | any_rule}
+    kept[RULE]["targets"] = {"tf": kept[RULE]["targets"]["starter"] | {"Id": "tf"}}
+    kept[DEAD_LETTERS]["Attributes"]["RedriveAllowPolicy"] = OF_OURS
     ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     https = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "PrefixListIds": [{"PrefixListId": "pl-1"}]}
-    kept[GROUP] |= {"IpPermissions": [ssh], "IpPermissionsEgress": [https, EVERYTHING]}
+    ipv6 = {"Ipv6Ranges": [{"CidrIpv6": "::/0"}]}  # which AWS adds in a VPC with IPv6
+    kept[GROUP] |= {"IpPermissions": [ssh], "IpPermissionsEgress": [https, EVERYTHING | ipv6]}
     scripts.account = PaperAccount()
     scripts.account.kept = kept
     ran = scripts.run("PLAN_FORMAT=json DRY_RUN=true; deploy_all", **MODES["sqs"])
     assert json.loads(ran.output)["changes"] == 0
-    assert "left to you, because somebody added it: tcp 22 from 0.0.0.0/0, tcp 443 to pl-1" in ran.errors
+    assert "left to you, because somebody added it: tcp 22 from 0.0.0.0/0, tcp 443 to pl-1\n" in ran.errors
 
 
 def test_an_event_rule_that_is_not_known_as_ours_is_never_said_to_be_removed(
@@ -241,7 +250,8 @@ runpy.run_path("launch/path.py", run_name="__main__")
 
 def test_the_checks_run_on_python_3_7() -> None:
     """The operator's, which deploy.sh needs, too."""
-    ast.parse((PROJECT / "launch/path.py").read_text(), feature_version=(3, 7))
+    for name in ("path", "policies"):
+        ast.parse((PROJECT / f"launch/{name}.py").read_text(), feature_version=(3, 7))
     policy, queue = {"Statement": [{"Sid": "s3-events"}, {"Sid": "eventbridge"}]}, {"VisibilityTimeout": "1"}
     queue |= {"maxReceiveCount": "1"}
     given = json.dumps({"notifications": [], "pattern": {}, "policy": policy, "queue": queue})
@@ -310,6 +320,9 @@ def for_cloudtrail(kept: Kept) -> None:
         kept[name]["State"] = CLOUDTRAIL
 
 
+# A rule of any name, as people allow it by hand.
+ANY_RULE = "arn:aws:events:*:*:rule/*"
+OF_OURS = redrives_of(f"{QUEUE_ARN}q")
 # As rules of an organization ask for; S3 and EventBridge send over TLS.
 asking_for_tls = another_statement(Condition={"Bool": {"aws:SecureTransport": "false"}})
 # The deployment, what is different there, each beside those before it as far as none would keep a fault of another from
@@ -322,6 +335,8 @@ WHOLE: list[tuple[str, dict[str, Callable[[Kept], Any]], tuple[str, bool]]] = [
             "beside a switch": lambda kept: kept[BUCKET].update(EventBridgeConfiguration={}),
             "with names of a tool": renamed,
             "a policy that asks for TLS": asking_for_tls,
+            "a permission for any rule": permits(ArnLike={"AWS:SourceArn": ANY_RULE}),
+            "a dead-letter queue for ours alone": queue_has(DEAD_LETTERS, RedriveAllowPolicy=OF_OURS),
         },
         ("sqs", False),
     ),

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from account import APP, MIRROR, SOURCE
+from asked_for import THEIR_TOPIC
 from documents import Scripts, scripts_of_module
-from oracles import errors_of_tools
+from generated import BOUNDARY, HARMFUL, add_theirs, harm, theirs_that_are_gone
+from oracles import errors_of_tools, faults
 from paper_account import PaperAccount, Refused
 
 scripts = scripts_of_module("deploy.sh")
@@ -37,6 +39,46 @@ def test_values_are_shown_as_they_are_and_as_they_would_be(scripts: Scripts) -> 
     }
     for path, have, want in (value for values in shown.values() for value in values):
         assert f"\n      {path}: {json.dumps(have)} -> {json.dumps(want)}\n" in ran.errors
+
+
+def test_what_only_aws_has_is_in_the_plan_if_the_sync_fails_with_it_and_one_run_takes_it_away(scripts: Scripts) -> None:
+    account = scripts.with_deployment()
+    harm(account.kept)
+    plan = plan_of(scripts, "", 0)
+    changed = [one for one in plan["resources"] if one["action"] != "none"]
+    said = [*(part for one in changed for part in one["differs"])]
+    said += [value["path"] for one in changed for value in one["values"]]
+    assert [place for *_, place in HARMFUL if not any(place in part for part in said)] == []
+    scripts.deploy()
+    assert list(faults(account, {})) == []
+    assert plan_of(scripts, "--detailed-exitcode", 0)["changes"] == 0
+
+
+def test_what_others_have_added_is_named_and_stays_if_something_beside_it_changes(scripts: Scripts) -> None:
+    account = scripts.with_deployment(ALARM_EMAIL="ops@example.com")
+    add_theirs(account.kept)
+    assert plan_of(scripts, "--detailed-exitcode", 0)["changes"] == 0
+    ran = scripts.deploy(VISIBILITY_TIMEOUT="7300", ALARM_AGE_SECONDS="1800")
+    assert theirs_that_are_gone(account.kept) == []
+    assert ran.errors.count("left to you, because somebody added it") == 3
+    for part in ('"aws:SecureTransport": "false"', THEIR_TOPIC, f"target theirs ({THEIR_TOPIC})"):
+        assert part in ran.errors.replace('":"', '": "')
+
+
+def test_what_an_account_decides_is_said_and_no_change(scripts: Scripts) -> None:
+    """A permissions boundary that somebody gave a role, and a retention policy; one without days keeps all."""
+    account = scripts.with_deployment()
+    account.kept[f"role {APP}-task-role"]["boundary"] = BOUNDARY
+    account.kept[f"log-group /ecs/{APP}-task"] |= {"retentionPolicyName": "short", "retentionInDays": 7}
+    del account.kept[f"log-group /aws/lambda/{APP}-starter"]["retentionInDays"]
+    account.kept[f"log-group /aws/lambda/{APP}-starter"]["retentionPolicyName"] = "for ever"
+    ran = scripts.deploy("--dry-run", "--detailed-exitcode")
+    said = (
+        f"the permissions boundary {BOUNDARY}. If it denies what the sync needs, run aws iam delete-role-permissions-"
+    )
+    assert f"{said}boundary --role-name {APP}-task-role, or set ROLE_BOUNDARY_ARN" in ran.errors
+    for name in ("short", "for ever"):
+        assert f"LOG_RETENTION_DAYS=30 has no effect: the account's retention policy {name} decides" in ran.errors
 
 
 MORE = {"AUDIT_DAYS": "1", "ALARM_EMAIL": "ops@example.com", "CREATE_VPC_ENDPOINTS": "true"}
