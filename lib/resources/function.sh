@@ -71,10 +71,10 @@ function_configuration() {
 }
 
 # without_theirs CONFIGURATION: reads the function that is there, prints the configuration with what takes away what
-# somebody gave the function and it cannot have: network and files that it has no rights for and would wait for, code of
-# others, a key that may be denied, a queue of ours for the events of runs that failed, and logs in another form or place
-# than that where they are read. An empty list or text takes it away, and a list of subnets only beside one of security
-# groups (Lambda API reference, UpdateFunctionConfiguration; Lambda Developer Guide, "Detaching functions from a VPC").
+# somebody gave the function and it may not have: a network and files, for which it has no rights; code of others; a key
+# that it may be denied; a queue of ours for the events of failed runs; logs in another form or place than those in which
+# they are read. Empty lists and texts take it away (Lambda Developer Guide, "Attaching Lambda functions to a VPC" and
+# "Adding layers to functions"; other tools send the same for the rest).
 without_theirs() {
   jq -cs --argjson want "$1" --arg group "$STARTER_LOG_GROUP" --arg queue "$QUEUE_ARN" --arg dlq "$DLQ_ARN" '
     def is_there: (. // "") | IN("", [], {}) | not;

@@ -140,11 +140,11 @@ ask_queue_attributes() {
   [[ -z $url ]] || aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names All
 }
 
-# unwanted_attributes NAME: reads what SQS answers of the queue, prints the values that take away what somebody may have
-# set, and what a queue may not have (launch/path.py says so, too). The size of an event of EventBridge is at most 256 KiB, which was SQS's limit when
-# older queues were made. A redrive policy of the dead-letter queue would take its messages away when they are looked at,
-# and it has to take those of our queue (SQS API reference, SetQueueAttributes; an empty text ends a redrive policy, which
-# only its users say, and "allowAll" is what a queue has by itself).
+# unwanted_attributes NAME: reads what SQS answers of the queue, prints values for what somebody may have set and a queue of
+# ours may not have. An event of EventBridge has at most 256 KiB, which was SQS's limit when older queues were made. A
+# redrive policy of the dead-letter queue takes its messages away when somebody looks at them; an empty text ends it, as
+# other tools do it, because the SQS API reference (SetQueueAttributes) does not say how. A redrive allow policy has to
+# admit our queue, and allowAll is what a queue has by itself. launch/path.py judges both in the same way.
 unwanted_attributes() {
   local is_dlq=false
   [[ $1 != "$DLQ_NAME" ]] || is_dlq=true
