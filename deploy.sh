@@ -213,6 +213,7 @@ PLAN_FORMAT=text # or json: what a dry run prints on standard output
 # EXIT trap of a run with --detailed-exitcode: 2 is not the status of a tool that failed, such as jq on a full disk.
 end_in_detail() {
   local status=$?
+  [[ $BASHPID == "$RUN_PID" ]] || return 0
   end_run
   ((status == 0 || status > 128)) || status=1
   exit "$status"

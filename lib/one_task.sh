@@ -49,6 +49,8 @@ start_own_task() {
 
 # stop_own_task VERB: of an EXIT trap.
 stop_own_task() {
+  local shell=$BASHPID
+  [[ $shell == "$RUN_PID" ]] || return 0
   trap - EXIT
   trap '' INT TERM
   if [[ -z $OWN_TASK ]]; then

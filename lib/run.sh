@@ -1,9 +1,14 @@
 # shellcheck shell=bash
 # One run of a script: its own folder, several commands side by side, and the time.
 
+# RUN_PID is the shell of the run, and each EXIT trap returns in any other. If a signal ends the whole process group, Bash
+# also runs the trap in a subshell, such as a job, that has begun a moment before and still has the traps of its run. It is
+# compared in the trap itself, and not first: there, Bash 5.2 may lose the status of the first command or function.
+
 # What every run begins with.
 start_run() {
   TEMP_DIR=$(mktemp -d)
+  RUN_PID=$BASHPID
   JOBS=()
   trap end_run EXIT
   mkdir "$TEMP_DIR/facts"
@@ -59,9 +64,13 @@ outlast_jobs() {
 }
 
 # EXIT trap, also as a part of another one. After Ctrl-C, what runs in a $(...) may go on for a moment, and a file that it
-# makes meanwhile would keep its folder from being removed: under the new name it finds none.
+# makes meanwhile would keep its folder from being removed: under the new name it finds none. Another signal ends only the
+# waiting: it would end this shell in the middle of its trap, with mv and rm.
 end_run() {
+  trap : HUP INT TERM
+  [[ $BASHPID == "$RUN_PID" ]] || return 0
   outlast_jobs
+  trap '' HUP INT TERM
   mv "$TEMP_DIR" "$TEMP_DIR.ended"
   rm -rf "$TEMP_DIR.ended"
 }

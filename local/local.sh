@@ -182,6 +182,7 @@ show_logs() {
 # is printed any more.
 end_local() {
   local status=$?
+  [[ $BASHPID == "$RUN_PID" ]] || return 0
   trap - EXIT
   trap '' HUP INT PIPE TERM
   if ((status)); then
@@ -198,6 +199,7 @@ end_local() {
 # Ctrl-C, the logs have nothing to show.
 leave_local() {
   local status=$?
+  [[ $BASHPID == "$RUN_PID" ]] || return 0
   trap - EXIT
   if ((status)); then
     ((status != 1)) || show_logs
@@ -273,7 +275,7 @@ find_cloud() {
 # local_deploy [--once]: exit status 0 only if all files are equal at the end.
 local_deploy() {
   local began=$SECONDS
-  LOCAL_ONCE=false LOCAL_ENGINE=none LOCAL_OWNER=true
+  LOCAL_ONCE=false LOCAL_ENGINE=none LOCAL_OWNER=true RUN_PID=$BASHPID
   [[ -z ${1:-} ]] || LOCAL_ONCE=true
   trap 'exit 130' INT
   trap 'exit 143' TERM

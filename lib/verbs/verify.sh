@@ -251,6 +251,7 @@ clean_up_objects() {
 # EXIT trap. What was being put when Ctrl-C came is waited for, so that it is removed too.
 end_verify() {
   local status=$? cleaned=0 aborted=0
+  [[ $BASHPID == "$RUN_PID" ]] || return 0
   trap - EXIT
   trap '' HUP INT PIPE TERM
   outlast_jobs

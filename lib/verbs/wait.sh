@@ -69,6 +69,7 @@ find_lacking() {
 # EXIT trap. Only the task itself ends with 1.
 end_wait() {
   local status=$?
+  [[ $BASHPID == "$RUN_PID" ]] || return 0
   stop_own_task wait
   ((status != 1)) || status=${WAIT_STATUS:-3}
   exit "$status"

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -238,6 +239,29 @@ def test_a_dry_run_whose_messages_nobody_wants_prints_its_plan(scripts: Scripts)
     closed = scripts.run('"$PROJECT/deploy.sh" --dry-run --json 2>&-')
     assert closed.output == scripts.deploy("--dry-run", "--json").output
     assert closed.json["changes"] > 0
+
+
+# What a run does at its end -> how it ends. Bash also runs the trap of a run in a part of it that a signal ends early.
+ENDS = {"(end_run); : >$TEMP_DIR/still_there": 0, "exit 3": 3}
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("script", ENDS)
+def test_the_folder_of_a_run_goes_at_its_end_and_not_before_also_if_ctrl_c_is_pressed_again(
+    script: str, tmp_path: Path
+) -> None:
+    (tmp_path / "made").mkdir()
+    path = own_tool(tmp_path, 'kill -INT 0; sleep 0.1; exec /usr/bin/mv "$@"', "mv")
+    done = subprocess.run(
+        ["bash", "-c", f"source '{PROJECT}/deploy.sh'; start_run; {script}"],
+        env={"PATH": path, "HOME": "/nonexistent", "TMPDIR": str(tmp_path / "made")},
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (done.returncode, done.stderr) == (ENDS[script], "")
+    assert list((tmp_path / "made").iterdir()) == []
 
 
 @pytest.mark.fast
