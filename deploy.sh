@@ -232,12 +232,12 @@ deploy_all() (
   mapfile -t steps <<<"$listed"
   make_plan "${steps[@]}"
   carry_out
-  [[ $DRY_RUN == true ]] || tell_of_other_deployment
+  changes=$(plan_rows | jq 'any(.[]; .action != "none")')
+  [[ $DRY_RUN == true || $changes == false ]] || tell_of_other_deployment
   [[ $DRY_RUN == true || -n ${LOCAL_ENGINE:-} ]] || print_next_commands # a local run ends with its own
   tell_of_change
   print_left
   [[ $PLAN_FORMAT == text ]] || print_plan >&"$plan"
-  changes=$(plan_rows | jq 'any(.[]; .action != "none")')
   [[ $DETAILED_EXITCODE == false || $changes == false ]] || { trap end_run EXIT && exit 2; }
 )
 

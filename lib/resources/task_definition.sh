@@ -148,8 +148,8 @@ register_task_definition() {
   jq -r '.taskDefinition.taskDefinitionArn | split(":")[-1]' <<<"$answer" | keep own_revision
 }
 
-# Two deployments at once may both start from the record that the other one is about to replace. The one that is slower
-# than the other says so: in time, if it looks after its last step.
+# Two deployments at once may both start from a record that the other one is about to replace. At its end, each looks for
+# a revision that it did not register itself. A run that changed nothing loses nothing, and does not look.
 tell_of_other_deployment() {
   local seen own="" active others
   seen=$(fact task_definition | jq -r '.taskDefinitionArn | split(":")[-1]')
