@@ -173,6 +173,15 @@ def of_others(kept: Kept, theirs: Kept) -> Kept:
     return found
 
 
+def has_way(kept: Kept) -> bool:
+    """Whether the events of the bucket reach the queue, by its notification or by the rule."""
+    bucket, rule = kept.get(NOTIFICATIONS, {}), kept.get(f"rule {APP}-event-rule", {"targets": {}})
+    policy = kept[f"queue {APP}-q"]["Attributes"]["Policy"]
+    by_bucket = any(one["QueueArn"] == OUR_QUEUE for one in bucket.get("QueueConfigurations", []))
+    by_rule = "EventBridgeConfiguration" in bucket and "queue" in rule["targets"]
+    return (by_bucket and "s3.amazonaws.com" in policy) or (by_rule and "events.amazonaws.com" in policy)
+
+
 # --- what is said of it ---------------------------------------------------------------------------------------------
 
 # A line that claims nothing of a resource, or says that something was not done.

@@ -1,6 +1,7 @@
 """Each call of a run fails, in each way: the run ends as if nothing had happened, or says what failed.
 
-Whatever fails, nothing of others changes, nothing is said that is not known, and the same run completes it later.
+Whatever fails, nothing of others changes, events go on reaching the queue, nothing is said that is not known, and the
+same run completes it later.
 """
 
 import copy
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from documents import Ran, Scripts, scripts_of_module
-from failing import HEDGED, KINDS, RUNS, Key, OneCall, Run, before, names_call, of_others, statements
+from failing import HEDGED, KINDS, RUNS, Key, OneCall, Run, before, has_way, names_call, of_others, statements
 from oracles import changed_things, errors_of_tools
 from paper_account import PaperAccount
 
@@ -76,6 +77,8 @@ def wrong_with(scripts: Scripts, name: str, number: int, kind: str) -> Iterator[
     ran, end = run_in(scripts, run, known.kept, OneCall(call, kind))
     yield from errors_of_tools(ran)
     yield from changed_things(known.theirs, of_others(end, known.theirs))
+    if run.program == "deploy.sh" and run.before is not None and not has_way(end):
+        yield "no event reaches the queue"
     said, usual = statements(ran, run), statements(known.ran, run)
     for line in sorted(said - usual):
         if not HEDGED.search(line):
