@@ -87,7 +87,7 @@ subject_of() {
     fi
     last=$word
   done
-  if [[ -z $RESOURCE ]]; then
+  if [[ -z ${RESOURCE:-} ]]; then
     printf '%s\n' "$name"
   elif [[ -z $name || $RESOURCE == *"${name##*[/:=]}"* ]]; then
     printf '%s\n' "$RESOURCE"
