@@ -106,6 +106,8 @@ class Markers(Option):
 
     async def look_at(self, marker: str) -> Sight:
         began = self.buckets.now()
+        if self.is_known_absent(marker):  # by now, as another key's look has shown
+            return Sight(began, None)
         existing = await self.buckets.head_destination(marker)
         if existing is None or not is_ours_to_delete(existing):
             remember(self.absent, marker, began, MARKERS_KEPT)
