@@ -198,11 +198,12 @@ def statements(ran: Ran, run: Run) -> set[str]:
 
 
 def names_call(line: str, call: str) -> bool:
-    """Whether it names the operation, and the resource, or the setting or the tag that it is about."""
+    """Whether it names the operation, and the resource: as the call or its row does, or by a setting or a tag."""
     service, command, *words = shlex.split(call)
     operation = command.replace("-", "")
     if f"aws {service} {command}" not in line and f"calling the {operation} operation" not in line.lower():
         return False
     is_value = re.compile(r"(?!--|[{\[]|file|text$)")
     values = [re.split("[/:=]", word)[-1] for word in words if is_value.match(word)]
-    return not values or any(value in line for value in values) or re.search(r"\b\w+=", line) is not None
+    names_row = re.search(r"\b\w+=|: [a-z -]+ [^: ]+: aws ", line) is not None
+    return not values or names_row or any(value in line for value in values)
