@@ -54,6 +54,15 @@ WRITES = {
 }
 
 
+# Labels of metadata that a copy with REPLACE cannot carry, so that only S3 copies them -> what HeadObject shows then.
+ODD: dict[str, dict[str, Any]] = {
+    "no date": {"ExpiresString": "2030-01-01T00:00:00Z"},
+    "no zone": {"ExpiresString": "Tue, 01 Jan 2030 00:00:00"},
+    "not ASCII": {"Metadata": {"label": "not ASCII", "name": "\u00fc"}},
+    "no room": {"Metadata": {"label": "no room", "name": 2000 * "x"}},
+}
+
+
 class Version(NamedTuple):
     """A version of the source object."""
 
@@ -303,7 +312,7 @@ def source_head(version: Version) -> dict[str, Any]:
         "MissingMeta": int(version.opaque),
     }
     shown = {"VersionId": version.version_id, "StorageClass": version.archived}
-    return head | {name: value for name, value in shown.items() if value}
+    return head | {name: value for name, value in shown.items() if value} | ODD.get(version.label, {})
 
 
 @cache
@@ -377,6 +386,7 @@ def call_from(operation: str, arguments: dict[str, Any]) -> Call:
         raise ClientError({"Error": {"Code": "NotImplemented"}}, operation)
     is_copied = operation == "copy_object" and arguments.get("MetadataDirective") != "REPLACE"
     metadata = None if is_copied else arguments.get("Metadata")
+    is_lost = operation == "copy_object" and metadata is not None and metadata["label"] in ODD
     parts = arguments.get("MultipartUpload", {}).get("Parts", [])
     return Call(
         operation=operation,
@@ -386,7 +396,7 @@ def call_from(operation: str, arguments: dict[str, Any]) -> Call:
         upload_id=arguments.get("UploadId", ""),
         part=arguments.get("PartNumber", 0),
         etags=tuple((part["PartNumber"], part["ETag"]) for part in parts),
-        metadata=None if metadata is None else (metadata["label"], metadata.get(PROVENANCE, "")),
+        metadata=None if metadata is None else (metadata["label"] + is_lost * " lost", metadata.get(PROVENANCE, "")),
         key=arguments.get("Key") or arguments.get("Prefix", ""),
         size=arguments.get("MpuObjectSize") or arguments.get("MaxKeys", 0),
     )

@@ -11,12 +11,15 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
 from fakes import (
     NIGHTLY,
+    ODD,
     SETTINGS,
     SMALL,
     WRITES,
@@ -136,6 +139,7 @@ class Queue:
     handles: int = 0
     limit: int = 10
     newest_first: bool = False
+    refuses: int = 0  # so many entries that are to be deleted
 
     def send_message(
         self,
@@ -186,11 +190,12 @@ class Queue:
 
     def delete_message_batch(self, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
         """With an old receipt handle it succeeds and deletes nothing, as SQS may do."""
-        for entry in Entries:
+        failed, self.refuses = Entries[: self.refuses], 0
+        for entry in Entries[len(failed) :]:
             message = self.find(entry["ReceiptHandle"])
             if message:
                 self.messages.remove(message)
-        return {}
+        return {"Failed": [{"Id": entry["Id"], "Code": "InternalError"} for entry in failed]}
 
     def change_message_visibility(self, **asked: Any) -> dict[str, Any]:
         message, end = self.find(asked["ReceiptHandle"]), self.now() + asked["VisibilityTimeout"]
@@ -308,6 +313,8 @@ class Process:
         if happens[:1] == ("dies",):
             raise Killed
         self.meanwhile("data/a", happens)
+        if happens[:1] == ("refuses an entry",):
+            self.world.queue.refuses = 1
         answer = getattr(self.world.queue, operation)(**arguments)
         if happens[:1] == ("loses the answer",):
             raise ConnectionClosedError(endpoint_url="")
@@ -365,6 +372,8 @@ class Process:
             raise ClientError({"Error": {"Code": happens[1]}}, operation)
         if happens[:1] == ("conflict",) and operation in CONDITIONAL:
             raise ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, operation)
+        if happens[:1] == ("aborted",) and operation in WRITES:
+            raise ClientError({"Error": {"Code": "OperationAborted"}}, operation)
 
     def deny(self, operation: str, key: str) -> None:
         """As botocore names the operation."""
@@ -407,6 +416,12 @@ class Process:
                 self.world.let_another_work(self)
 
 
+def provenance_of(version: Version) -> str:
+    """What its copy says of it: nothing if S3 has copied the metadata, as they are, or if there is no room."""
+    is_marked = version.label not in ODD or (version.size > SMALL and version.label != "no room")
+    return identity(version) if is_marked else ""
+
+
 # --- The world --------------------------------------------------------------------------------------------------------
 
 
@@ -418,7 +433,11 @@ class World:
         self.clock = 1_000_000.0
         self.changes = 0
         self.versions: dict[str, Version] = {}
+        self.is_versioned = False  # the source
+        self.ahead = 0  # seconds that the clock which dates its versions is ahead of the others
+        self.older: dict[str, list[Version | None]] = {}  # versions of each key before the current one, if it is
         self.changed_at: dict[str, int] = {}  # the number of the key's latest change
+        self.unheard: set[str] = set()  # keys of which the latest change has no event
         self.stores: dict[str, Store] = {}
         self.queue = Queue(self.now)
         self.processes: list[Process] = []
@@ -437,22 +456,42 @@ class World:
     # Source
 
     def change(self, key: str, change: str, delay: int = 0, copies: int = 1, size: int = 1) -> None:
-        """put CONTENT, touch (metadata in place) or delete; and its events."""
+        """put CONTENT, touch (metadata in place; also with a label of ODD), delete or roll-back; and its events."""
+        name, _, content = change.partition(" ")
+        found, older = self.versions.get(key), self.older.setdefault(key, [])
+        if name == "roll-back" and not older:
+            return
         self.changes += 1
         self.changed_at[key] = self.changes
-        name, _, content = change.partition(" ")
-        found = self.versions.get(key)
+        version_id = f"v{self.changes}" if self.is_versioned else ""
         if name == "put":
-            self.versions[key] = Version(content, size, int(self.clock))
+            version = Version(content, size, self.second(), version_id)
+        elif name == "roll-back":
+            version = older.pop()
         elif found is None:
             return
         elif name == "touch":
-            self.versions[key] = found._replace(second=int(self.clock), label=f"label{self.changes}")
+            label = content or f"label{self.changes}"
+            version = found._replace(second=self.second(), version_id=version_id, label=label)
         else:
-            del self.versions[key]
-        body = EVENT_FORMS[self.changes % 2](key, name == "delete")
+            version = None
+        if self.is_versioned and name != "roll-back":
+            older.append(found)
+        self.hold_version(key, version)
+        self.unheard = self.unheard | {key} if copies == 0 else self.unheard - {key}
+        body = EVENT_FORMS[self.changes % 2](key, name in ("delete", "roll-back"))
         for _ in range(copies):
             self.queue.send_message(json.dumps(body), delay)
+
+    def hold_version(self, key: str, version: Version | None) -> None:
+        if version:
+            self.versions[key] = version
+        else:
+            self.versions.pop(key, None)
+
+    def second(self) -> int:
+        """Of a new version. The clocks behind a bucket may differ."""
+        return int(self.clock) + self.ahead
 
     def put(self, count: int, name: str, size: int = SMALL) -> None:
         """So many new keys that begin so."""
@@ -465,7 +504,7 @@ class World:
         version = self.versions.get(key)
         before = self.stores.get(key, Store())
         store, still, answer = serve(Source(version, self.changes), before, running)
-        if self.settings.keep_days and store.copy and store.copy is not before.copy:
+        if store.copy and store.copy is not before.copy:
             store = store._replace(copy=store.copy._replace(second=int(self.clock)))
         self.stores[key] = store
         self.check(key, before.copy, store.copy)
@@ -497,7 +536,9 @@ class World:
         is_source = arguments["Bucket"] == SETTINGS.src_bucket
         copies = {key: store.copy for key, store in self.stores.items() if store.copy}
         held = sorted((self.versions if is_source else copies).items(), reverse=not is_source)
-        return shaped("list_objects_v2", [one for one in held if one[0].startswith(arguments.get("Prefix", ""))])
+        date = format_datetime(datetime.fromtimestamp(int(self.clock), UTC), usegmt=True)
+        page = shaped("list_objects_v2", [one for one in held if one[0].startswith(arguments.get("Prefix", ""))])
+        return page | {"ResponseMetadata": {"HTTPHeaders": {"date": date}}}
 
     # Time
 
@@ -644,8 +685,10 @@ class World:
             return ""
         if version and copy is None and self.is_over(version.second):
             return ""
+        if version is None and copy and not copy.provenance and key in self.unheard:
+            return ""  # it looks like one of others
         if version is None or copy is None:
             return "" if version is None and copy is None else f"the source has {version}, the destination {copy}"
         held = (copy.content[0], copy.size, copy.label, copy.provenance)
-        same = held == (version.content, version.size, version.label, identity(version))
+        same = held == (version.content, version.size, version.label, provenance_of(version))
         return "" if same else f"the source has {version}, the destination {copy}"

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 
-from fakes import LARGE, SETTINGS, SMALL, WRITES, Copy, Store
+from fakes import LARGE, ODD, SETTINGS, SMALL, WRITES, Copy, Store
 from histories import ERRORS, NOT_OURS, World, bounds
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 OUTSIDE = "other/not ours"
 KEYS = st.sampled_from(["data/a", "data/a", "data/b", OUTSIDE])
 OURS = st.sampled_from(["data/a", "data/b"])
-CHANGES = st.sampled_from(["put x", "put y", "put z", "touch", "delete", "delete"])
+ODDLY = [f"touch {label}" for label in ODD]
+CHANGES = st.sampled_from(["put x", "put y", "put z", "touch", "delete", "delete", "roll-back"]) | st.sampled_from(ODDLY)
 SQS_CALLS = ("receive_message", "send_message", "change_message_visibility_batch", "delete_message_batch")
 TIMES = st.sampled_from([1, 60, 400, 1000, 8000])
 
@@ -23,16 +24,17 @@ def alone(names):
 # What can happen at a call: to all of them, to those of S3, to those that change something, to those of SQS.
 ANYWHERE = alone(("dies", "SIGTERM", "receives more", "acknowledges", "delivered again", "another works"))
 ANYWHERE += [("time", 60), ("time", 46_800), ("nothing",), ("nothing",)]
-MOVES = ("put x", "put y", "touch", "delete")
+MOVES = ("put x", "put y", "touch", "touch no date", "delete", "roll-back")
 AT_S3 = [(what, change) for what in ("change", "overtaken", "too late") for change in MOVES]
 AT_S3 += [("error", code) for code in ERRORS]
-AT_WRITES = alone(("dies", "stops", "times out", "reset", "loses the answer", "empty 200", "conflict"))
+AT_WRITES = alone(("dies", "stops", "times out", "reset", "loses the answer", "empty 200", "conflict", "aborted"))
 AT_WRITES += [("time", 899)]
 PLANNABLE = [
     *[("head_object", happens) for happens in ANYWHERE + AT_S3],
     *[("copy_object", happens) for happens in ANYWHERE + AT_S3 + AT_WRITES * 2] * 2,
     *[(write, happens) for write in sorted(WRITES) for happens in ANYWHERE + AT_S3 + AT_WRITES],
     *[(call, happens) for call in SQS_CALLS for happens in [*ANYWHERE, ("loses the answer",)]],
+    *[("delete_message_batch", happens) for happens in [("refuses an entry",)] * 10],
 ]
 PLANS = st.lists(st.sampled_from(PLANNABLE), min_size=1, max_size=5)
 SIZES = st.sampled_from([SMALL, SMALL, LARGE])
@@ -51,9 +53,9 @@ class Histories(RuleBasedStateMachine):
         self.garbage = 0
         logging.disable(logging.CRITICAL)
 
-    @initialize(overwritten=st.sampled_from([0.0, 1.0]))
-    def expect(self, overwritten):
-        self.world.overwritten = overwritten
+    @initialize(overwritten=st.sampled_from([0.0, 1.0]), is_versioned=st.booleans())
+    def expect(self, overwritten, is_versioned):
+        self.world.overwritten, self.world.is_versioned = overwritten, is_versioned
 
     @rule(key=KEYS, change=CHANGES, size=SIZES, delay=DELAYS, events=st.integers(1, 2))
     def change(self, key, change, size, delay, events):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from fakes import NIGHTLY, Copy, Store, Version
+from fakes import NIGHTLY, WRITES, Copy, Store, Version
 from histories import NOT_OURS
 from tasks import Task
 from test_metrics import metrics_in
@@ -42,6 +42,10 @@ def troubles(chance: random.Random) -> Trouble:
     return trouble
 
 
+async def takes_half_a_second(_entries: list[dict[str, Any]]) -> None:
+    await asyncio.sleep(0.45)
+
+
 class Day:
     """Changes, tasks and troubles at random; what must hold after each task, and in the end."""
 
@@ -51,7 +55,12 @@ class Day:
         self.announce = self.chance.choice(["all", "markers", "all,failures", "failures"])
         self.environment = LAST | {"ANNOUNCE": self.announce, "METRICS": "true", "APP_NAME": "second-sync"}
         self.is_calm = self.chance.random() < 0.5
-        self.world.trouble = None if self.is_calm else troubles(self.chance)
+        calm = self.chance.choice([None, takes_half_a_second])
+        self.world.trouble = calm if self.is_calm else troubles(self.chance)
+        self.world.is_versioned, self.world.ahead = self.chance.random() < 0.5, self.chance.choice([0, 4])
+        self.denied, self.is_denied = self.chance.choice(["", *FILES]), True  # a key, until the end
+        self.aborts = self.chance.choice([0.0, 0.2])  # so often S3 refuses a write for another one
+        self.deny_bad, self.world.denies = self.world.denies, self.refusal
         self.was_killed = False
 
     def run(self) -> None:
@@ -59,13 +68,27 @@ class Day:
             for _ in range(self.chance.randint(1, 12)):
                 self.change()
             self.live()
-        self.world.trouble = None
-        self.world.settle(lambda: self.live(at_ease=True))
+        self.aborts, self.is_denied, self.world.trouble = 0.0, False, None
+        self.world.settle(self.allow_and_live)
         self.check()
+
+    def allow_and_live(self) -> None:
+        """An operator redrives what was denied, as markers wait for it."""
+        queue = self.world.queue
+        for message in [message for message in queue.dead if self.denied in message.named()]:
+            queue.dead.remove(message)
+            queue.send_message(message.body)
+        self.live(at_ease=True)
+
+    def refusal(self, operation: str, key: str) -> str:
+        if operation in WRITES and self.chance.random() < self.aborts:
+            return "OperationAborted"
+        is_denied = self.is_denied and key == self.denied and operation == "copy_object"
+        return "AccessDenied" if is_denied else self.deny_bad(operation, key)
 
     def change(self) -> None:
         key = self.chance.choice([*FILES, *FILES, *MARKERS, *MARKERS, BAD])
-        change = self.chance.choice(["put", "put", "delete"])
+        change = self.chance.choice(["put", "put", "delete", "roll-back"])
         if change == "put" or key in self.world.versions:
             self.world.change(key, change, copies=self.chance.choice((1, 1, 2)))
 
@@ -125,8 +148,9 @@ class Day:
                 version = world.versions.get(key)
                 assert world.events[key][-1] == (version.content if version else None), key
         if "failures" in self.announce and self.is_calm and not self.was_killed:
-            assert {failure["key"] for failure in world.failures} == parked
-        assert all(failure["key"] == BAD and "KMS.Disabled" in failure["reason"] for failure in world.failures)
+            assert {failure["key"] for failure in world.failures} - {self.denied} == parked
+        codes = {BAD: "KMS.Disabled", self.denied: "AccessDenied"}
+        assert all(codes[failure["key"]] in failure["reason"] for failure in world.failures)
         assert "failures" in self.announce or not world.failures
 
 
