@@ -386,7 +386,7 @@ def call_from(operation: str, arguments: dict[str, Any]) -> Call:
         raise ClientError({"Error": {"Code": "NotImplemented"}}, operation)
     is_copied = operation == "copy_object" and arguments.get("MetadataDirective") != "REPLACE"
     metadata = None if is_copied else arguments.get("Metadata")
-    is_lost = operation == "copy_object" and metadata is not None and metadata["label"] in ODD
+    is_lost = operation == "copy_object" and metadata is not None and metadata["label"] in ODD.keys() - {"no room"}
     parts = arguments.get("MultipartUpload", {}).get("Parts", [])
     return Call(
         operation=operation,

@@ -59,6 +59,7 @@ class Day:
         self.world.trouble = calm if self.is_calm else troubles(self.chance)
         self.world.is_versioned, self.world.ahead = self.chance.random() < 0.5, self.chance.choice([0, 4])
         self.denied, self.is_denied = self.chance.choice(["", *FILES]), True  # a key, until the end
+        self.denied_call = self.chance.choice(["copy_object", "head_object"])
         self.aborts = self.chance.choice([0.0, 0.2])  # so often S3 refuses a write for another one
         self.deny_bad, self.world.denies = self.world.denies, self.refusal
         self.was_killed = False
@@ -83,8 +84,8 @@ class Day:
 
     def refusal(self, operation: str, key: str) -> str:
         if operation in WRITES and self.chance.random() < self.aborts:
-            return "OperationAborted"
-        is_denied = self.is_denied and key == self.denied and operation == "copy_object"
+            return "OperationAborted" if self.chance.random() < 0.5 else "ConditionalRequestConflict"
+        is_denied = self.is_denied and (operation, key) == (self.denied_call, self.denied)
         return "AccessDenied" if is_denied else self.deny_bad(operation, key)
 
     def change(self) -> None:
@@ -115,6 +116,8 @@ class Day:
 
     def check_life(self, task: Task, heard: int) -> None:
         counts = task.worker.counts()
+        failed = {key for line in self.log.messages for key in re.findall(r'^failed key="([^"]+)"', line)}
+        assert failed <= {BAD, self.denied}
         unsaid = [
             int(one[1]) for line in self.log.messages if (one := re.match(r"could not announce (\d+) keys", line))
         ]
