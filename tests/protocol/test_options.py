@@ -92,7 +92,7 @@ class Day:
         key = self.chance.choice([*FILES, *FILES, *MARKERS, *MARKERS, BAD])
         change = self.chance.choice(["put", "put", "delete", "roll-back"])
         if change == "put" or key in self.world.versions:
-            self.world.change(key, change, copies=self.chance.choice((1, 1, 2)))
+            self.world.change(key, change, self.chance.choice((0, 0, 0, 9)), self.chance.choice((1, 1, 2)))
 
     def live(self, at_ease: bool = False) -> None:
         chance, world = self.chance, self.world

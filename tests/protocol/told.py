@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from fakes import Copy, Version
+from fakes import Copy, Store, Version
 from histories import World
 from tasks import Task
 
@@ -27,6 +27,8 @@ class Told(World):
         super().__init__()
         self.had: dict[str, set[str | None]] = defaultdict(lambda: {None})  # what the destination had of each key
         self.put_as: dict[str, int] = {}  # content of a marker -> number of the change that put it
+        # Marker that the source has deleted while it was to be seen -> its copy, the number of that change
+        self.doomed: dict[str, tuple[Copy, int]] = {}
         self.events: dict[str, list[str | None]] = defaultdict(list)  # what the events of each key say
         self.failures: list[dict[str, Any]] = []
         self.trouble: Trouble | None = None
@@ -41,6 +43,10 @@ class Told(World):
         super().change(key, f"put {content}" if change == "put" else change, delay, copies, size)
         for message in self.queue.messages[before:]:
             message.body = with_time(message.body, self.clock)
+        copy = self.stores.get(key, Store()).copy
+        self.doomed.pop(key, None)
+        if key in MARKERS and copy and key not in self.versions:
+            self.doomed[key] = copy, self.changes
 
     def hold(self, key: str, version: Version) -> None:
         """Without an event."""
@@ -49,6 +55,13 @@ class Told(World):
     def check(self, key: str, before: Copy | None, after: Copy | None) -> None:
         super().check(key, before, after)
         self.had[key].add(after.content[0] if after else None)
+        version = self.versions.get(key)
+        is_as_in_source = (after.content[0] if after else None) == (version.content if version else None)
+        for marker, (copy, change) in self.doomed.items():
+            is_announced = key != marker and key.startswith(marker.removesuffix("_SUCCESS"))
+            is_later = after is not before and is_as_in_source and self.changed_at[key] > change
+            if is_announced and is_later and self.stores[marker].copy is copy:
+                self.faults.append(f"{key} changes before {marker} goes")
         for marker in MARKERS:
             copy = self.stores[marker].copy if marker in self.stores else None
             if copy:
