@@ -73,6 +73,7 @@ class Day:
             for _ in range(self.chance.randint(1, 12)):
                 self.change()
             self.live()
+            self.world.pass_time(self.chance.choice([0, 0, 2000]))  # after which listings decide more
         self.aborts, self.is_denied, self.world.trouble = 0.0, False, None
         for _ in range(2):
             self.redrive_and_live()
