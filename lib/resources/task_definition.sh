@@ -34,7 +34,7 @@ task_definition() {
       family: $family, requiresCompatibilities: ["FARGATE"], networkMode: "awsvpc", cpu: $cpu, memory: $memory,
       runtimePlatform: {cpuArchitecture: $arch, operatingSystemFamily: "LINUX"},
       taskRoleArn: $task_role, executionRoleArn: $exec_role, containerDefinitions: [{
-        name: "worker", image: $image, essential: true, dockerLabels: input,
+        name: "worker", image: $image, essential: true, dockerLabels: [inputs][0],
         environment: ($variables | to_entries | map({name: .key, value}) | sort_by(.name)),
         stopTimeout: 120, readonlyRootFilesystem: true, linuxParameters: {initProcessEnabled: true},
         logConfiguration: {logDriver: "awslogs", options: {

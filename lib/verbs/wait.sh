@@ -14,8 +14,8 @@
 #                  and s, m, h or d
 #   --exact        also wait until objects that the source no longer has are gone
 #                  from the destination
-#   --deep         look at every object on both sides, not only at sizes and times,
-#                  and compare their checksums ("checked", "unchecked")
+#   --deep         look at every object on both sides, not only at sizes and
+#                  times, and compare their checksums ("checked", "unchecked")
 #   --allow-empty  end with 0 even if the source has no key under --prefix;
 #                  --exact implies it
 #   --examples N   keys to name at the timeout (default 100)

@@ -116,7 +116,10 @@ def test_only_ids_of_subnets_reach_the_cli(wrong: str, tmp_path: Path) -> None:
 # {port}, and nothing listens on port 9.
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 NO_ACCOUNT = {
-    "no keys": ({}, "no usable AWS credentials (run aws configure, or set AWS_PROFILE): Unable to locate"),
+    "no keys": (
+        {},
+        "no usable AWS credentials (run aws configure, or set AWS_PROFILE): aws sts get-caller-identity failed: Unable",
+    ),
     "half a key": ({"AWS_ACCESS_KEY_ID": "a"}, "no usable AWS credentials (run aws configure"),
     "no profile": ({"AWS_PROFILE": "nobody"}, "no usable AWS credentials (run aws configure"),
     "no network": (KEYS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS does not respond: check the network and "),
@@ -236,6 +239,7 @@ def test_a_tool_that_is_missing_too_old_or_broken_is_named(
 
 
 def test_a_dry_run_whose_messages_nobody_wants_prints_its_plan(scripts: Scripts) -> None:
+    scripts.account = PaperAccount()
     closed = scripts.run('"$PROJECT/deploy.sh" --dry-run --json 2>&-')
     assert closed.output == scripts.deploy("--dry-run", "--json").output
     assert closed.json["changes"] > 0

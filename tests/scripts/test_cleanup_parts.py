@@ -74,7 +74,11 @@ def test_what_others_have_in_the_place_of_ours_stays(scripts: Scripts, account: 
 
 def test_a_queue_says_of_which_source_it_is_if_nothing_else_does(scripts: Scripts, account: PaperAccount) -> None:
     """Also if a statement of others comes before ours. Nobody would remove the notification of the other bucket."""
-    del account.kept[f"task {APP}-task:1"]
+    del (
+        account.kept[f"task {APP}-task:1"],
+        account.kept[f"function {APP}-starter"],
+        account.kept[f"role {APP}-task-role"],
+    )
     policy = json.loads(account.kept[f"queue {APP}-q"]["Attributes"]["Policy"])
     theirs = {"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*"}
     policy["Statement"].insert(0, theirs | {"Condition": {"Bool": {"aws:SecureTransport": "false"}}})

@@ -66,4 +66,6 @@ def test_the_local_cloud_s_jq_takes_every_option_that_the_scripts_use() -> None:
     assert "--slurpfile" in used
     assert [option for option in sorted(used) if f'"{option}"' not in (ROOT / "local/jq").read_text()] == []
     filters = [file.read_text() for file in ROOT.glob("lib/**/*.jq")]
-    assert not any("input_filename" in text for text in [*SCRIPTS.values(), *filters])  # its library reads no files
+    one_by_one = re.compile(r"input_filename|[:|(] ?input\b(?!_)")  # its library reads no files, and all inputs at once
+    assert [name for name, text in SCRIPTS.items() if one_by_one.search(code(text))] == []
+    assert not any(one_by_one.search(text) for text in filters)
