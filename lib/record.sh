@@ -81,6 +81,8 @@ drop_build_flags() {
   is_chosen DOCKER_BUILD_FLAGS || names empty DOCKER_BUILD_FLAGS || DOCKER_BUILD_FLAGS=$flags
 }
 
+had_build_flags() { [[ $HAS_BUILD_FLAGS == true ]]; }
+
 # Reads RECORD into RECORDED.
 read_record() {
   local lines name value

@@ -30,13 +30,10 @@ queue_policy() {
     | select([.Sid] | inside($senders | split(" ")))]}'
 }
 
-# For jq: a policy whose only statement stands for a list of one.
-readonly JQ_STATEMENTS='def with_statements: if .Statement | type == "object" then .Statement |= [.] else . end;'
-
-# Prints the policy that the queue had when this run began, or nothing.
+# Prints the policy that the queue had when this run began, or nothing. A single statement stands for a list of one.
 ask_queue_policy() {
-  fact queue_attributes "$QUEUE_NAME" \
-    | jq -c "$JQ_STATEMENTS"'.Attributes.Policy // "{}" | fromjson | with_statements'
+  fact queue_attributes "$QUEUE_NAME" | jq -c '.Attributes.Policy // "{}" | fromjson
+    | if .Statement | type == "object" then .Statement |= [.] else . end'
 }
 
 # Prints the senders whose events the queue took when this run began, with a space before each.

@@ -166,7 +166,7 @@ ensure_task_definition() {
   begin "task definition" "$TASK_FAMILY"
   want=$(task_definition)
   have=$(fact task_definition)
-  [[ $HAS_BUILD_FLAGS == false ]] || note_build_flags
+  if had_build_flags; then note_build_flags; fi
   if [[ -z $have ]]; then
     create register_task_definition "$want"
   else
