@@ -35,6 +35,7 @@ OUTAGE_STATUS = 3  # of a worker that ends because all keys have failed alike fo
 
 
 type Beat = Callable[[], Coroutine[Any, Any, object]]
+type OptionBeat = Callable[[Counter[str], int, bool], Coroutine[Any, Any, None]]
 
 
 class Bounds(NamedTuple):
@@ -78,17 +79,18 @@ class Worker:
         """Works until the queue stays empty or stop() is called. Returns the exit status."""
         work = asyncio.create_task(self.work())
         settlers = SETTLERS_THAT_WAIT if self.leases.before_delete else SETTLERS
-        sides = [asyncio.create_task(self.leases.settle_for_ever()) for _ in range(settlers)]
+        side_tasks = [asyncio.create_task(self.leases.settle_for_ever()) for _ in range(settlers)]
         beats: list[Beat] = [self.extend, self.watch_outage, self.buckets.s3.renew_session]
-        beats += [functools.partial(beat, self.scheduler) for beat in methods(self.options, Option.beat)]
-        sides += [asyncio.create_task(self.for_ever(beat)) for beat in beats]
-        ended, _ = await asyncio.wait([work, *sides], return_when=asyncio.FIRST_COMPLETED)
+        option_beats = methods(self.options, Option.beat)
+        beats += [functools.partial(self.beat, option_beat) for option_beat in option_beats]
+        side_tasks += [asyncio.create_task(self.for_ever(beat)) for beat in beats]
+        ended, _ = await asyncio.wait([work, *side_tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
             task.result()  # a side task ends only because of a mistake in the code, which ends the process
-        for task in sides:
+        for task in side_tasks:
             task.cancel()
-        for beat in methods(self.options, Option.beat):
-            await beat(self.scheduler, is_last=True)
+        for option_beat in option_beats:
+            await self.beat(option_beat, is_last=True)
         return self.exit_status
 
     async def work(self) -> None:
@@ -155,8 +157,11 @@ class Worker:
             self.scheduler.interrupt(lease)
         await self.leases.extend_due()
 
+    async def beat(self, option_beat: OptionBeat, is_last: bool = False) -> None:
+        await option_beat(self.scheduler.counts, self.scheduler.kept(), is_last)
+
     async def watch_outage(self) -> None:
-        self.outage.beat()
+        self.scheduler.watch_outage()
         if not self.stopping.is_set() and self.outage.gives_up():
             self.exit_status = OUTAGE_STATUS
             self.begin_end()

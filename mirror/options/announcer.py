@@ -23,9 +23,8 @@ from mirror.model.services import EVENTS_BATCH
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.objects import Source
 from mirror.protocol.verdict import ABSENT, EQUAL, EXPIRED, FOREIGN
-from mirror.queue.leases import Lease
+from mirror.queue.lease import Lease
 from mirror.queue.option import Option
-from mirror.queue.scheduler import Scheduler
 from mirror.settings import Settings
 
 SOURCE, SYNCED, NOT_SYNCED = "s3-to-s3express-sync", "Object Synced", "Object Not Synced"  # users' rules match these
@@ -146,9 +145,9 @@ class Announcer(Option):
         is_far = isinstance(error, (NotConnected, TimeoutError))
         return f'{text} advice="{NO_WAY % self.settings.region}"' if is_far else text
 
-    async def beat(self, scheduler: Scheduler, is_last: bool = False) -> None:
+    async def beat(self, counts: Counter[str], _kept: int, is_last: bool = False) -> None:
         """Logs what was not announced when a pause is over."""
-        scheduler.counts.update(self.sent)
+        counts.update(self.sent)
         self.sent.clear()
         if is_last or self.next_try <= self.now():
             self.say()

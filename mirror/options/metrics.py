@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from mirror.model.errors import Postponed
 from mirror.protocol.attempt import KeySync
-from mirror.queue.leases import Lease
+from mirror.queue.lease import Lease
 from mirror.queue.option import Option
-from mirror.queue.scheduler import Scheduler
 from mirror.settings import Settings
 
 LINE_SECONDS = 60
@@ -63,19 +63,14 @@ class Metrics(Option):
         elif (place := random.randrange(self.keys)) < SAMPLE:
             self.lags[place] = round(lag, 3)
 
-    def held(self, scheduler: Scheduler) -> int:
-        """How many keys wait for the end of an outage, or are markers that wait for what they announce."""
-        waiting = len(scheduler.waiting) + len(scheduler.backfill) if scheduler.outage.began is not None else 0
-        return len(scheduler.outage.suspects) + waiting + len(self.put_off)
-
-    async def beat(self, scheduler: Scheduler, is_last: bool = False) -> None:
-        """Writes a line of what was done since the one before it."""
+    async def beat(self, counts: Counter[str], kept: int, is_last: bool = False) -> None:
+        """Writes a line of what was done since the one before it. Its HeldKeys are also the markers that wait for what
+        they announce."""
         if not is_last and self.now() < self.next_line:
             return
-        counts = scheduler.counts
         values: dict[str, float | Sequence[float]] = {}
         values |= {name: counts[count] - self.said[count] for name, count in COUNTED.items()}
-        values |= {"HeldKeys": self.held(scheduler), "Keys": self.keys, "LateKeys": self.late}
+        values |= {"HeldKeys": kept + len(self.put_off), "Keys": self.keys, "LateKeys": self.late}
         if any(values.values()):
             values |= {"Lag": self.lags} if self.lags else {}
             # Without dimensions, each of which would be a metric of its own: what all processes say adds up.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate
+from typing import Any, Concatenate
 
 from mirror.protocol.attempt import KeySync
-
-if TYPE_CHECKING:
-    from mirror.queue.leases import Lease
-    from mirror.queue.scheduler import Scheduler
+from mirror.queue.lease import Lease
 
 
 class Option:
@@ -34,8 +32,12 @@ class Option:
         """These messages are finished. Returns those that are to come again although nothing of them failed."""
         return ()
 
-    async def beat(self, scheduler: Scheduler, is_last: bool = False) -> None:
-        """Another second has passed, or the process has ended its work. May add to what the scheduler has counted."""
+    async def beat(self, counts: Counter[str], kept: int, is_last: bool = False) -> None:
+        """Another second has passed, or the process has ended its work.
+
+        `counts`: what the process has done so far, to which this may add. `kept`: how many keys wait for the end of an
+        outage.
+        """
 
 
 def methods[**P, R](options: Iterable[Option], method: Callable[Concatenate[Any, P], R]) -> tuple[Callable[P, R], ...]:

@@ -11,6 +11,8 @@ pauses, until any sync gets farther than those that failed. All that decides is 
   been out for a moment. A key that fails again is at fault when it is cleared again, or when few others have joined it.
 - Copies are signed with the role. So a copy clears nothing that failed with a session, unless the destination was
   looked at before it.
+
+Nothing but decisions is made here: the scheduler sends the requests, and does what was decided.
 """
 
 from __future__ import annotations
@@ -19,17 +21,14 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from botocore.exceptions import ClientError
 
 from mirror.model.errors import GaveUp, Interrupted, describe, error_code, is_environment, is_of_session
 from mirror.model.log_lines import OUTAGE, OUTAGE_ENDS, OUTAGE_OVER, log
 from mirror.protocol.buckets import Buckets
-from mirror.protocol.multipart import drop_upload
-
-if TYPE_CHECKING:
-    from mirror.queue.scheduler import Job, Scheduler
+from mirror.queue.job import Job
 
 ALIKE = 10  # keys that have failed with the same error code, with none synced in between
 SUSPICION_BASES = 1 / 6  # that others have to fail or get through, in units of RETRY_BASE_SECONDS: 5 s
@@ -48,12 +47,18 @@ class Suspect(NamedTuple):
     is_sign: bool  # of an outage; a key that failed before, while others did not, is no sign
 
 
+class Decision(NamedTuple):
+    """What becomes of a suspect: it ends with that error, or is tried once more before all jobs that wait."""
+
+    job: Job
+    error: Exception | None  # None: it is tried once more
+
+
 @dataclass(eq=False)
 class Outage:
     """The one outage that a process may be in, and the jobs that failed as in an outage and wait for others."""
 
     buckets: Buckets
-    schedule: Scheduler
     suspects: dict[Job, Suspect] = field(default_factory=dict)
     latest: float = 0.0  # when the latest of them failed
     began: float | None = None
@@ -66,29 +71,31 @@ class Outage:
     def __post_init__(self) -> None:
         self.now, self.base = self.buckets.now, self.buckets.settings.retry_base_seconds
 
+    @property
+    def is_on(self) -> bool:
+        return self.began is not None
+
     # A sync failed
 
-    async def suspect(self, job: Job, error: Exception) -> None:
-        """Keeps a job that failed in a way in which all may fail, until others show what is at fault."""
+    def suspicion_of(self, job: Job, error: Exception) -> Suspect:
+        """To be asked at once when a job has failed in a way in which all may fail."""
         first_time = any(lease.received.receive_count == 1 for lease in job.leases)
-        suspect = Suspect(error, self.now(), is_sign=first_time and not job.cleared)
+        return Suspect(error, self.now(), is_sign=first_time and not job.cleared)
+
+    def has_to_be_checked(self, error: Exception) -> bool:
+        """Whether requests to both buckets that name no key are to show whether this is an outage."""
         may_be_general = is_environment(error) or (is_of_session(error) and not isinstance(error, GaveUp))
-        is_new = self.began is None and may_be_general
-        is_general = is_new and not await self.buckets.both_answered_since(suspect.at)
-        if is_new and is_environment(error) and not is_general:
-            await drop_upload(self.buckets, job.sync)  # as after any error of its own, see Syncer.sync()
-        if self.schedule.stopping:
-            self.schedule.conclude(job, Interrupted())
-        else:
-            job.running = False
-            self.schedule.free_slot(job)
-            self.suspects[job] = suspect
-            self.latest = suspect.at
-            if self.began is None and is_general:
-                self.begin(error, 1)
-            elif job in self.tried:
-                self.error = error
-            self.tried.discard(job)
+        return may_be_general and not self.is_on
+
+    def keep(self, job: Job, suspect: Suspect, is_general: bool) -> None:
+        """Keeps a job that failed until others show what is at fault. `is_general`: those requests failed, too."""
+        self.suspects[job] = suspect
+        self.latest = suspect.at
+        if is_general and not self.is_on:
+            self.begin(suspect.error, 1)
+        elif job in self.tried:
+            self.error = suspect.error
+        self.tried.discard(job)
 
     def begin(self, error: Exception, keys: int) -> None:
         log.error(OUTAGE, keys, describe(error))
@@ -97,7 +104,7 @@ class Outage:
 
     # A sync got through
 
-    def note_success(self, action: str, since: float, with_session: float = -math.inf) -> None:
+    def note_success(self, action: str, since: float, with_session: float = -math.inf) -> list[Decision]:
         """A sync got as far as that action with requests that all began after `since`, but for its look at the
         destination, which began at `with_session`."""
 
@@ -107,36 +114,33 @@ class Outage:
             return is_shown and at <= (with_session if is_of_session(error) else since)
 
         if self.began is None:
-            found, tries = self.take(lambda one: clears(one.error, one.at)), MORE_TRIES
-        elif self.error and clears(self.error, self.latest):
-            log.info(OUTAGE_OVER, self.now() - self.began)
-            self.began = None
-            self.tried.clear()
-            found, tries = self.take(lambda _: True), MORE_TRIES_AFTER_OUTAGES
-        else:
-            return
-        if found:
-            self.clear(found, tries)
+            return self.clear(self.take(lambda suspect: clears(suspect.error, suspect.at)), MORE_TRIES)
+        if self.error is None or not clears(self.error, self.latest):
+            return []
+        log.info(OUTAGE_OVER, self.now() - self.began)
+        self.began = None
+        self.tried.clear()
+        return self.clear(self.take(lambda _: True), MORE_TRIES_AFTER_OUTAGES)
 
-    def clear(self, found: list[tuple[Job, Suspect]], tries: int) -> None:
+    def clear(self, found: dict[Job, Suspect], tries: int) -> list[Decision]:
         """Jobs that have had their tries are at fault. The others are tried soon after that success. A key that S3 was
         too busy for has been tried for minutes already."""
-        cleared = []
-        for job, suspect in found:
+        decisions = []
+        for job, suspect in found.items():
             was_busy = tries == MORE_TRIES and isinstance(suspect.error, GaveUp)
             if job.cleared >= tries or was_busy:
-                self.schedule.conclude(job, suspect.error)
+                decisions.append(Decision(job, suspect.error))
             else:
-                cleared.append(job)
                 job.cleared += 1
-        self.schedule.put_first(cleared)
+                decisions.append(Decision(job, None))
+        return decisions
 
     # The scheduler asks
 
     def may_begin(self, job: Job) -> bool:
         """While only copies fail, those go on that probably delete, as no event says that their key was created. An
         object that is copied now would be one more that fails. While only sessions fail, new objects go on."""
-        if self.began is None:
+        if not self.is_on:
             return True
         is_new = not (job.sync.destination_first or self.buckets.expects_overwriting())
         goes_on = is_new if self.is_of_sessions() else self.is_of_copies() and job.sync.destination_first
@@ -144,8 +148,12 @@ class Outage:
 
     def may_receive(self, is_idle: bool, has_room: bool) -> bool:
         """`is_idle`: no job waits for a slot. While all syncs fail, only a key for the next try is received."""
-        is_usual = self.began is None or self.is_of_copies() or self.is_of_sessions()
+        is_usual = not self.is_on or self.is_of_copies() or self.is_of_sessions()
         return has_room if is_usual else self.wants_another and is_idle
+
+    def note_receive(self) -> None:
+        """What is received next may have a key for the next try."""
+        self.wants_another = False
 
     def is_of_copies(self) -> bool:
         return self.error is not None and is_of_copy(self.error)
@@ -155,40 +163,39 @@ class Outage:
 
     # Time passes
 
-    def beat(self) -> None:
-        """Every second: decides on suspects that few others have joined, and in an outage tries one job."""
-        if self.schedule.stopping:
-            return
-        self.end_suspicions()
-        if self.began is not None and self.now() >= self.next_try:
-            self.wants_another = True
-            if job := self.next_to_try():
-                self.try_one(job)
-        self.schedule.begin_waiting()
-
-    def end_suspicions(self) -> None:
+    def end_suspicions(self) -> list[Decision]:
         """Of keys that failed a while ago: many that failed alike are an outage, otherwise each is at fault."""
         moment = self.now() - SUSPICION_BASES * self.base
         alike = Counter(error_code(suspect.error) for suspect in self.suspects.values() if suspect.is_sign)
+
         for suspect in self.suspects.values():
             code = error_code(suspect.error)
-            if self.began is None and suspect.at < moment and alike[code] >= ALIKE:
+            if not self.is_on and suspect.at < moment and alike[code] >= ALIKE:
                 self.begin(suspect.error, alike[code])
-        for job, suspect in self.take(lambda suspect: self.began is None and suspect.at < moment):
-            self.schedule.conclude(job, suspect.error)
 
-    def next_to_try(self) -> Job | None:
-        """A new object would not show whether sessions work again."""
+        if self.is_on:
+            return []
+        found = self.take(lambda suspect: suspect.at < moment)
+        return [Decision(job, suspect.error) for job, suspect in found.items()]
+
+    def try_next(self, waiting: Job | None) -> Job | None:
+        """Which job begins now although there is an outage. `waiting`: the first of those that wait for a slot.
+
+        The next try does not wait for the end of this one, which may be far off.
+        """
+        if not self.is_on or self.now() < self.next_try:
+            return None
+        self.wants_another = True
+
         failed = next(iter(self.suspects), None)
-        return (failed if self.is_of_sessions() else None) or self.schedule.next_waiting() or failed
-
-    def try_one(self, job: Job) -> None:
-        """The job begins although there is an outage. The next try does not wait for its end, which may be far off."""
-        self.suspects.pop(job, None)
-        self.tried.add(job)
-        self.pause = min(2 * self.pause, PAUSES[1])
-        self.next_try = self.now() + self.pause
-        self.schedule.let(job)
+        # A new object would not show whether sessions work again.
+        job = failed if failed and self.is_of_sessions() else waiting or failed
+        if job:
+            self.suspects.pop(job, None)
+            self.tried.add(job)
+            self.pause = min(2 * self.pause, PAUSES[1])
+            self.next_try = self.now() + self.pause
+        return job
 
     def gives_up(self) -> bool:
         """Whether the outage has lasted for too long to go on waiting for its end, which is logged."""
@@ -197,14 +204,13 @@ class Outage:
         log.error(OUTAGE_ENDS, self.now() - self.began, describe(self.error))
         return True
 
-    def stop(self) -> None:
+    def stop(self) -> list[Decision]:
         """The worker has to stop, which is no fault of a key."""
-        for job, _ in self.take(lambda _: True):
-            self.schedule.conclude(job, Interrupted())
+        return [Decision(job, Interrupted()) for job in self.take(lambda _: True)]
 
-    def take(self, is_meant: Callable[[Suspect], bool]) -> list[tuple[Job, Suspect]]:
-        taken = [(job, suspect) for job, suspect in self.suspects.items() if is_meant(suspect)]
-        for job, _ in taken:
+    def take(self, is_meant: Callable[[Suspect], bool]) -> dict[Job, Suspect]:
+        taken = {job: suspect for job, suspect in self.suspects.items() if is_meant(suspect)}
+        for job in taken:
             del self.suspects[job]
         return taken
 

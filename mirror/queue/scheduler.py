@@ -6,73 +6,31 @@ import asyncio
 import math
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from mirror.model.errors import EXPECTED, HANDED_BACK, Interrupted, Postponed, describe, may_be_environment
+from mirror.model.errors import (
+    EXPECTED,
+    HANDED_BACK,
+    Interrupted,
+    Postponed,
+    describe,
+    is_environment,
+    may_be_environment,
+)
 from mirror.model.log_lines import FAILED, LAG, SYNCED, log, quoted
 from mirror.model.services import SQS_BATCH
 from mirror.protocol.attempt import Host, KeySync
+from mirror.protocol.multipart import drop_upload
 from mirror.protocol.sync import Syncer
-from mirror.queue.leases import Lease, Leases
+from mirror.queue.job import Job
+from mirror.queue.lease import Lease
+from mirror.queue.leases import Leases
 from mirror.queue.messages import OF_ANY, OF_GHOST, hint_body
 from mirror.queue.option import Option, methods
-from mirror.queue.outage import Outage
+from mirror.queue.outage import Decision, Outage
 from mirror.settings import HELD_PER_SLOT
 
 WAITING_PER_SLOT = HELD_PER_SLOT // 2
 HELD_ON_FEW_KEYS = 10  # the messages on few keys may be this many times those that are each on a key of their own
-
-
-@dataclass(eq=False)
-class Job:
-    """A sync with all messages on its key that this process holds, in the order in which they came."""
-
-    sync: KeySync
-    leases: list[Lease] = field(default_factory=list)
-    covered: int = 0  # how many of them came before the latest look at the source
-    joined_left_over: bool = False  # one of those that came since may have left an upload behind
-    running: bool = False
-    has_slot: bool = False
-    turn: asyncio.Future[None] | None = None  # set when it waits for a slot to go on
-    cleared: int = 0  # how often others got through after it had failed in a way in which all may fail
-    started: float = 0.0
-    looked: float = 0.0  # when its latest look began
-    task: asyncio.Task[None] | None = None
-
-    def join(self, lease: Lease) -> None:
-        """A message that comes while the sync runs is about its next look at the source."""
-        sync, content, came_before = self.sync, lease.content, lease.received.receive_count > 1
-        self.leases.append(lease)
-        sync.event_time = earlier(sync.event_time, content.event_time)
-        sync.waiting_since = earlier(sync.waiting_since, content.waiting_since)
-        sync.compares_bytes = sync.compares_bytes or content.compares_bytes
-        # Another delivery may follow one whose worker died while it copied the key.
-        spares_foreign = content.are_ghosts and not came_before
-        sync.spares_foreign = spares_foreign and (sync.spares_foreign or self.leases == [lease])
-        if self.running:
-            self.joined_left_over = self.joined_left_over or came_before or sync.key in content.uploads
-            return
-        sync.destination_first = sync.destination_first or content.destination_first or came_before
-        sync.is_creation = sync.is_creation or content.is_event
-        sync.redelivered = sync.redelivered or came_before
-        sync.upload = sync.upload or content.uploads.get(sync.key)
-
-    def take_overtaken(self) -> list[Lease]:
-        """The messages that came before the latest look, without the newest on the key: until the sync has ended
-        somebody has to look at the source again, and if this process dies, the one that gets that message does."""
-        done = self.leases[: min(self.covered, len(self.leases) - 1)]
-        self.leases, self.covered = self.leases[len(done) :], self.covered - len(done)
-        return done
-
-    def split(self, error: Exception | None) -> tuple[list[Lease], list[Lease]]:
-        """The messages for which the sync has ended, and those that came too late for its latest look."""
-        is_for_all = isinstance(error, HANDED_BACK) or not self.covered
-        covered = len(self.leases) if is_for_all else self.covered
-        return self.leases[:covered], self.leases[covered:]
-
-
-def earlier(one: float | None, other: float | None) -> float | None:
-    return min((moment for moment in (one, other) if moment is not None), default=None)
 
 
 def describe_end(error: Exception) -> str:
@@ -96,7 +54,7 @@ class Scheduler(Host):
         self.waiting: deque[Job] = deque()  # for a slot
         self.backfill: deque[Job] = deque()  # for a slot that none of those needs: messages of a group, see Queue.send
         self.slots = self.settings.max_concurrent_keys  # syncs that may begin now
-        self.outage = Outage(syncer.buckets, self)
+        self.outage = Outage(syncer.buckets)
         self.counts: Counter[str] = Counter()
         self.synced, self.ended = methods(options, Option.synced), methods(options, Option.ended)
         self.stopping = False
@@ -111,7 +69,7 @@ class Scheduler(Host):
         return line.popleft() if line else None
 
     def next_to_begin(self) -> Job | None:
-        if self.stopping or self.outage.began is None:
+        if self.stopping or not self.outage.is_on:
             return self.next_waiting()
         job = next(filter(self.outage.may_begin, self.waiting), None)
         if job:
@@ -133,7 +91,7 @@ class Scheduler(Host):
         while not (self.stopping or self.has_room()):
             self.leases.changed.clear()
             await self.leases.changed.wait()
-        self.outage.wants_another = False
+        self.outage.note_receive()
 
     def free_slot(self, job: Job) -> None:
         self.slots += job.has_slot
@@ -179,12 +137,6 @@ class Scheduler(Host):
         job.started = job.looked = self.now()
         self.begin(job)
 
-    def put_first(self, jobs: list[Job]) -> None:
-        """Has these jobs begin before all others that wait."""
-        self.waiting.extendleft(reversed(jobs))
-        self.leases.changed.set()
-        self.begin_waiting()
-
     def begin(self, job: Job) -> None:
         job.task = asyncio.create_task(self.run(job))
 
@@ -200,8 +152,8 @@ class Scheduler(Host):
             error = Interrupted()
         except Exception as failure:  # noqa: BLE001 whatever it is, it ends the job and not the worker
             error = failure
-        if error and may_be_environment(error) and (self.outage.began is not None or not self.stopping):
-            await self.outage.suspect(job, error)
+        if error and may_be_environment(error) and (self.outage.is_on or not self.stopping):
+            await self.suspect(job, error)
         else:
             self.conclude(job, error)
             if error is None:
@@ -230,7 +182,7 @@ class Scheduler(Host):
     async def come_back(self, sync: KeySync) -> None:
         """Waits for a slot behind those that came before."""
         job = self.by_key[sync.key]
-        if job in self.outage.tried or (self.slots > 0 and self.outage.began is None and not self.waiting):
+        if job in self.outage.tried or (self.slots > 0 and not self.outage.is_on and not self.waiting):
             self.slots -= 1
             job.has_slot = True
             return
@@ -256,15 +208,16 @@ class Scheduler(Host):
         job = self.by_key[sync.key]
         if done := job.take_overtaken():
             self.log_end(job, done, None)
+            self.note_end(sync, done, None)
             self.leases.end_key(done, sync, None)
         self.note_success(job)
 
     def note_success(self, job: Job) -> None:
         result = job.sync.result
-        self.outage.note_success(result.action, job.looked, result.with_session)
+        self.carry_out(self.outage.note_success(result.action, job.looked, result.with_session))
 
     def progressed(self, _sync: KeySync, since: float) -> None:
-        self.outage.note_success("copied", since)
+        self.carry_out(self.outage.note_success("copied", since))
 
     async def look_again_later(self, sync: KeySync) -> None:
         """A write that got no answer may still take effect, and no event would say so. So the key is looked at again
@@ -282,6 +235,54 @@ class Scheduler(Host):
         body = hint_body(self.settings.src_bucket, [key], OF_GHOST if is_ghost else OF_ANY)
         await self.leases.queue.send(body, int(delay))
 
+    # What an outage decides
+
+    async def suspect(self, job: Job, error: Exception) -> None:
+        """A job failed in a way in which all may fail. It is kept until others show what is at fault."""
+        buckets, suspect, is_general = self.syncer.buckets, self.outage.suspicion_of(job, error), False
+        if self.outage.has_to_be_checked(error):
+            is_general = not await buckets.both_answered_since(suspect.at)
+            if is_environment(error) and not is_general:
+                await drop_upload(buckets, job.sync)  # as after any error of its own, see Syncer.sync()
+        if self.stopping:
+            self.conclude(job, Interrupted())
+            return
+        job.running = False
+        self.free_slot(job)
+        self.outage.keep(job, suspect, is_general)
+
+    def carry_out(self, decisions: Sequence[Decision]) -> None:
+        """Those that are tried once more begin before all others that wait."""
+        cleared = []
+        for job, error in decisions:
+            if error:
+                self.conclude(job, error)
+            else:
+                cleared.append(job)
+        if decisions:
+            self.waiting.extendleft(reversed(cleared))
+            self.leases.changed.set()
+            self.begin_waiting()
+
+    def watch_outage(self) -> None:
+        """Every second: suspects that few others have joined end, and in an outage one job is tried."""
+        if self.stopping:
+            return
+        self.carry_out(self.outage.end_suspicions())
+        line = self.waiting or self.backfill
+        waiting = line[0] if line else None
+        job = self.outage.try_next(waiting)
+        if job:
+            if job is waiting:
+                line.popleft()
+            self.let(job)
+        self.begin_waiting()
+
+    def kept(self) -> int:
+        """How many keys wait for the end of an outage, or for others to show whether it is one."""
+        waiting = len(self.waiting) + len(self.backfill) if self.outage.is_on else 0
+        return len(self.outage.suspects) + waiting
+
     # It ends
 
     def conclude(self, job: Job, error: Exception | None) -> None:
@@ -289,21 +290,14 @@ class Scheduler(Host):
         sync = job.sync
         del self.by_key[sync.key]
         self.free_slot(job)
+
         done, late = job.split(error)
         self.log_end(job, done, error)
+        self.note_end(sync, done, error)
         if error is None:
-            for synced in self.synced:
-                synced(sync, done[-1])
-        if isinstance(error, Postponed) and error.waiting_since:
-            # A marker needs one message, that with the oldest event, and not those of each reconcile as well.
-            kept = min(done, key=lambda lease: lease.content.event_time or math.inf)
-            self.leases.end_key([lease for lease in done if lease is not kept], sync, None)
-            done = [kept]
-        self.leases.end_key(done, sync, error)
-        for lease in late:
-            lease.content.destination_first = True
-            lease.may_land_until = max(lease.may_land_until, sync.result.may_land_until)
-            self.add(sync.key, lease)
+            self.note_synced(sync, done[-1])
+        self.end_messages(sync, done, error)
+        self.sync_again(sync, late)
 
     def log_end(self, job: Job, done: list[Lease], error: Exception | None) -> None:
         """Logs and counts an end in one line; with its traceback if it is a mistake in the code."""
@@ -322,15 +316,37 @@ class Scheduler(Host):
             attempt = max(lease.received.receive_count for lease in job.leases)
             mistake = None if isinstance(error, EXPECTED) else error
             log.error(FAILED, key, attempt, self.settings.max_receives, describe(error), exc_info=mistake)
+
+    def note_end(self, sync: KeySync, done: list[Lease], error: Exception | None) -> None:
         for ended in self.ended:
-            ended(job.sync, done, error)
+            ended(sync, done, error)
+
+    def note_synced(self, sync: KeySync, latest: Lease) -> None:
+        for synced in self.synced:
+            synced(sync, latest)
+
+    def end_messages(self, sync: KeySync, done: list[Lease], error: Exception | None) -> None:
+        """A key that waits for others needs only one message, the one with the oldest event. Those that each reconcile
+        has sent since are done with."""
+        if isinstance(error, Postponed) and error.waiting_since:
+            kept = min(done, key=lambda lease: lease.content.event_time or math.inf)
+            self.leases.end_key([lease for lease in done if lease is not kept], sync, None)
+            done = [kept]
+        self.leases.end_key(done, sync, error)
+
+    def sync_again(self, sync: KeySync, late: list[Lease]) -> None:
+        """These messages came after the last look at the source."""
+        for lease in late:
+            lease.content.destination_first = True
+            lease.may_land_until = max(lease.may_land_until, sync.result.may_land_until)
+            self.add(sync.key, lease)
 
     # Interruptions
 
     def interrupt_all(self) -> None:
         """Every sync ends at its next step, and nothing more is received."""
         self.stopping = True
-        self.outage.stop()
+        self.carry_out(self.outage.stop())
         for job in self.by_key.values():
             job.sync.interruption.set()
         self.begin_waiting()

@@ -1,5 +1,6 @@
 """A fault of the environment costs no message a receive; a fault of a key costs that key alone its three."""
 
+import json
 import logging
 from collections import Counter
 
@@ -148,3 +149,15 @@ def test_a_key_that_is_always_changing_ends_the_outage_that_it_is_tried_in(world
     Task(world, STAYS, lambda operation, _key: 1 if operation == "copy_object" else 0.1).live(300, [*changes, look])
     assert seen == [(True, True)]
     assert world.differences() == world.queue.dead == []
+
+
+def test_the_metrics_say_how_many_keys_an_outage_keeps(world):
+    """Those that wait for a slot are among them in an outage alone."""
+    world.put(40, "k")
+    begun = world.clock
+    world.denies = lambda _operation, _key: "ExpiredToken" if 65 < world.clock - begun < 170 else ""
+    task = Task(world, {"METRICS": "true", "MAX_CONCURRENT_KEYS": "6"} | STAYS, lambda *_: 5.0)
+    task.live(600)
+    before, during, *_, after = [json.loads(line) for line in task.lines]
+    assert (before["HeldKeys"], after["HeldKeys"]) == (0, 0)
+    assert during["HeldKeys"] == 40 - before["CopiedKeys"] - during["CopiedKeys"] > 6

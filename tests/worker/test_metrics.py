@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections import Counter, deque
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,14 +54,13 @@ def test_a_process_writes_a_bare_line_of_what_it_has_done(world: World):
 
 
 class Minutes:
-    """The metrics of a process, minute by minute; its scheduler is whatever a test says."""
+    """The metrics of a process, minute by minute; what it has done, and keeps, is whatever a test says."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.seconds = time.time()
-        self.scheduler = SimpleNamespace(
-            counts=Counter(), outage=SimpleNamespace(suspects={}, began=None), waiting=deque(), backfill=deque()
-        )
+        self.counts: Counter[str] = Counter()
+        self.kept = 0
         self.metrics = Metrics(load_settings(ENVIRONMENT | ON), self.lines.append, lambda: self.seconds)
 
     def pass_by(self, seconds: int) -> list[dict[str, Any]]:
@@ -70,7 +69,7 @@ class Minutes:
         for _ in range(seconds):
             self.seconds += 1
             with pytest.raises(StopIteration):
-                self.metrics.beat(self.scheduler).send(None)
+                self.metrics.beat(self.counts, self.kept).send(None)
         return [metrics_of(line, self.seconds) for line in self.lines[begun:]]
 
     def end(self, key: str, lag: float = 0, error: Exception | None = None) -> None:
@@ -82,10 +81,10 @@ class Minutes:
 def test_there_is_a_line_a_minute_if_anything_happened():
     minutes = Minutes()
     assert minutes.pass_by(300) == []
-    minutes.scheduler.counts.update(copied=2, bytes=30, skipped=7)
+    minutes.counts.update(copied=2, bytes=30, skipped=7)
     (line,) = minutes.pass_by(61)
     assert (line["CopiedKeys"], line["CopiedBytes"], "Lag" in line) == (2, 30, False)
-    minutes.scheduler.counts.update(copied=1, failed=1)
+    minutes.counts.update(copied=1, failed=1)
     (line,) = minutes.pass_by(120)
     assert (line["CopiedKeys"], line["CopiedBytes"], line["FailedKeys"]) == (1, 0, 1)
 
@@ -108,9 +107,7 @@ def test_what_an_outage_or_a_marker_holds_is_counted_each_minute():
         ("large", Postponed("it is", 5)),
     ):
         minutes.end(key, error=error)
-    minutes.scheduler.outage.suspects |= dict.fromkeys(range(5))
-    minutes.scheduler.waiting.extend(range(3))
-    for began, held in ((None, 2 + 5), (1.0, 5 + 3)):
-        minutes.scheduler.outage.began = began
+    for kept, held in ((5, 2 + 5), (8, 8)):
+        minutes.kept = kept
         (line,) = minutes.pass_by(60)
         assert line["HeldKeys"] == held
