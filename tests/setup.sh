@@ -135,7 +135,7 @@ run_linters() {
   check shfmt -d -i 2 -ci -bn "${scripts[@]}"
   check .venv/bin/ruff check .
   check .venv/bin/ruff format --check .
-  check .venv/bin/mypy --strict worker.py starter.py mirror launch
+  check .venv/bin/mypy --strict worker.py starter.py mirror launch tests/protocol/fakes.py
   check .venv/bin/lint-imports --no-logo --cache-dir "$CACHE/imports"
   check .venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
   check .venv/bin/zizmor --offline --quiet .github

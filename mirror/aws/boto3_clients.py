@@ -18,6 +18,7 @@ from botocore.utils import parse_timestamp
 
 from mirror.aws.keys import RenewedKeys, find_keys, keys_of_session
 from mirror.concurrency import in_thread
+from mirror.model.client import S3Client
 from mirror.model.errors import Kind, error_code, meaning, of_session
 from mirror.model.services import as_utf8
 from mirror.settings import Settings
@@ -114,16 +115,8 @@ async def once_more[T](session: RenewedKeys, send: Callable[[], Awaitable[T]]) -
         return await send()
 
 
-class Boto3S3:
-    """The calls to S3 that the worker makes. Parameters, answers and errors are those of the boto3 methods of the same
-    names, but for the Body of get_object(), which is bytes. With `is_small` a copy has to answer sooner.
-
-    A part may be copied twice, so it is repeated. A request that changes what a reader of the destination sees is sent
-    once: an unanswered call may still take effect, and botocore would not say that there were two.
-
-    CopyObject and UploadPartCopy are signed with the role. All other requests to the destination are signed with a
-    session of S3 Express, and their errors are marked by of_session() of errors.py.
-    """
+class Boto3S3(S3Client):
+    """Has several clients of boto3, because requests differ in how often they are sent, and how long they may take."""
 
     def __init__(self, session: boto3.Session, settings: Settings, seconds: Timeouts) -> None:
         def client(timeout: int, attempts: int) -> Any:
@@ -144,11 +137,6 @@ class Boto3S3:
         self.for_session = client(seconds.session, SESSION_ATTEMPTS)
         self.session = keys_of_session(self.for_session, self.bucket)
         self.sessions = SimpleNamespace(get_credentials=lambda _bucket: self.session)
-        self.create_multipart_upload = partial(self.with_session, self.quick.create_multipart_upload)
-        self.complete_multipart_upload = partial(self.with_session, self.writes.complete_multipart_upload)
-        self.abort_multipart_upload = partial(self.with_session, self.quick.abort_multipart_upload)
-        self.list_parts = partial(self.with_session, self.quick.list_parts)
-        self.list_multipart_uploads = partial(self.with_session, self.quick.list_multipart_uploads)
 
     def use_session(self, request: Any, **_: Any) -> None:
         """Before a request is signed: one session for all clients, which never waits for a new one while it is valid.
@@ -162,11 +150,6 @@ class Boto3S3:
         send, is_of_session = partial(in_thread, call, **parameters), parameters["Bucket"] == self.bucket
         answer: dict[str, Any] = await (once_more(self.session, send) if is_of_session else send())
         return answer
-
-    def close_connections(self) -> None:
-        """Closes the connections between two requests. The next requests open new ones."""
-        for client in self.clients:
-            client.close()
 
     # Signed with a session on a directory bucket
 
@@ -184,6 +167,21 @@ class Boto3S3:
     async def list_objects_v2(self, **parameters: Any) -> dict[str, Any]:
         return await self.with_session(self.listings.list_objects_v2, **parameters)
 
+    async def list_parts(self, **parameters: Any) -> dict[str, Any]:
+        return await self.with_session(self.quick.list_parts, **parameters)
+
+    async def list_multipart_uploads(self, **parameters: Any) -> dict[str, Any]:
+        return await self.with_session(self.quick.list_multipart_uploads, **parameters)
+
+    async def create_multipart_upload(self, **parameters: Any) -> dict[str, Any]:
+        return await self.with_session(self.quick.create_multipart_upload, **parameters)
+
+    async def complete_multipart_upload(self, **parameters: Any) -> dict[str, Any]:
+        return await self.with_session(self.writes.complete_multipart_upload, **parameters)
+
+    async def abort_multipart_upload(self, **parameters: Any) -> dict[str, Any]:
+        return await self.with_session(self.quick.abort_multipart_upload, **parameters)
+
     async def delete_object(self, **parameters: Any) -> dict[str, Any]:
         return await self.with_session(self.small_writes.delete_object, **parameters)
 
@@ -195,15 +193,17 @@ class Boto3S3:
     async def upload_part_copy(self, is_small: bool = False, **parameters: Any) -> Any:
         return await in_thread((self.small_parts if is_small else self.parts).upload_part_copy, **parameters)
 
-    # The session
+    # The session and the connections
 
     async def open_session(self) -> None:
-        """Makes an S3 Express session before many requests would each make one. There is nothing to do here, because
-        boto3 makes it for the first request."""
+        """There is nothing to do, because boto3 makes it for the first request."""
 
     async def renew_session(self) -> None:
-        """Renews the session in use early, so that no request has to wait for that."""
         self.session.valid()
+
+    def close_connections(self) -> None:
+        for client in self.clients:
+            client.close()
 
 
 class Boto3Sqs:

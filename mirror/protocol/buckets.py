@@ -13,7 +13,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mirror.aws.boto3_clients import Boto3S3
+from mirror.model.client import S3Client
 from mirror.model.errors import AWS_ERRORS, Interrupted, Unfinished, describe, error_code, outcome_unknown
 from mirror.model.log_lines import FOREIGN_STAYS, log, quoted
 from mirror.model.services import MIB
@@ -66,7 +66,7 @@ class Buckets:
     """What every request needs. `source` and `destination` are the arguments that name the bucket in a call."""
 
     settings: Settings
-    s3: Boto3S3
+    s3: S3Client
     now: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time  # seconds since the epoch, for the age of objects
     left_out: LeftOut = NOTHING_LEFT_OUT  # what the destination has turned out to refuse
@@ -272,7 +272,7 @@ async def pages(
     call: Callable[..., Awaitable[dict[str, Any]]], parameters: dict[str, Any]
 ) -> AsyncGenerator[dict[str, Any]]:
     """The pages of a listing. Raises Unfinished for an answer that does not say whether more follows, such as an empty
-    200, or where: Boto3S3 always says so (S3 API Reference: ListObjectsV2, ListParts, ListMultipartUploads)."""
+    200, or where: S3 always says so (S3 API Reference: ListObjectsV2, ListParts, ListMultipartUploads)."""
     while True:
         page = await call(**parameters)
         if "IsTruncated" not in page:

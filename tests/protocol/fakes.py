@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from mirror.concurrency import Job
+from mirror.concurrency import Job, Slots
 from mirror.model.services import MIN_PART_SIZE
 from mirror.options import options_for
 from mirror.options.waiting import Waits
@@ -243,7 +243,7 @@ def serve_part(source: Source, store: Store, running: Running) -> Served:
     return store._replace(uploads=(*without(store, upload), upload._replace(parts=parts))), None, etag
 
 
-def serve_complete(_: Source, store: Store, running: Running) -> Served:
+def serve_complete(_source: Source, store: Store, running: Running) -> Served:
     upload = find_upload(store, running)
     if upload is None:
         return store, None, Failure("NoSuchUpload")
@@ -410,7 +410,7 @@ def refuse_prefix(operation: str, arguments: dict[str, Any]) -> None:
 
 
 class Client:
-    """A client of mirror.model.services without waiting: answer(operation, arguments) answers all calls."""
+    """A client without waiting, as in mirror/model/client.py if it is of S3: answer() answers all calls."""
 
     def __init__(self, answer: Callable[[str, dict[str, Any]], dict[str, Any]]) -> None:
         self.answer = answer
@@ -427,11 +427,17 @@ class Client:
     async def renew_session(self) -> None:
         pass
 
+    def close_connections(self) -> None:
+        pass
 
-class SlotsForAll:
+
+class SlotsForAll(Slots):
     """Stands for Slots: all have begun before the first ends, so an error of one keeps none from beginning."""
 
-    async def run(self, function: Callable[[Any], Coroutine[Any, Any, None]], items: Iterable[Any]) -> None:
+    def __init__(self) -> None:
+        pass
+
+    async def run[T](self, function: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
         failures = []
         try:
             for item in items:

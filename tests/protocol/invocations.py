@@ -213,6 +213,3 @@ class LastingClient(Client):
             return await self.answer(operation, arguments)
 
         return call
-
-    def close_connections(self) -> None:
-        pass

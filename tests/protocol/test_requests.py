@@ -1,13 +1,15 @@
 """What a sync asks of S3, and what it learns from the answers: on a client that answers what a test says."""
 
+import inspect
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from fakes import Client, run, syncer_on
+from fakes import SERVE, Client, run, syncer_on
 
+from mirror.model.client import S3Client
 from mirror.model.services import MAX_COPY_SIZE, MAX_PARTS, MIB
 from mirror.protocol.attempt import Host, KeySync
 from mirror.protocol.buckets import Buckets, LeftOut
@@ -41,6 +43,13 @@ def synced(
     syncer, sync = syncer_on(Client(answer)), KeySync("data/key", destination_first=True, **asked)
     run(syncer.sync(sync))
     return sync, syncer.buckets
+
+
+def test_the_model_of_the_searches_answers_each_request_of_the_contract() -> None:
+    """A listing, which shows all keys, is answered by those that know them all."""
+    methods = inspect.getmembers(S3Client, inspect.iscoroutinefunction)
+    requests = {name for name, method in methods if "parameters" in inspect.signature(method).parameters}
+    assert SERVE.keys() == requests - {"list_objects_v2"}
 
 
 class Asked(Host):
