@@ -77,7 +77,8 @@ def read_path(clients: tuple[Any, ...], settings: Mapping[str, Any], starter: st
     arns = {part: arn_beside(starter, "sqs", names[part]) for part in ("queue", "dead_letters")}
     arns |= {part: arn_beside(starter, "events", f"rule/{names[part]}") for part in ("rule", "event_rule")}
     names |= {"bucket": bucket_name, "queue_url": settings["QUEUE_URL"], "starter": name}
-    given = {"id": app, "via": os.environ.get("VIA", ""), "want": from_words(settings["GUARD"]), "name": names}
+    given = {"id": app, "via": os.environ.get("VIA", ""), "name": names}
+    given["want"] = {**from_words(settings["GUARD"]), "minutes": settings.get("LAMBDA_POLL_RATE")}
     parts = {"bucket": bucket, "queue": queue, "event_rule": rule, "starter": {}, "permissions": permissions}
     parts |= {} if is_scheduled else {"rule": read_rule(events, names["rule"])}
     return {**given, "arn": {**arns, "starter": starter}, **parts}

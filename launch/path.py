@@ -25,6 +25,9 @@ EVENT_TYPES = ("s3:LifecycleExpiration:*", "s3:ObjectCreated:*", "s3:ObjectRemov
 INSTEAD_OF_EVENT = ("Input", "InputPath", "InputTransformer")
 NO_EVENT, NO_STARTER, NO_START_AT_ONCE = "no event", "no starter", "no start at once"
 NO_DEAD_LETTERS, NO_GUARD, WRONG_QUEUE = "no dead-letter queue", "no guard", "wrong queue"
+WRONG_SCHEDULE = "wrong schedule"
+# Of a rule's rate (EventBridge User Guide, "Rate expressions"), in minutes.
+MINUTES_OF = {"minute": 1, "hour": 60, "day": 1440}
 # Of both queues (lib/resources/queue.sh): the value of an attribute, and whether messages may be lost with another.
 QUEUES = {
     "MessageRetentionPeriod": ("1209600", True),
@@ -126,10 +129,29 @@ def is_enabled(rule: Mapping[str, Any]) -> bool:
     return str(rule["State"]).startswith("ENABLED")
 
 
+def minutes_of(rule: Mapping[str, Any]) -> int | None:
+    """How many minutes apart the rule fires; None if it has no rate, such as one with a cron expression."""
+    found = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", str(rule.get("ScheduleExpression", "")))
+    return int(found[1]) * MINUTES_OF[found[2]] if found else None
+
+
+def has_rate(path: Path) -> bool:
+    """Whether the rule that runs the starter fires every LAMBDA_POLL_RATE minutes, if that is known: a function of an
+    older release than 1.4.0 has no such variable."""
+    minutes = path["want"].get("minutes")
+    return not minutes or minutes_of(path["rule"]) == int(minutes)
+
+
 def permits(path: Path, rule: str) -> bool:
     """Whether the function lets the rule run it; `rule`: "rule" or "event_rule"."""
     permissions, arn = path["permissions"], path["arn"][rule]
     return is_unknown(permissions) or any(lets_run(one, arn) for one in statements_of(permissions))
+
+
+def variables_of(function: Mapping[str, Any] | None) -> Mapping[str, str]:
+    """None if there is no function, or they could not be read."""
+    found: Mapping[str, str] = ((function or {}).get("Environment") or {}).get("Variables") or {}
+    return found
 
 
 def deploy(path: Path) -> str:
@@ -307,6 +329,10 @@ def of_starter(path: Path) -> Iterator[Fault]:
     if rule and not has_target(rule, path["arn"]["starter"]):
         said = f"the rule {name} does not run the starter: its target is gone"
         yield Fault(NO_STARTER, said, cure, look_targets(name))
+    if rule and not has_rate(path):
+        have, want = rule.get("ScheduleExpression") or "none", path["want"]["minutes"]
+        said = f"the schedule of the rule {name} is {have}, and not every {want} min (LAMBDA_POLL_RATE)"
+        yield Fault(WRONG_SCHEDULE, said, cure, look_rule(name))
     if path["starter"] is None:
         look = f"aws lambda get-function-configuration --function-name {starter}"
         yield Fault(NO_STARTER, "there is no function that starts workers", cure, look)
@@ -332,7 +358,7 @@ def of_start_at_once(path: Path) -> Iterator[Fault]:
 
 def of_guard(path: Path) -> Iterator[Fault]:
     """Only ./sync.sh knows that it is to be on: a function of 1.1.0 had none."""
-    variables = ((path["starter"] or {}).get("Environment") or {}).get("Variables")
+    variables = variables_of(path["starter"])
     if variables and path["want"]["filters"] and not variables.get("GUARD"):
         said = f"the guard is off, which checks the path of events: GUARD of {path['name']['starter']} is empty"
         look = f"aws lambda get-function-configuration --function-name {path['name']['starter']}"
@@ -353,7 +379,9 @@ def main() -> None:
     if sys.argv[1] == "want":
         print(in_words(condense(given)))
         return
-    path = {**given, "want": {**condense(given["want"]), "queue": queue_of_words(given["guard"])}}
+    minutes = variables_of(given["starter"]).get("LAMBDA_POLL_RATE")
+    want = {**condense(given["want"]), "queue": queue_of_words(given["guard"]), "minutes": minutes}
+    path = {**given, "want": want}
     faults = [fault._asdict() for fault in (*of_queues(path), *faults_of_events(path), *of_guard(path))]
     print(json.dumps({**given, "ours": split_notifications(path)[0], "faults": faults}))
 

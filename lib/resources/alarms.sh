@@ -80,17 +80,23 @@ alarm() {
   printf '%s\n' "$*"
 }
 
+# Prints what LAMBDA_POLL_RATE decides beside the schedule (launch/rates.py).
+ask_rates() {
+  python3 -B "$PROJECT_DIR/launch/rates.py" "$LAMBDA_POLL_RATE" "$ALARM_AGE_SECONDS" "${SHIPPED[ALARM_AGE_SECONDS]}"
+}
+
 # Prints those that this deployment is to have.
 list_alarm_rows() {
-  local why cure
+  local why cure age
   why="Why: messages failed $MAX_RECEIVES times and were given up, so their keys may differ."
   cure="What to do: ./sync.sh redrive --list shows keys and reasons; fix those, then run ./sync.sh redrive."
   alarm "$DLQ_ALARM" AWS/SQS/ApproximateNumberOfMessagesVisible "QueueName=$DLQ_NAME" Maximum 0 1 "$why $cure"
 
-  why="Why: the sync is more than $ALARM_AGE_SECONDS s behind: no workers run, there are too few, or they fail."
+  age=$(fact rates | jq .age)
+  why="Why: the sync is more than $age s behind: no workers run, there are too few, or they fail."
   cure="What to do: ./sync.sh status shows which; if all of them work, raise MAX_WORKERS."
   alarm "$AGE_ALARM" AWS/SQS/ApproximateAgeOfOldestMessage "QueueName=$QUEUE_NAME" \
-    Maximum "$ALARM_AGE_SECONDS" 3 "$why $cure"
+    Maximum "$age" 3 "$why $cure"
 
   list_alarms_of_starter
 
@@ -194,6 +200,17 @@ tell_of_actions() {
   [[ -z $theirs ]] || note "left to you, because somebody added it: $theirs"
 }
 
+# Says so if ALARM_AGE_SECONDS is less than a message waits while all is well.
+tell_of_age() {
+  local rates lowest
+  rates=$(fact rates)
+  lowest=$(jq .lowest <<<"$rates")
+  jq -e '.age < .lowest' <<<"$rates" >/dev/null || return 0
+  note "ALARM_AGE_SECONDS=$ALARM_AGE_SECONDS is less than a message may wait with LAMBDA_POLL_RATE=$LAMBDA_POLL_RATE while" \
+    "all is well, so this alarm fires without a reason: set at least $lowest, or ${SHIPPED[ALARM_AGE_SECONDS]}, which" \
+    "stands for that then"
+}
+
 # ensure_alarm NAME: CloudWatch may answer Metrics in any order. What is not wanted any more is removed, if deploy.sh made
 # it; the filters of the one on audits go first, because it shows that there is something to remove.
 ensure_alarm() {
@@ -203,6 +220,7 @@ ensure_alarm() {
   want=${both%$'\n'*} have=${both#*$'\n'}
   [[ $want$have != nullnull ]] || return 0
   begin alarm "$1"
+  [[ $1 != "$AGE_ALARM" ]] || tell_of_age
   if [[ $want == null ]]; then
     ours=$(our_alarms <<<"[$have]")
     if [[ -n $ours ]]; then

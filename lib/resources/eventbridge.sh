@@ -121,9 +121,18 @@ put_rule() {
   keep rule "$RULE_NAME" <<<"$1"
 }
 
+# Says what it means if the starter runs less often than ECS remembers tasks (launch/rates.py).
+tell_of_rate() {
+  local forgets
+  forgets=$(fact rates | jq .forgets)
+  [[ $forgets == false ]] || note "ECS forgets ended tasks after an hour, and $STARTER_NAME runs every $LAMBDA_POLL_RATE" \
+    "minutes: it sees later that workers fail, and starts only one in a run until one has worked"
+}
+
 ensure_rule() {
   local want have target
   begin rule "$RULE_NAME"
+  tell_of_rate
   have=$(fact rule "$RULE_NAME")
   want=$(wanted_rule)
   if [[ -z $have ]]; then create put_rule "$want"; else change_members "$want" "$have" put_rule "$want"; fi

@@ -54,7 +54,7 @@ function_configuration() {
   group=$(fact security_group)
   copying=$(copying_variables)
   guard=$(path_of_settings | PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/launch/path.py" want)
-  settings_json "${names[@]}" \
+  settings_json "${names[@]}" LAMBDA_POLL_RATE \
     | jq --arg name "$STARTER_NAME" --arg role "$STARTER_ROLE_ARN" --argjson memory "$memory" \
       --argjson timeout "$STARTER_TIMEOUT" --arg queue "$queue" --arg cluster "$CLUSTER_NAME" \
       --arg family "$TASK_FAMILY" --arg subnets "$subnets" --arg group "${group:-sg-made-later}" \

@@ -204,6 +204,7 @@ class Asked:
             "SUBNETS": ",".join(self.subnets),
             "SECURITY_GROUPS": ",".join(self.groups),
             "STARTED_BY": f"{self.app}-starter",
+            "LAMBDA_POLL_RATE": str(self.rate),
             "AUDIT_STARTED_BY": f"{self.app}-audit" if self.settings["AUDIT_DAYS"] else "",
             "TAG_TASKS": "true" if self.settings["TAGS"] else "",
         }
@@ -331,6 +332,8 @@ class Asked:
         failing = (300, self.rate // 5 + 2, 2) if self.rate <= 15 else (60 * self.rate, 1, 1)
         silence = 60 * ((self.rate * 3 + 4) // 5)
         late = int(self.settings["ALARM_AGE_SECONDS"])
+        if late == 3600:  # a start may take ten minutes; five too many are not seen in three periods
+            late = max(late, 60 * (self.rate + 10 - 5))
         yield "dead-letters", ("AWS/SQS/ApproximateNumberOfMessagesVisible", f"{queue}-dlq", "Maximum", 0, (300, 1, 1))
         yield "behind", ("AWS/SQS/ApproximateAgeOfOldestMessage", f"{queue}-q", "Maximum", late, (300, 3, 3))
         yield "starter-fails", ("AWS/Lambda/Errors", starter, "Sum", 0, failing)

@@ -169,6 +169,7 @@ NO_TARGET, NOT_RUN = (
     f"the rule {APP}-%s: its target is gone",
     f"the function {APP}-starter does not let the rule {APP}-%s run it",
 )
+OTHER_SCHEDULE = f"the schedule of the rule {APP}-starter-rule is %s, and not every 1 min (LAMBDA_POLL_RATE)"
 BUCKET_SHUT_OUT = f"the policy of the queue does not let the bucket {SOURCE} send to it"
 INPUT = (
     f"the rule {APP}-event-rule sends something else than the event to the queue: its target has an input of its own"
@@ -266,6 +267,16 @@ BROKEN = {
         "the rule that runs the starter is disabled",
         ("rule", "State"),
     )._replace(mode="eventbridge", guard=EVENT_RUNS),
+    "the minute's rule fires once a day": no_starter(
+        lambda kept: kept[RULE].update(ScheduleExpression="rate(1 day)"),
+        OTHER_SCHEDULE % "rate(1 day)",
+        ("rule", "ScheduleExpression"),
+    )._replace(link="wrong schedule", mode="eventbridge", guard=EVENT_RUNS),
+    "the minute's rule fires once an hour": no_starter(
+        lambda kept: kept[RULE].update(ScheduleExpression="rate(60 minutes)"),
+        OTHER_SCHEDULE % "rate(60 minutes)",
+        ("rule", "ScheduleExpression"),
+    )._replace(link="wrong schedule"),
     "the minute's rule has no target": no_starter(
         lambda kept: kept[RULE]["targets"].clear(),
         NO_TARGET % "starter-rule does not run the starter",

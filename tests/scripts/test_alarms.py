@@ -47,6 +47,27 @@ def test_the_alarms_on_outages_and_lost_events_fire_at_the_first_one() -> None:
     assert seconds * (count - 1) >= PAUSE_SECONDS[1] + MINUTE + MINUTE + 5 * MINUTE
 
 
+# --- the oldest message -----------------------------------------------------------------------------------------------
+
+
+def is_late(rate: int, first: int, seconds: int) -> bool:
+    """Whether the alarm fires on one message, which came at the second `first` and waited for so long. CloudWatch has
+    the age of the oldest message each minute."""
+    asked = Asked(PaperAccount(), {"LAMBDA_POLL_RATE": str(rate)})
+    *_, threshold, (period, count, enough) = dict(asked.watched())["behind"]
+    ages = {at: at - first for at in range(first, first + seconds, MINUTE)}
+    bad = {at // period for at, age in ages.items() if age > threshold}
+    return any(sum(number - back in bad for back in range(count)) >= enough for number in bad)
+
+
+@pytest.mark.parametrize("rate", [*RATES, 55, 60, 61, 75, 720])
+def test_the_alarm_on_the_oldest_message_fires_if_it_waits_for_longer_than_the_rate_and_a_start(rate: int) -> None:
+    healthy = rate * MINUTE + 10 * MINUTE
+    for first in range(0, 300, 59):
+        assert not is_late(rate, first, healthy)
+        assert is_late(rate, first, max(healthy, 3600) + 15 * MINUTE)
+
+
 # --- silence --------------------------------------------------------------------------------------------------------
 
 

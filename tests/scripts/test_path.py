@@ -293,9 +293,15 @@ def both_ways(deployments: dict[str, Kept]) -> Kept:
 
 
 def without_settings(kept: Kept) -> None:
-    """The function of 1.1.0 knew some settings only if they were needed."""
-    for name in ("PROCESSES", "PREFIX_FILTER"):
+    """The function of 1.1.0 knew some settings only if they were needed, and none before 1.4.0 the rate of its rule."""
+    kept[RULE]["ScheduleExpression"] = "rate(5 minutes)"
+    for name in ("PROCESSES", "PREFIX_FILTER", "LAMBDA_POLL_RATE"):
         kept[FUNCTION]["Environment"]["Variables"].pop(name)
+
+
+def at_the_hour(kept: Kept) -> None:
+    kept[FUNCTION]["Environment"]["Variables"]["LAMBDA_POLL_RATE"] = "60"
+    kept[RULE]["ScheduleExpression"] = "rate(1 hour)"
 
 
 def one_start_at_a_time(kept: Kept) -> None:
@@ -336,6 +342,7 @@ WHOLE: list[tuple[str, dict[str, Callable[[Kept], Any]], tuple[str, bool]]] = [
             "with names of a tool": renamed,
             "a policy that asks for TLS": asking_for_tls,
             "a permission for any rule": permits(ArnLike={"AWS:SourceArn": ANY_RULE}),
+            "a rate in hours": at_the_hour,
             "a dead-letter queue for ours alone": queue_has(DEAD_LETTERS, RedriveAllowPolicy=OF_OURS),
         },
         ("sqs", False),

@@ -81,6 +81,21 @@ def test_what_an_account_decides_is_said_and_no_change(scripts: Scripts) -> None
         assert f"LOG_RETENTION_DAYS=30 has no effect: the account's retention policy {name} decides" in ran.errors
 
 
+FORGETS = f"ECS forgets ended tasks after an hour, and {APP}-starter runs every 61 minutes"
+FIRES = "ALARM_AGE_SECONDS=3599 is less than a message may wait with LAMBDA_POLL_RATE={} while all is well"
+
+
+@pytest.mark.parametrize(
+    ("rate", "age", "notes"),
+    [("61", "", [FORGETS]), ("60", "3599", [FIRES.format(60)]), ("54", "3599", []), ("1", "360", [])],
+)
+def test_the_plan_says_what_a_high_rate_means(scripts: Scripts, rate: str, age: str, notes: list[str]) -> None:
+    scripts.account = PaperAccount()
+    ran = scripts.deploy("--dry-run", LAMBDA_POLL_RATE=rate, ALARM_AGE_SECONDS=age)
+    for note in (FORGETS, FIRES.format(rate)):
+        assert ran.errors.count(note) == (note in notes)
+
+
 MORE = {"AUDIT_DAYS": "1", "ALARM_EMAIL": "ops@example.com", "CREATE_VPC_ENDPOINTS": "true"}
 
 
