@@ -20,7 +20,18 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from launch import calls
 from launch.audit import COMMAND, AuditPlan, plan_audit, report_audit
-from launch.copying import FEW_MESSAGES, announces_message, is_from_bucket, left_over, seconds_to_copy
+from launch.copying import (
+    Failure,
+    after_copying,
+    announces_message,
+    describe_failure,
+    is_from_bucket,
+    leaves_to_workers,
+    left_over,
+    seconds_to_copy,
+    starts_workers_first,
+    why_failing,
+)
 from launch.decision import Decision, decide, decide_paused, wanted_workers
 from launch.guard import Guard
 from launch.settings import load_settings
@@ -45,6 +56,7 @@ class Process:
     aws: calls.Aws
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     copier: Any = None  # mirror.function
+    failure: Failure | None = None  # of copying
     guard: Guard = field(default_factory=Guard)
     listed_at: float = 0
     listed: Sequence[str] = ()  # workers that ran
@@ -76,9 +88,10 @@ def look(aws: calls.Aws, settings: Mapping[str, Any], visible: int, in_flight: i
 
 
 def may_copy(process: Process, waiting: int, decision: Decision) -> bool:
-    """Not beside workers, not while workers fail, as what stops them would stop the function as well, and not while the
-    sync is paused."""
+    """Not beside workers, not while workers fail, because what stops them would stop the function as well, not while
+    the sync is paused, and not for a while after an outage."""
     hindered = decision.running or decision.failing or decision.trial or decision.paused_since
+    hindered = hindered or leaves_to_workers(process.failure, process.aws.clock())
     return bool(process.copier and waiting and not hindered)
 
 
@@ -88,9 +101,17 @@ def copy(process: Process, context: Any) -> dict[str, Any] | None:
     if not seconds:
         return None
     try:
-        return dict(process.copier.respond(process.environment, seconds))
+        copied = dict(process.copier.respond(process.environment, seconds))
     except Exception as error:  # noqa: BLE001 a mistake in it must not keep workers from being started
-        return {"error": repr(error)}
+        copied = {"error": repr(error)}
+    process.failure = after_copying(process.failure, copied, process.aws.clock())
+    return copied
+
+
+def copying_faults(process: Process, decision: Decision, copied: Mapping[str, Any] | None) -> list[str]:
+    """Why this run fails because of copying. During a pause nothing is to be copied."""
+    why = why_failing(process.failure, copied, process.aws.clock())
+    return [f"the function could not copy: {why}"] if why and not decision.paused_since else []
 
 
 def handler(event: object, context: Any, process: Process | None = None) -> dict[str, Any]:
@@ -128,7 +149,7 @@ def run(process: Process, event: object, context: Any) -> dict[str, Any]:
     waiting = max(visible, int(announces_message(event, now)))
     decision = look(aws, settings, waiting, in_flight, process.listed)
     copies, copied = may_copy(process, waiting, decision), None
-    if copies and waiting <= FEW_MESSAGES and not decision.stay:
+    if copies and not (decision.stay or starts_workers_first(waiting, process.failure)):
         copied = copy(process, context)
         left = left_over(waiting, copied)  # after copying, which takes up to a minute
         decision = decision._replace(wanted=0, start=0)
@@ -140,9 +161,10 @@ def run(process: Process, event: object, context: Any) -> dict[str, Any]:
     report = {"visible": visible, "in_flight": in_flight, **describe(decision, started, failures)}
     report |= {"event": True} if is_from_bucket(event) else {}
     report |= {} if copied is None else {"copied": copied}
+    report |= {} if process.failure is None else {"copying_failed": describe_failure(process.failure)}
     report |= {} if not (audited := audit(process, settings, event)) else {"audit": audited}
     print_report(report)
-    faults = check_path(process, settings, event, context)
+    faults = [*copying_faults(process, decision, copied), *check_path(process, settings, event, context)]
     complain(settings, report, faults, is_enough=0 < decision.start <= len(started))
     return report
 
@@ -215,7 +237,7 @@ def print_report(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def complain(settings: Mapping[str, Any], report: Mapping[str, Any], faults: Sequence[str], is_enough: bool) -> None:
-    """Raises one RuntimeError for everything that went wrong. `faults`: what the guard has found. `is_enough`: all
+    """Raises one RuntimeError for everything that went wrong. `faults`: of copying, and of the guard. `is_enough`: all
     workers that were wanted have been started, so that a quota of Spot or of on demand that others have used up is
     worth no alarm."""
     family = settings["TASK_DEFINITION"]
@@ -224,8 +246,5 @@ def complain(settings: Mapping[str, Any], report: Mapping[str, Any], faults: Seq
     problems = [f"workers of {family} were not started: {'; '.join(dict.fromkeys(errors))}"] if errors else []
     if report["failing"]:
         problems.append(f"workers of {family} do not get to work: {report['failing']}")
-    copied = report.get("copied", {})
-    if copied.get("status") or "error" in copied:
-        problems.append(f"the function could not copy: {copied.get('error', 'the log above says why')}")
     if problems or faults:
         raise RuntimeError("; ".join([*problems, *faults]))

@@ -17,12 +17,14 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from botocore.exceptions import BotoCoreError
 
 from mirror.aws.boto3_clients import Timeouts, boto3_clients
 from mirror.log_writer import LineFormatter
-from mirror.loop import Bounds, Parts, Worker, make_parts, make_worker
+from mirror.loop import OUTAGE_STATUS, Bounds, Parts, Worker, make_parts, make_worker
+from mirror.model.errors import describe
 from mirror.model.log_lines import SUMMED_UP, log
 from mirror.settings import Settings, load_function_settings
 
@@ -60,16 +62,16 @@ class Process:
 kept: list[Process] = []  # one at most
 
 
-def respond(environment: Mapping[str, str], seconds: float) -> dict[str, int]:
+def respond(environment: Mapping[str, str], seconds: float) -> dict[str, Any]:
     """Works through the queue until it is empty, for `seconds` and a short end at most. Returns the counts of a worker,
     its exit status as "status", "emptied": 1 if it ended because the queue was empty, and "unanswered": calls that have
-    not ended, see end_process_if_unanswered().
+    not ended, see end_process_if_unanswered(). After an outage that is not over also what outage_of() says.
 
     Raises ValueError for wrong settings. Any other failure is logged and gives status 1: the function has more to do.
     """
     settings = load_function_settings(dict(environment))
     configure_logging(settings.log_level)
-    counts = dict.fromkeys(SUMMED_UP, 0) | {"status": 1}
+    counts: dict[str, Any] = dict.fromkeys(SUMMED_UP, 0) | {"status": 1}
     pool = ThreadPoolExecutor(settings.calls_at_once, thread_name_prefix=CALL)
     try:
         process = process_for(settings)
@@ -122,7 +124,7 @@ def configure_logging(level: str) -> None:
 # --- One invocation ---------------------------------------------------------------------------------------------------
 
 
-async def work(process: Process, deadline: float) -> dict[str, int]:
+async def work(process: Process, deadline: float) -> dict[str, Any]:
     """Works until the queue is empty or the deadline has come. Every task has ended when it returns."""
     process.wake()
     worker = make_worker(process.parts, OF_FUNCTION, print)
@@ -135,7 +137,16 @@ async def work(process: Process, deadline: float) -> dict[str, int]:
         ending.cancel()
         await end_tasks()
         process.rests_since = time.time()
-    return dict(worker.counts()) | {"status": status, "emptied": int(worker.saw_empty)}
+    return dict(worker.counts()) | {"status": status, "emptied": int(worker.saw_empty)} | outage_of(worker)
+
+
+def outage_of(worker: Worker) -> dict[str, Any]:
+    """Says why no key can be synced, if the worker ends in an outage. A task waits ten minutes for the end of one, for
+    which the function has no time. "only_copies": deletes go on, so they do not show that the outage is over."""
+    outage = worker.outage
+    if outage.began is None or outage.error is None:
+        return {}
+    return {"status": OUTAGE_STATUS, "outage": describe(outage.error), "only_copies": outage.is_of_copies()}
 
 
 async def end_when_a_worker_is_needed(worker: Worker) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import selectors
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -63,6 +64,8 @@ class Living:
     alive: bool = field(init=False, default=True)
     was_killed: bool = field(init=False, default=False)
     busy: bool = field(init=False, default=False)
+    is_denied_sessions: bool = field(init=False, default=False)  # by a policy that names the role of others alone
+    refused_at: float = field(init=False, default=math.inf)  # when a session was refused first
     lasts: Iterator[float] = field(init=False)  # seconds of each call to S3
     under_way: dict[object, tuple[str, Running]] = field(init=False)  # writes that S3 has not ended
     work: asyncio.Task[Any] = field(init=False)
@@ -118,7 +121,8 @@ class Living:
     async def call_s3(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         self.must_live()
         is_of_role = arguments["Bucket"] == self.settings.src_bucket or operation in WITH_ROLE
-        if not is_of_role and self.world.clock < self.world.no_session_until:
+        if not is_of_role and (self.is_denied_sessions or self.world.clock < self.world.no_session_until):
+            self.refused_at = min(self.refused_at, self.world.clock)
             code, asked = self.world.session_refusal
             with of_session():
                 raise ClientError({"Error": {"Code": code}}, asked)
@@ -187,8 +191,9 @@ class Function(Living):
         lasts: Iterable[float] = (0.1,),
         dies_after: float | None = None,
         meanwhile: Meanwhile = (),
-    ) -> dict[str, int]:
+    ) -> dict[str, Any]:
         """Its counts, none if it dies."""
+        self.refused_at = math.inf
         self.process.rests_since = time.time() - (self.world.clock - self.frozen_at)
         self.slept += self.world.clock - self.frozen_at if self.stands_still else 0.0
         self.lasts = itertools.cycle(lasts)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from invocations import Function
 
+from mirror.loop import OUTAGE_STATUS
 from mirror.protocol.sync import FOR_WORKER_SECONDS
 
 LONG = 400.0  # seconds of a call that outlives the function
@@ -82,6 +83,32 @@ def test_if_sqs_takes_nothing_back_the_messages_come_back_after_what_is_under_wa
     assert world.unprotected == set()
 
 
+@pytest.mark.parametrize(
+    ("operation", "files", "only_copies"),
+    [("CreateSession", 1, False), ("CreateSession", 401, False), ("head_object", 40, False), ("copy_object", 40, True)],
+)
+def test_an_outage_at_its_deadline_is_its_answer_and_is_over_when_a_key_is_synced(
+    world, function, operation, files, only_copies
+):
+    """Of the function alone: a policy names the role of the workers."""
+    for number in range(files):
+        world.change(f"data/{number}", "put x")
+    if operation == "CreateSession":
+        function.is_denied_sessions = True
+    else:
+        world.denies = lambda asked, _key: "AccessDenied" if asked == operation else ""
+    answer = function.invoke(30)
+    assert [answer.get(name, 0) for name in ("copied", "failed")] == [0, 0]
+    assert (answer["status"], answer.get("only_copies")) == (OUTAGE_STATUS, only_copies)
+    assert "error=AccessDenied" in answer["outage"]
+    assert {receives for receives, _ in world.left()} == {0}
+
+    function.is_denied_sessions, world.denies = False, lambda _operation, _key: ""
+    world.pass_time(60)
+    answer = function.invoke(30)
+    assert (answer.get("copied"), answer["status"], "outage" in answer) == (files, 0, False)
+
+
 def test_after_it_was_frozen_it_asks_anew_whether_the_source_bucket_is_there(world, function):
     world.change("data/a", "put x")
     function.invoke(30)
@@ -144,8 +171,9 @@ class Histories(RuleBasedStateMachine):
         workers=st.lists(MOMENTS, max_size=1),
         is_cold=st.sampled_from([False, False, True]),
         stands_still=st.booleans(),
+        is_denied=st.sampled_from([False, False, True]),
     )
-    def invoke(self, first, seconds, lasts, dies_after, changes, workers, is_cold, stands_still):
+    def invoke(self, first, seconds, lasts, dies_after, changes, workers, is_cold, stands_still, is_denied):
         for key, change, size in first:
             self.world.change(key, change, size=size)
         if is_cold or not self.functions or not self.functions[-1].alive:
@@ -157,9 +185,18 @@ class Histories(RuleBasedStateMachine):
             for moment, key, change, size in changes
         ]
         meanwhile += [(moment, world.work) for moment in workers]
-        began = world.clock
-        function.invoke(seconds, lasts, dies_after, meanwhile)
+        began, function.is_denied_sessions = world.clock, is_denied
+        answer = function.invoke(seconds, lasts, dies_after, meanwhile)
         assert workers or world.clock - began < seconds + 10
+        if answer and not workers:
+            self.check_answer(answer, function.refused_at, began + seconds)
+
+    def check_answer(self, answer, refused_at, deadline):
+        """What keeps it from syncing any key is no success, and nothing else is an outage."""
+        assert answer["status"] in (0, OUTAGE_STATUS)
+        assert answer["status"] == 0 or refused_at < deadline
+        is_idle = answer["emptied"] or any(answer.get(name) for name in ("copied", "deleted", "skipped", "failed"))
+        assert answer["status"] == OUTAGE_STATUS or is_idle or refused_at > deadline - 1
 
     @rule(plan=PLANS, limit=st.sampled_from([1, 10]))
     def work(self, plan, limit):

@@ -1,0 +1,134 @@
+"""What is said, started and paid when the function that copies cannot: hours in which a file comes now and then.
+
+Single runs are in test_starter.py; what the function does with queue and buckets in tests/protocol/test_function.py.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from starter_worlds import HOUR, MINUTE, MINUTES_EVENT, Plan, Starter, World, event
+
+REASON = 'operation=CreateSession error=AccessDenied message="no"'
+OUTAGE = {"status": 3, "outage": REASON, "only_copies": False, "handed_back": 2, "emptied": 0}
+COPIES = {"status": 3, "outage": "operation=CopyObject error=AccessDenied", "only_copies": True, "handed_back": 11}
+BADLY = {"status": 1, "emptied": 0}
+COPIED, DELETED, FAILED, NOTHING = (
+    {name: 1, "status": 0, "emptied": 1} for name in ("copied", "deleted", "failed", "unanswered")
+)
+PERIOD = 5 * MINUTE  # of the alarm starter-fails, which is red after two in a row with a run that failed
+WHOLE_TIME = 50.0  # seconds that an outage takes the function
+
+
+class Life:
+    """The function runs each minute, and at each file; a process of it lives until the end."""
+
+    def __init__(self, every: int, hours: float, answers: Sequence[Any]) -> None:
+        """`every`: minutes from file to file. `answers`: what copying comes to, for each file; the last one is that of
+        all that follow."""
+        self.files = [float(at) for at in range(7, int(hours * HOUR), every * MINUTE)]
+        self.world = World(0, Plan(seconds=hours * HOUR, arrivals=[(at, 1) for at in self.files]))
+        self.starter = Starter(self.world, self, STARTER_COPIES="true")
+        self.answers, self.hours = answers, hours
+        self.tries: list[float] = []  # when it copied
+        self.runs: list[tuple[float, dict[str, Any], str]] = []  # when each began, its report, and what it fails with
+
+    def respond(self, _environment: Mapping[str, str], _seconds: float) -> dict[str, Any]:
+        number = sum(at <= self.world.now for at in self.files) - 1
+        answer = self.answers[min(number, len(self.answers) - 1)]
+        self.tries.append(self.world.now)
+        if isinstance(answer, Exception):
+            raise answer
+        self.world.pass_time(WHOLE_TIME if "outage" in answer else 0.0)
+        if not answer["status"]:
+            self.world.visible = 0
+        return dict(answer)
+
+    def end_process_if_unanswered(self) -> None:
+        pass
+
+    def live(self) -> "Life":
+        context = SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000)
+        begins = [(float(at), MINUTES_EVENT) for at in range(0, int(self.hours * HOUR), MINUTE)]
+        begins += [(at, event(0, at)) for at in self.files]
+        for at, begun_by in sorted(begins, key=lambda pair: pair[0]):
+            self.world.pass_time(max(0.0, at - self.world.now))
+            self.runs.append((self.world.now, *self.starter.run(begun_by, context)))
+        return self
+
+    def red(self) -> list[int]:
+        """The periods at whose end the alarm is red."""
+        failed = {int(at // PERIOD) for at, _, error in self.runs if error}
+        return sorted(number for number in failed if number - 1 in failed)
+
+    def fails_after(self, number: int) -> str:
+        """How many of the runs fail from that file on until the next."""
+        until = [*self.files, math.inf][number + 1]
+        said = [(at, error) for at, _, error in self.runs if self.files[number] <= at < until]
+        failed = [at for at, error in said if error]
+        if len(failed) < 2:
+            return ("none", "one")[len(failed)]
+        return "each" if len(failed) == len(said) else f"until {round((failed[-1] - failed[0]) / MINUTE)}"
+
+
+@pytest.mark.parametrize("every", [1, 11, 60, 300])
+@pytest.mark.parametrize("answer", [KeyError("a mistake"), OUTAGE], ids=["fails", "outage"])
+def test_a_function_that_never_copies_is_an_alarm_and_delays_one_file(every: int, answer: Any) -> None:
+    hours = max(7, every // 60 + 2)
+    life = Life(every, hours, [answer]).live()
+    second = int(life.tries[1] // PERIOD)
+    assert life.red()[0] <= second + 2
+    if every <= 60:
+        assert {*life.red()} >= {*range(second + 2, hours * HOUR // PERIOD)}
+
+    last = life.runs[-1][1]["copying_failed"]
+    errors = [error for _, _, error in life.runs if error]
+    assert last["times"] == len(life.tries)
+    assert last["why"] in errors[-1]
+    if answer is OUTAGE:
+        check_pauses(life)
+        assert REASON in errors[-1]
+
+
+def check_pauses(life: Life) -> None:
+    """After an outage a pause is as long as it has been going wrong, and no file waits for an attempt."""
+    first = life.tries[0]
+    for at, later in pairwise(life.tries):
+        assert later - (at + WHOLE_TIME) >= min(15 * MINUTE, max(MINUTE, at - first))
+
+    tasks = life.world.tasks
+    came_alone = [at for at in life.files[1:] if not any(task.created < at < task.gone for task in tasks)]
+    assert {*came_alone} <= {task.created for task in tasks}
+
+
+OTHERS = {"copied": 1, "status": 0, "emptied": 0, "handed_back": 9}
+STORIES = {
+    "one failure": ([OUTAGE, COPIED, COPIED], ["one", "none", "none"], 0),
+    "it works in between": ([BADLY, COPIED, OUTAGE, DELETED, BADLY, COPIED], ["one", "none"] * 3, 0),
+    "it works again": ([BADLY, BADLY, COPIED, COPIED], ["one", "each", "none", "none"], 0),
+    "others follow": ([OUTAGE, OUTAGE, OTHERS, COPIED], ["one", "each", "none", "none"], 0),
+    "some were copied before": ([OUTAGE, OUTAGE | {"copied": 5}, OUTAGE], ["one", "one", "each"], 2),
+    "nothing is no sign": ([BADLY, NOTHING, BADLY], ["one", "none", "each"], 2),
+    "a failed key is none, either": ([BADLY, FAILED, BADLY], ["one", "none", "each"], 2),
+    "deletes go on": ([COPIES, DELETED, COPIES, DELETED], ["one", "none", "each", "each"], 2),
+    "for an hour": ([BADLY, BADLY, *[NOTHING] * 5], ["one", "each", "each", "each", "none", "none"], 2),
+}
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_runs_fail_after_a_second_failure_until_it_works(name: str) -> None:
+    """A file every 20 minutes."""
+    answers, fails, left = STORIES[name]
+    life = Life(20, len(fails) / 3, answers).live()
+    assert [life.fails_after(number) for number in range(len(fails))] == fails
+    assert life.runs[-1][1].get("copying_failed", {}).get("times", 0) == left
+
+
+def test_no_run_fails_because_of_it_while_the_sync_is_paused() -> None:
+    life = Life(20, 1, [BADLY]).live()
+    assert life.runs[-1][2]
+    life.starter.environment["PAUSED_SINCE"] = "2026-11-25T01:00:00Z"
+    assert life.starter.run()[1] == ""
