@@ -21,22 +21,22 @@ from mirror.model.log_lines import log, quoted
 from mirror.processes import Outcome, Signals
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
-from mirror.readers.measure import Measure, MeasureOptions
-from mirror.readers.reconcile import MAX_DELETE, Options, Reconciliation
-from mirror.readers.wait import EXAMPLES, WaitOptions, wait
+from mirror.readers.measure import Measure, MeasureArguments
+from mirror.readers.reconcile import MAX_DELETE, ReconcileArguments, Reconciliation
+from mirror.readers.wait import EXAMPLES, WaitArguments, wait
 from mirror.settings import Settings
 from mirror.version import VERSION
 
-type Reading = WaitOptions | MeasureOptions  # a command that only reads, and needs no queue
-type Command = Options | Reading | None  # None: to work through the queue
+type Reading = WaitArguments | MeasureArguments  # a command that only reads, and needs no queue
+type Command = ReconcileArguments | Reading | None  # None: to work through the queue
 
 SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 GARBAGE = 20_000  # new objects before Python looks for cycles, which are few here; 2,000 would cost 3% of the CPU time
 CLIENTS: dict[str, Callable[[Settings], Clients]] = {"crt": crt_clients, "boto3": boto3_clients}  # by S3_CLIENT
 BEGINS = {
-    Options: "comparing %s with %s prefix=%s",
-    WaitOptions: "waiting until %s is in %s prefix=%s",
-    MeasureOptions: "measuring %s and %s prefix=%s",
+    ReconcileArguments: "comparing %s with %s prefix=%s",
+    WaitArguments: "waiting until %s is in %s prefix=%s",
+    MeasureArguments: "measuring %s and %s prefix=%s",
 }
 
 
@@ -44,7 +44,7 @@ BEGINS = {
 
 
 def is_reading(command: Command) -> TypeIs[Reading]:
-    return isinstance(command, WaitOptions | MeasureOptions)
+    return isinstance(command, WaitArguments | MeasureArguments)
 
 
 def whole_number(text: str) -> int:
@@ -71,13 +71,13 @@ def parse_arguments(arguments: list[str]) -> Command:
     found = vars(parser.parse_args(arguments))
     name = found.pop("command")
     if name == "wait":
-        return WaitOptions(**found)
+        return WaitArguments(**found)
     if name == "measure":
-        return MeasureOptions(**found)
+        return MeasureArguments(**found)
     for removal in ("remove_unwanted", "remove_foreign"):
         if name and found["audit"] and found[removal]:
             parser.error(f"reconcile: --audit removes nothing: leave out --{removal.replace('_', '-')}")
-    return Options(**found) if name else None
+    return ReconcileArguments(**found) if name else None
 
 
 def add_reconcile(commands: Any) -> None:
@@ -174,7 +174,7 @@ async def work(settings: Settings, command: Command, signals: Signals) -> Outcom
 
 async def read(buckets: Buckets, command: Reading, signals: Signals) -> int:
     show = show_apart if command.json else writer.put
-    if isinstance(command, WaitOptions):
+    if isinstance(command, WaitArguments):
         return await wait(buckets, command, interruption_by(signals), show)
     return await Measure(buckets, command, interruption_by(signals), show).run()
 

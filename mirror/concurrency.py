@@ -1,4 +1,4 @@
-"""Calls in threads, many calls at once up to a limit, and waits that end in time, as all has to after SIGTERM."""
+"""Calls in threads, many calls at once up to a limit, and waits that end in time, which matters after SIGTERM."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Slots:
         """Calls function(item) for each item. After an error it begins no further call, waits for those under way, and
         raises the first error. If it is cancelled, so are they."""
         failures: list[Exception] = []
-        running: set[asyncio.Task[None]] = set()  # and not all, as the items may be millions
+        running: set[asyncio.Task[None]] = set()  # and not all: the items may be millions
 
         async def run_one(item: T) -> None:
             try:
@@ -73,7 +73,7 @@ async def work_off(jobs: list[Iterator[Job]], workers: int) -> None:
             if not running:
                 return
             ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            # Each is asked for its error, as asyncio logs the traceback of one that nobody asked for.
+            # Each is asked for its error: otherwise asyncio logs the traceback.
             if errors := [error for task in ended if (error := task.exception())]:
                 raise errors[0]
     finally:
@@ -100,8 +100,8 @@ async def wait_at_most(condition: Coroutine[Any, Any, object], seconds: float) -
 
 
 async def wait_unless(stopping: asyncio.Event, work: Coroutine[Any, Any, object], seconds: float) -> bool:
-    """Waits for `work` for as long as it takes, and for `seconds` at most once `stopping` is set; then it is cancelled.
-    Returns whether it has ended by itself, and raises its error."""
+    """Waits for `work` to end, and for `seconds` at most once `stopping` is set; then it is cancelled. Returns whether
+    it has ended by itself, and raises its error."""
     task = asyncio.create_task(work)
     stopped = asyncio.create_task(stopping.wait())
     await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)

@@ -31,7 +31,7 @@ from mirror.settings import Settings, load_function_settings
 # The end after the deadline, nine seconds in all with QUIET_SECONDS. A small copy lasts a second or two, so three are
 # enough for those under way; what takes longer is a copy without an answer, which nobody waits for. A hand-back sends
 # some dozens of messages, four at a time.
-OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5, is_hasty=True)  # each second costs
+OF_FUNCTION = Bounds(receive=1, drain=3, cancel=0.5, hand_back=3, show=1.5)
 # After something was handed back a worker is needed, and is started when the invocation ends: before that message comes
 # back, or many of them would be handed back again and again (FOR_WORKER_SECONDS of mirror/protocol/sync.py).
 RECEIVE_ON_SECONDS = 3

@@ -46,7 +46,6 @@ class Bounds(NamedTuple):
     cancel: float  # then, for syncs to end when they are cancelled
     hand_back: float  # then, to send their messages again
     show: float  # then, to make the messages visible that could not be sent
-    is_hasty: bool = False  # an empty poll counts if nothing is held at its end, even if something was at its beginning
 
 
 # From drain on, which includes the last receive, these are below LAST_SECONDS of mirror/processes.py.
@@ -120,7 +119,8 @@ class Worker:
                 await self.report_receive_failure(error, failures)
                 continue
             failures = 0
-            idle = idle or (self.bounds.is_hasty and not self.leases.held)
+            # Each second of the function costs, so a poll counts there if what was held at its beginning is done.
+            idle = idle or (self.settings.in_function and not self.leases.held)
             empty_polls = empty_polls + 1 if idle and not came else 0
         self.saw_empty = empty_polls >= patience
 

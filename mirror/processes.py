@@ -74,8 +74,8 @@ def run_processes(count: int, run: Callable[[], Outcome], signals: Signals) -> O
 
     The children share one fate: if one fails, is killed or is stopped by a signal, the others hand back their messages
     and end as well. The starter counts tasks, and a task with fewer processes would do a part of the work of a whole
-    one for as long as the queue is not empty. The exit status is 0, or the last that is not; 1 for a process that was
-    killed, whose messages come back by their visibility timeout.
+    one until the queue is empty. The exit status is 0, or the last that is not; 1 for a process that was killed, whose
+    messages come back by their visibility timeout.
     """
     if count == 1:
         writer.start()

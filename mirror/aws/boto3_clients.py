@@ -37,7 +37,7 @@ SESSION_ATTEMPTS = 2
 
 
 class Timeouts(NamedTuple):
-    """In seconds. A large copy has COPY_TIMEOUT, as it is silent until it is done."""
+    """In seconds. A large copy has COPY_TIMEOUT, because it is silent until it is done."""
 
     connect: int = 5
     answer: int = 20  # of a request that neither copies nor deletes

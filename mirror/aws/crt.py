@@ -61,7 +61,7 @@ class CrtS3(Boto3S3):
         return await self.send(wire.DELETE_OBJECT, parameters, self.short_timeout)
 
     async def upload_part_copy(self, is_small: bool = False, **parameters: Any) -> Any:
-        """Sends it once over the CRT. If S3 is too busy, boto3 repeats it, as a part may be copied twice."""
+        """Sends it once over the CRT. If S3 is too busy, boto3 repeats it: a part may be copied twice."""
         timeout = self.short_timeout if is_small else self.settings.copy_timeout
         try:
             return await self.send(wire.UPLOAD_PART_COPY, parameters, timeout)

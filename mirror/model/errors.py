@@ -67,13 +67,13 @@ class Kind(Enum):
     """What is at fault, which decides what is done."""
 
     OWN = auto()  # the key or the message itself: it is tried a few times, and then parked
-    CHANGED = auto()  # nothing, as a bucket changed between two requests: look again
+    CHANGED = auto()  # nothing: a bucket changed between two requests, so look again
     BUSY = auto()  # S3 or the network for the moment: send the request again
     DENIED = auto()  # the key, or all keys alike: only other keys can show which
     ENVIRONMENT = auto()  # credentials, a session or a whole bucket: no key can be synced
     REFUSED = auto()  # something in the request that S3 does not take: do without it
     QUEUE_GONE = auto()  # the queue, which cannot be read and will not be
-    QUEUE_FULL = auto()  # nothing, as SQS lends no more messages before some are deleted
+    QUEUE_FULL = auto()  # nothing: SQS lends no more messages before some are deleted
     RECEIPT_LOST = auto()  # the receipt handle: SQS no longer lends us that message
 
 

@@ -28,6 +28,10 @@ REMOVED_FIRST = "removed first key=%s as the source has %s"  # IT_NO_LONGER or A
 IT_NO_LONGER, ANOTHER = "it no longer", "another in its place"
 # After the level WARNING; the last says what holds for readers.
 FOREIGN_STAYS = "foreign key=%s stays, because it does not say that the sync wrote it: %s"
+# A large object is copied in parts; some of them are copied, in the end all.
+PARTS_BEGUN = "Using multipart copy for large file key=%s size=%d parts=%d part_size=%d resumed=%d"
+PARTS_COPIED = "Progress: %d/%d parts (%d%%) key=%s"
+PROGRESS = "progress %s"  # of a reconcile, a wait or a measure on the way
 REMOVED = "removed key=%s as the destination is not to hold it"  # by reconcile itself
 DIFFERENCE = "difference number=%d what=%s key=%s"  # by reconcile --report
 RECONCILED = "reconciled end=%s status=%d %s"  # the last line of a reconcile

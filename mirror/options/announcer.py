@@ -111,7 +111,7 @@ class Announcer(Option):
             done += len(refused)
 
     async def send_batch(self, batch: list[Announcement]) -> list[Announcement]:
-        """Sends ten events at most. Returns those that EventBridge has not taken, as it answers for each of them."""
+        """Sends ten events at most. It answers for each of them; returns those that were not taken."""
         left, error = await self.put(batch)
         for seconds in AGAIN_AFTER:
             if not left:

@@ -106,7 +106,7 @@ class Markers(Option):
 
     async def look_at(self, marker: str) -> Sight:
         began = self.buckets.now()
-        if self.is_known_absent(marker):  # by now, as another key's look has shown
+        if self.is_known_absent(marker):  # by now: another key's look has shown it
             return Sight(began, None)
         existing = await self.buckets.head_destination(marker)
         if existing is None or not is_ours_to_delete(existing):

@@ -25,7 +25,7 @@ from mirror.protocol.sync import Syncer
 from mirror.readers.walk import Entry, listed_as
 
 LARGEST_READ = 16 * MIB  # a commit of some 40,000 files; of a larger one the whole table is compared
-READS = 8  # commits at a time, as each takes memory
+READS = 8  # commits at a time: each takes memory
 LOOKS = 64  # at files that commits name, and copies of them, at a time
 
 

@@ -100,7 +100,7 @@ class Tables(Option):
     async def table_of(self, sync: KeySync) -> str | None:
         """The innermost folder above the key that has a log in the source, or None. The key has been found to be gone.
 
-        Other keys use the slot while folders are looked at. What was seen after the key had gone stays true, as a
+        Other keys use the slot while folders are looked at. What was seen after the key had gone stays true: a
         commit that is made later does not name it. What was remembered from before may be too old by the time the sync
         has a slot again.
         """

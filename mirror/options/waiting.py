@@ -230,7 +230,7 @@ def remember[V](latest: dict[str, V], key: str, value: V, most: int) -> None:
 
 @dataclass(eq=False)
 class Latest[T]:
-    """The latest look at something, as long as somebody waits for it: when it began, and what it showed."""
+    """The latest look at something, while somebody waits for it: when it began, and what it showed."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     shown: tuple[float, T] | None = None

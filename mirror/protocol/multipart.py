@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from mirror.concurrency import Slots
 from mirror.model.errors import AWS_ERRORS, Refused, Unfinished, describe, error_code
-from mirror.model.log_lines import log, quoted
+from mirror.model.log_lines import PARTS_BEGUN, PARTS_COPIED, log, quoted
 from mirror.model.services import MAX_COPY_SIZE, MAX_PARTS, MIB
 from mirror.protocol.attempt import KeySync, Upload
 from mirror.protocol.buckets import SMALL_COPY_SIZE, Buckets, LeftOut, holds_any, pages
@@ -22,8 +22,6 @@ from mirror.protocol.objects import EXPIRES, Destination, Source, metadata_to_se
 UPLOADS = 64  # under way at once: a few are finished soon instead of many late, and their parts fit into memory
 ABORTS = 3
 EXPIRES_CHANGED = "the Expires %s cannot be sent back, so the copy in parts of key=%s has another: %s"
-# lib/log_lines.sh reads this line, and the last one on the progress of the parts.
-BEGUN = "Using multipart copy for large file key=%s size=%d parts=%d part_size=%d resumed=%d"
 # The answers to the requests of a multipart upload name the key, and cannot be parsed with these characters (XML 1.0).
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -61,7 +59,7 @@ class LargeCopies:
         parts, limit = parts_of(source.size, upload.part_size), self.buckets.settings.max_concurrent_parts
         missing = [part for part in parts if part.number not in etags]
         parts_between_lines = max(20, len(parts) // 20)
-        log.info(BEGUN, quoted(sync.key), source.size, len(parts), upload.part_size, len(etags))
+        log.info(PARTS_BEGUN, quoted(sync.key), source.size, len(parts), upload.part_size, len(etags))
         log.info("Uploading %d parts in parallel (max %d concurrent)...", len(missing), limit)
 
         async def copy(part: Part) -> None:
@@ -72,7 +70,7 @@ class LargeCopies:
             sync.host.progressed(sync, began)
             if len(etags) % parts_between_lines == 0 or len(etags) == len(parts):
                 percent = 100 * len(etags) // len(parts)
-                log.info("Progress: %d/%d parts (%d%%) key=%s", len(etags), len(parts), percent, quoted(sync.key))
+                log.info(PARTS_COPIED, len(etags), len(parts), percent, quoted(sync.key))
 
         await self.parts.run(copy, missing)
 

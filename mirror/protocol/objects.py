@@ -151,7 +151,7 @@ def have_same_bytes(source: Source | None, destination: Destination | None) -> b
 
 @functools.lru_cache(maxsize=1024)
 def digest(fields: tuple[tuple[str, Any], ...], expires: str | None, metadata: tuple[tuple[str, str], ...]) -> str:
-    """Differs for other metadata. Cached, as many objects have the same and each is looked at twice."""
+    """Differs for other metadata. Cached: many objects have the same, and each is looked at twice."""
     described = json.dumps([dict(fields), expires, dict(metadata)], sort_keys=True, default=str)
     return hashlib.sha256(described.encode()).hexdigest()[:12]
 
@@ -203,5 +203,5 @@ def identity_of(etag: str, modified: datetime, size: int, *more: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def utc_text(moment: datetime) -> str:
-    """Cached, as many objects changed in the same second and each is looked at twice."""
+    """Cached: many objects changed in the same second, and each is looked at twice."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", moment.utctimetuple())

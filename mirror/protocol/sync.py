@@ -48,7 +48,7 @@ BUSY_BASES = 10  # "503 Slow Down" is waited through for this long without progr
 BUSY_PAUSES = (1 / 150, 0.15)  # the first and the longest, in the same units: 0.2 s and 4.5 s
 CHANGE_PAUSES = (0.02, 3.0)  # seconds: the second and the longest, between two copies of a key that keeps changing
 LONGEST_MISS_PAUSE = 0.5  # seconds, for a key that changed before it was copied
-LONG_PAUSE = 0.8  # seconds: only in a longer pause may other keys use the slot, as S3 may be too busy for them as well
+LONG_PAUSE = 0.8  # seconds: only in a longer pause may other keys use the slot, for which S3 may be too busy as well
 
 
 type Step = Callable[[KeySync], Awaitable[None]]

@@ -70,7 +70,7 @@ def judge(
     """The verdict on a key of which both sides were looked at. `same_bytes` is what their checksums say, if anything.
 
     With `deep` a copy of unknown origin counts as stale if it could have a provenance, unless it has the same bytes.
-    Neither is demanded of the copy of an expired source, as no worker would make a better one.
+    Neither is demanded of the copy of an expired source, because no worker would make a better one.
     """
     unknown = destination is not None and not destination.provenance
     if excluded:

@@ -49,7 +49,7 @@ class Leases:
         settings, visibility = self.settings, self.settings.shortest_visibility
         received = await self.queue.receive(min(wait, settings.wait_time_seconds), visibility)
         now = self.now()
-        first = now + settings.visibility_extend_interval / 2  # half, as SQS may not answer at once
+        first = now + settings.visibility_extend_interval / 2  # half: SQS may not answer at once
         leases = [Lease(item, now, now + visibility, first) for item in received]
         for lease in leases:
             try:
@@ -87,8 +87,8 @@ class Leases:
                 given_up(lease, sync, error)
 
     def postpone(self, lease: Lease, error: Exception) -> None:
-        """After an interruption the message comes back at once, as it is not at fault; what S3 is too busy for, or what
-        is too much for this worker, comes back after a pause."""
+        """After an interruption the message comes back at once, because it is not at fault. What S3 is too busy for, or
+        what is too much for this worker, comes back after a pause."""
         content = lease.content
         pause = self.settings.retry_base_seconds * 4**content.tries
         if lease.outcome is State.ACK:
@@ -240,7 +240,7 @@ class Leases:
         return max(0, math.ceil(moment - self.now()))
 
     def used_up(self) -> list[Lease]:
-        """Messages that have used up the 12 hours of SQS, and have to be handed back. They need not be due, as one may
+        """Messages that have used up the 12 hours of SQS, and have to be handed back. They need not be due: one may
         reach that limit between this question and its extension."""
         return [lease for lease in self.held if lease.state is State.HELD and self.is_used_up(lease)]
 

@@ -138,7 +138,7 @@ class Outage:
     # The scheduler asks
 
     def may_begin(self, job: Job) -> bool:
-        """While only copies fail, those go on that probably delete, as no event says that their key was created. An
+        """While only copies fail, those go on that probably delete: no event says that their key was created. An
         object that is copied now would be one more that fails. While only sessions fail, new objects go on."""
         if not self.is_on:
             return True

@@ -360,7 +360,7 @@ class Scheduler(Host):
                 job.sync.interruption.set()
 
     async def hand_back_all(self) -> None:
-        """Ends every sync wherever it is, as a worker that stops cannot wait for it any longer."""
+        """Ends every sync wherever it is, because a worker that stops cannot wait for it any longer."""
         for key in self.by_key:
             log.warning("handing back what has not ended key=%s", quoted(key))
         self.interrupt_all()

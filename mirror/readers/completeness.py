@@ -118,8 +118,8 @@ class Completeness:
     expired: int = field(default=0, init=False)  # others, which KEEP_DAYS keeps no longer: they are not waited for
     only_in_destination: int = field(default=0, init=False)  # keys that the source did not have
     of_unknown_origin: int = field(default=0, init=False)  # of these, with `exact`, those that are not waited for
-    checked: int = field(default=0, init=False)  # with `deep`, keys that have arrived, as checksums show
-    unchecked: int = field(default=0, init=False)  # others, as one of the sides has no such checksum
+    checked: int = field(default=0, init=False)  # with `deep`, keys that checksums have shown to have arrived
+    unchecked: int = field(default=0, init=False)  # others: one of the sides has no such checksum
     # What is remembered of the missing keys; None: a ghost, whose deletion is missing. And the others.
     missing: dict[str, Listed | None] = field(default_factory=dict, init=False)
     more: Overflow = field(default_factory=Overflow, init=False)
@@ -135,7 +135,7 @@ class Completeness:
         self.budget = self.shared or budget_of(self.buckets)
         self.budget.states.add(self)
         self.page_of = page_lister(self.buckets, self.interruption, self.is_patient)
-        self.walk: Walk[ListedPart] | None = None  # while it is under way, as it holds this in turn
+        self.walk: Walk[ListedPart] | None = None  # while it is under way: it holds this in turn
         self.probing, self.probes = asyncio.Lock(), 0
 
     @property
@@ -172,8 +172,8 @@ class Completeness:
         return page
 
     async def learn_of_versions(self, page: Page) -> None:
-        """Looks at a key of the source, unless one was looked at already, as only the answer to that says whether the
-        source has versions. As long as it is not known, it counts as if it had some."""
+        """Looks at a key of the source, unless one was looked at already: only the answer says whether the source has
+        versions. While that is not known, it counts as if it had some."""
         async with self.probing:
             keys = (item["Key"] for item in page.get("Contents", []) if item["Key"].startswith(self.prefixes))
             key = next(filter(self.is_meant, keys), None)
@@ -227,7 +227,7 @@ class Completeness:
 
         The time of a source that was uploaded in parts decides nothing: it is when the upload began (S3 User Guide,
         "Working with object metadata"), and the version before may have been put and copied since. Nor does that of a
-        version that may be current again, as a newer one was deleted permanently.
+        version that may be current again because a newer one was deleted permanently.
         """
         if self.deep or is_in_parts(source.etag) or self.may_be_rolled_back():
             return math.inf
@@ -261,9 +261,12 @@ class Completeness:
         return self.more.keys > 0 and 2 * len(self.missing) <= self.remembered and since >= self.took
 
     async def look_in_destination(self) -> None:
-        """Looks at some keys, drawn by lot. If most of them have arrived, it looks at all others; if not, at those that
-        come first, for as long as most of these have arrived, as keys often do so in their order. It goes on by a
-        quarter of those at a time, so that most looks find a key that has arrived, however often this is called."""
+        """Looks at some keys, chosen at random. If most of them have arrived, it looks at all others. Otherwise it goes
+        on with the first ones while most of these have arrived, because keys often arrive in their order.
+
+        Each time it looks at a quarter as many as before, so that most looks find a key that has arrived, however often
+        this is called.
+        """
         share = self.budget.share_of_one(self.budget.looks)
         keys = list(self.missing)
         drawn = set(keys if len(keys) <= share else random.sample(keys, share))
@@ -330,7 +333,7 @@ class Completeness:
         that moment, too. Without `with_source` the source is looked at only if the copy is young enough to be one of a
         newer version. Its time alone does not decide that: the time of a multipart upload is when the upload began.
 
-        With `deep` also the source of a copy that seems to have arrived is looked at, as `reconcile --deep` does it.
+        With `deep`, the source of a copy that seems to have arrived is looked at as well, like in `reconcile --deep`.
         """
         if key in self.unjudged:
             return await self.shows_no_ghost(key)
@@ -427,6 +430,6 @@ def version_of(entry: Entry) -> Listed:
 
 
 def time_of_answer(answer: dict[str, Any]) -> datetime:
-    """When S3 answered, by its own clock, as that of this machine may be behind. FAR if the answer does not say."""
+    """When S3 answered, by its own clock: that of this machine may be behind. FAR if the answer does not say."""
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     return parsedate_to_datetime(date) if date else FAR

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mirror.concurrency import wait_unless
 from mirror.model.errors import AWS_ERRORS, Interrupted, Refused, Unfinished, describe, is_busy, is_environment
-from mirror.model.log_lines import log, quoted
+from mirror.model.log_lines import PROGRESS, log, quoted
 from mirror.model.services import MIB
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
@@ -137,13 +137,13 @@ class Listings:
 
 
 def used_memory() -> int:
-    """MiB of this process; 0 if that is not known, as only Linux says it."""
+    """MiB of this process; 0 if that is not known: only Linux says it."""
     return int(STATM.read_text().split()[1]) * resource.getpagesize() // MIB if STATM.exists() else 0
 
 
 def free_memory() -> None:
     """Gives memory back to the system that nobody uses any more. The C library keeps what a large comparison has freed,
-    and then used_memory() counts it for as long as the process lives (malloc_trim(3), which only glibc has)."""
+    and then used_memory() counts it until the process ends (malloc_trim(3), which only glibc has)."""
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
 
@@ -163,8 +163,8 @@ def require_memory(task_memory: int) -> None:
 
 
 def pieces[T: (str, tuple[str, Entry])](items: Iterable[T], task_memory: int) -> Iterator[list[T]]:
-    """A thousand items at a time, in their order, as they may be millions. Raises Refused if the memory runs out: looks
-    at them take long, and meanwhile no page is listed."""
+    """A thousand items at a time, in their order, because they may be millions. Raises Refused if the memory runs out:
+    looks at them take long, and meanwhile no page is listed."""
     for some in itertools.batched(items, PAGE_KEYS, strict=False):
         require_memory(task_memory)
         yield sorted(some)
@@ -221,7 +221,7 @@ async def when_not_busy[T](
 @dataclass(eq=False)
 class Progress:
     """Of one walk: of its folders, those that are known and those that are done. Nobody knows the number of keys before
-    the end, and that of the folders grows as long as new ones are found."""
+    the end, and that of the folders grows while new ones are found."""
 
     now: Callable[[], float] = time.monotonic
     known: int = 0
@@ -237,7 +237,7 @@ class Progress:
         """Logs it now and then, with the numbers of what was found."""
         if self.now() - self.shown_at >= PROGRESS_SECONDS:
             self.shown_at = self.now()
-            log.info("progress %s %s", found(), self.text(walk.listed, walk.done, walk.known))
+            log.info(PROGRESS, f"{found()} {self.text(walk.listed, walk.done, walk.known)}")
 
     def text(self, listed: int, done: int, known: int) -> str:
         """For the log, after the numbers of what was found."""

@@ -27,7 +27,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class MeasureOptions:
+class MeasureArguments:
     """What the command line says."""
 
     json: bool = False
@@ -71,7 +71,7 @@ class Measure:
     """
 
     buckets: Buckets
-    options: MeasureOptions
+    arguments: MeasureArguments
     interruption: Interruption
     show: Callable[[str], None] = print
     objects: Counter[str] = field(default_factory=Counter)  # by kind
@@ -118,7 +118,7 @@ class Measure:
 
     def report(self, end: str, status: int) -> int:
         """Shows the result as a table or as JSON, and logs all numbers as the last line. Returns the exit status."""
-        if self.options.json:
+        if self.arguments.json:
             self.show(json.dumps({"end": end, "status": status, **self.figures()}))
         else:
             self.show(f"{end}: {self.walk.listed} objects listed with {self.requests.total()} requests")

@@ -65,7 +65,7 @@ ABOUT_FOREIGN = (
 
 
 @dataclass(frozen=True)
-class Options:
+class ReconcileArguments:
     """What the command line says."""
 
     prefix: str = ""
@@ -141,7 +141,7 @@ class Reconciliation:
 
     buckets: Buckets
     queue: Queue
-    options: Options
+    arguments: ReconcileArguments
     interruption: Interruption
     show: Callable[[str], None] = print
     most_doubtful: int = MOST_DOUBTFUL
@@ -156,14 +156,14 @@ class Reconciliation:
         self.looks = Slots(settings.max_concurrent_keys)
         self.hints = Hints(settings, self.queue)
         list_page = page_lister(self.buckets, self.interruption)
-        self.walk = Walk(settings.wanted.under(self.options.prefix), list_page, self.new_part, self.take)
+        self.walk = Walk(settings.wanted.under(self.arguments.prefix), list_page, self.new_part, self.take)
         self.show_progress = functools.partial(Progress().show, self.walk, self.found)
-        self.differences = Report() if self.options.report else None
+        self.differences = Report() if self.arguments.report else None
         self.leaves_out = bool(settings.exclude or settings.keep_days)
-        self.removal = Removal(self.buckets, self.interruption, self.options.max_delete, self.options.asked)
+        self.removal = Removal(self.buckets, self.interruption, self.arguments.max_delete, self.arguments.asked)
 
     def new_part(self) -> Compared:
-        doubt = math.inf if self.options.deep else NO_DOUBT
+        doubt = math.inf if self.arguments.deep else NO_DOUBT
         return Compared(self.buckets.settings.wanted, self.buckets.wall(), doubt)
 
     async def run(self) -> int:
@@ -174,17 +174,17 @@ class Reconciliation:
         No object is removed before both buckets are listed and the number is known not to be too large. A run that is
         stopped after that reports how many it has removed.
         """
-        if not chosen_prefixes(self.buckets.settings, self.options.prefix):
+        if not chosen_prefixes(self.buckets.settings, self.arguments.prefix):
             return 2
-        if self.options.remove_unwanted and not self.leaves_out:
+        if self.arguments.remove_unwanted and not self.leaves_out:
             log.warning("--remove-unwanted: nothing can be unwanted, because neither EXCLUDE nor KEEP_DAYS is set")
         if not await came_to_end("reconcile stopped", self.compare(), self.interruption, STOP_SECONDS):
             if removed := self.counts["removed"]:
-                removable = self.options.removable
+                removable = self.arguments.removable
                 log.error("%d of %d %s objects were removed by then", removed, len(self.removal.keys), removable)
             return self.report("stopped", 3)
-        settled = {"archived"} if self.options.dry_run else {"archived", *QUEUED}
-        if self.options.audit or "foreign" in self.options.removable:
+        settled = {"archived"} if self.arguments.dry_run else {"archived", *QUEUED}
+        if self.arguments.audit or "foreign" in self.arguments.removable:
             settled.add("foreign")  # an object that could not be removed counts as unreadable, too
         return self.report("complete", int(any(self.counts[name] for name in DIFFERENCES if name not in settled)))
 
@@ -207,11 +207,11 @@ class Reconciliation:
         self.counts["compared"] += part.compared
         self.counts["expired"] += part.expired
         unwanted = (key for key, _ in part.unwanted.take_all())
-        if not self.options.remove_unwanted:
+        if not self.arguments.remove_unwanted:
             for key in unwanted:
                 self.set_aside(Finding(key, "unwanted"))
         ghosts = () if self.are_too_many() else itertools.chain(part.ghosts, unwanted)
-        exact = self.options.dry_run or self.options.audit
+        exact = self.arguments.dry_run or self.arguments.audit
         missing = [] if exact else [Finding(key, MISSING, COPY) for key in part.missing]
         self.count(missing)
         await self.send(missing)
@@ -226,7 +226,7 @@ class Reconciliation:
             return
         self.count([found])
         if self.removal.takes(found):
-            if not self.options.dry_run:
+            if not self.arguments.dry_run:
                 self.removal.add(found)
         elif found.category in self.removal.asked:
             self.counts["kept"] += 1
@@ -234,18 +234,18 @@ class Reconciliation:
     def hold_back(self, findings: list[Finding]) -> list[Finding]:
         """Holds back those that a worker would delete, and returns the others. One more than `max_delete` is
         remembered, which shows that they are too many; a dry run, which only counts, remembers none."""
-        if not self.options.dry_run:
+        if not self.arguments.dry_run:
             held = [found for found in findings if found.action == DELETE]
-            self.held += held[: self.options.max_delete + 1 - len(self.held)]
+            self.held += held[: self.arguments.max_delete + 1 - len(self.held)]
         return [found for found in findings if found.action != DELETE]
 
     def are_too_many(self) -> bool:
-        return len(self.held) + len(self.removal.keys) > self.options.max_delete
+        return len(self.held) + len(self.removal.keys) > self.arguments.max_delete
 
     def refuse_too_many(self) -> None:
         if self.are_too_many():
             raise Refused(
-                f"more than {self.options.max_delete} objects would be deleted: list them with --dry-run, and if "
+                f"more than {self.arguments.max_delete} objects would be deleted: list them with --dry-run, and if "
                 "they should be deleted, raise --max-delete"
             )
 
@@ -288,7 +288,7 @@ class Reconciliation:
     async def check(self, keys: list[str]) -> list[Finding]:
         """Looks at the keys, counts those that still differ, and returns them.
 
-        An audit only remembers them, as long as there is room; but not foreign objects, which may be many.
+        An audit only remembers them, while there is room; but not foreign objects, which may be many.
         """
         found = []
         for each in await self.look(keys):
@@ -296,7 +296,7 @@ class Reconciliation:
                 self.set_aside(each)
             else:
                 found.append(each)
-        if self.options.audit:
+        if self.arguments.audit:
             room = self.most_doubtful - len(self.doubtful)
             self.doubtful += [each.key for each in found[:room]]
             if len(found) > room and not self.counts["at_once"]:
@@ -323,12 +323,12 @@ class Reconciliation:
             if self.differences:
                 self.differences.add(found.category, found.key)
             examples = self.examples.setdefault(found.category, [])
-            if len(examples) < self.options.examples:
+            if len(examples) < self.arguments.examples:
                 examples.append(found.key)
 
     async def check_key(self, key: str) -> Finding:
         """Looks at one key. Raises an error for which no key is at fault: a missing source bucket, credentials."""
-        look = functools.partial(look_at, self.buckets, key, self.options.deep)
+        look = functools.partial(look_at, self.buckets, key, self.arguments.deep)
         try:
             _, found = await when_not_busy(self.interruption, look)
         except AWS_ERRORS as error:
@@ -341,12 +341,12 @@ class Reconciliation:
         return found
 
     async def send(self, findings: list[Finding], last: bool = False) -> None:
-        if not self.options.dry_run:
+        if not self.arguments.dry_run:
             await self.hints.send(findings, last)
 
     def found(self) -> str:
         left_out = (*LEFT_OUT, "kept", "removed") if self.leaves_out else ("removed",)
-        checked = CHECKED if self.options.deep else ()
+        checked = CHECKED if self.arguments.deep else ()
         names = ("listed", "compared", *DIFFERENCES, "queued", "to_delete", *left_out, *checked)
         self.counts["listed"], self.counts["queued"] = self.walk.listed, self.hints.sent
         self.counts["to_delete"] = self.hints.deletes
@@ -364,26 +364,26 @@ class Reconciliation:
             if (number := self.counts["kept"])
             else ""
         )
-        if self.options.dry_run:
+        if self.arguments.dry_run:
             return f"a dry run: nothing is deleted or put on the queue{kept}"
         return f"{self.counts['removed']} deleted by this command, {self.hints.deletes} to be deleted by workers{kept}"
 
     def report(self, end: str, status: int) -> int:
         """Shows the table, and logs all numbers as the last line. Returns the exit status."""
         self.show(f"{end}: {self.counts['compared']} keys of the source compared")
-        rows = DIFFERENCES | (LEFT_OUT if self.leaves_out else {}) | (CHECKED if self.options.deep else {})
+        rows = DIFFERENCES | (LEFT_OUT if self.leaves_out else {}) | (CHECKED if self.arguments.deep else {})
         for what, meaning in rows.items():
             self.show(f"{self.counts[what]:>12} {what:<10}  {meaning}")
         self.show(f"{self.hints.sent:>12} {'queued':<10}  for the workers, who look at each key again")
-        if removable := self.options.removable:
+        if removable := self.arguments.removable:
             self.show(f"{self.counts['removed']:>12} {'removed':<10}  of those that are {removable}")
         self.show(self.deletions())
         for what, keys in self.examples.items():
             for key in keys:
                 self.show(f"  {what} {quoted(key)}")
-        if self.counts["foreign"] and "foreign" not in self.options.removable:
+        if self.counts["foreign"] and "foreign" not in self.arguments.removable:
             self.show(ABOUT_FOREIGN)
-        if self.options.audit:
+        if self.arguments.audit:
             found = sum(self.counts[what] for what in DIFFERENCES if what not in NO_ALARM)
             level = logging.ERROR if found or status else logging.INFO
             log.log(level, AUDITED, end, status, found, self.numbers())

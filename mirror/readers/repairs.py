@@ -145,7 +145,7 @@ class Removal:
 
 
 class Report:
-    """Counts the differences, and logs them up to that number. The lines are numbered, as a log may drop some."""
+    """Counts the differences, and logs them up to that number. The lines are numbered, because a log may drop some."""
 
     def __init__(self) -> None:
         self.differences = 0

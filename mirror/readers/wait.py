@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from mirror.concurrency import wait_at_most
-from mirror.model.log_lines import LACKING, WAITED, log, quoted
+from mirror.model.log_lines import LACKING, PROGRESS, WAITED, log, quoted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.readers.completeness import NAMES, Budget, Completeness, budget_of
@@ -29,7 +29,7 @@ STATUS = {"complete": 0, "timeout": 1, "empty": 1, "stopped": 3}
 
 
 @dataclass(frozen=True)
-class WaitOptions:
+class WaitArguments:
     """What the command line says."""
 
     prefix: str = ""
@@ -43,26 +43,26 @@ class WaitOptions:
 
 async def wait(
     buckets: Buckets,
-    options: WaitOptions,
+    arguments: WaitArguments,
     interruption: Interruption,
     show: Callable[[str], None],
     shared: Budget | None = None,
 ) -> int:
     """Waits, and calls show() for each line of the result. Returns the exit status of Wait.run(), or 2 for a wrong
     prefix."""
-    prefixes = chosen_prefixes(buckets.settings, options.prefix)
+    prefixes = chosen_prefixes(buckets.settings, arguments.prefix)
     if not prefixes:
         return 2
     state = Completeness(
         buckets,
         prefixes,
         interruption,
-        exact=options.exact,
-        deep=options.deep,
+        exact=arguments.exact,
+        deep=arguments.deep,
         is_patient=True,
-        shared=shared or budget_of(buckets, max(NAMES, 2 * options.examples)),
+        shared=shared or budget_of(buckets, max(NAMES, 2 * arguments.examples)),
     )
-    return await Wait(state, options, show).run()
+    return await Wait(state, arguments, show).run()
 
 
 @dataclass(eq=False)
@@ -70,7 +70,7 @@ class Wait:
     """One wait for the state that the source has at its start. It only reads, and needs no queue."""
 
     state: Completeness
-    options: WaitOptions
+    arguments: WaitArguments
     show: Callable[[str], None] = print
     started: float = field(default_factory=time.monotonic)
     is_compared: bool = False  # both listings were read
@@ -80,7 +80,7 @@ class Wait:
         """Returns the exit status: 0 if nothing is missing, 1 at the timeout, or if there is nothing to wait for, 3
         after SIGTERM or if it could not be found out."""
         progress = asyncio.create_task(self.log_progress())
-        in_time = wait_at_most(self.until_complete(), self.options.timeout)
+        in_time = wait_at_most(self.until_complete(), self.arguments.timeout)
         try:
             if not await came_to_end("wait stopped, nothing was changed", in_time, self.state.interruption):
                 return self.report("stopped")
@@ -111,14 +111,14 @@ class Wait:
 
     def is_empty_by_mistake(self) -> bool:
         """Whether nobody would wait for that: --prefix is wrong, or its upload has not begun."""
-        options = self.options
-        return self.is_empty() and bool(options.prefix) and not (options.exact or options.allow_empty)
+        arguments = self.arguments
+        return self.is_empty() and bool(arguments.prefix) and not (arguments.exact or arguments.allow_empty)
 
     # On the way
 
     def log_what_is_missing(self) -> None:
         if self.is_empty():
-            prefix = self.options.prefix or self.state.buckets.settings.prefix_filter
+            prefix = self.arguments.prefix or self.state.buckets.settings.prefix_filter
             advice = EMPTY_ADVICE if self.is_empty_by_mistake() else "is --prefix right?"
             log.warning("the source has no key under %s: %s", quoted(prefix), advice)
         if self.state.expired:
@@ -133,10 +133,10 @@ class Wait:
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
             if self.is_compared:
-                log.info("progress %s", self.progress())
+                log.info(PROGRESS, self.progress())
             elif walk := self.state.walk:
                 far = of_walk.text(walk.listed, walk.done, walk.known)
-                log.info("progress listed=%d %s", walk.listed, far)
+                log.info(PROGRESS, f"listed={walk.listed} {far}")
 
     def progress(self) -> str:
         """How much has arrived, how fast the rest arrives, and how long that takes at the same rate."""
@@ -198,7 +198,7 @@ class Wait:
     def named(self) -> Iterator[tuple[str, str]]:
         """Missing keys and why they are missing; those with a reason of their own first."""
         missing = sorted(self.state.missing, key=lambda key: self.why(key) == "waiting")
-        return ((key, self.why(key)) for key in missing[: self.options.examples])
+        return ((key, self.why(key)) for key in missing[: self.arguments.examples])
 
     def report(self, end: str) -> int:
         """Shows the result as a table or as JSON, and logs all numbers as the last line. Returns the exit status."""
@@ -207,7 +207,7 @@ class Wait:
             log.warning("the time was over before both buckets were listed: raise --timeout")
         for key, why in named:
             log.warning(LACKING, quoted(key), why)
-        if self.options.json:
+        if self.arguments.json:
             missing = [{"key": key, "why": why} for key, why in named]
             self.show(json.dumps({"end": end, "status": status, **self.figures(), "missing_keys": missing}))
         else:

@@ -8,10 +8,10 @@ that holds a handful of keys costs as much as a page of a thousand. The rules ar
    are final; they are never listed again for a comparison.
 2. If it has subfolders, a page without the delimiter shows whether everything below fits on it. Then this is compared.
 3. Otherwise the subfolders are visited in the same way, each by itself, if they hold `worth_a_visit` keys on average.
-   That page shows at once if they do not. If it says that they do, a few of them, drawn by lot, are visited first, as
-   the keys of a page lie side by side and may say little about the others.
-4. Otherwise what lies below is listed without the delimiter to its end. What this finds is kept apart as long as
-   neither side has ended: if it takes as many pages as visits are worth, it is dropped, and the subfolders are visited.
+   That page shows at once if they do not. If it says that they do, a few of them, chosen at random, are visited first:
+   the keys of a page lie side by side, and may say little about the others.
+4. Otherwise what lies below is listed without the delimiter to its end. What this finds is kept apart while neither
+   side has ended: if it takes as many pages as visits are worth, it is dropped, and the subfolders are visited.
 
 So most trees take a tenth to a quarter more requests than a plain listing. See docs/performance.md for the worst.
 """
@@ -213,7 +213,7 @@ class Walk[P: Part]:
         return pages(list_page, parameters)
 
     async def end(self, join: Join[P], side: int) -> None:
-        """Hands on what only the other side has in pieces, as it may be millions of keys."""
+        """Hands on in pieces what only the other side has, because it may be millions of keys."""
         for _ in itertools.batched(join.end(side), self.scale.page_keys, strict=False):
             await self.hand_on(join)
         await self.hand_on(join)
@@ -267,7 +267,7 @@ class Walk[P: Part]:
             self.visit_all(folder.subfolders)
 
     def visit_all(self, subfolders: list[str]) -> None:
-        """The last one first. Each is forgotten when its visit begins, as they may be many."""
+        """The last one first. Each is forgotten when its visit begins, because they may be many."""
         self.known += len(subfolders)
         self.jobs.append(functools.partial(self.visit, subfolders.pop()) for _ in range(len(subfolders)))
 

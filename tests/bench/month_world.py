@@ -28,7 +28,7 @@ from mirror.cli import CLIENTS
 from mirror.loop import Parts, make_parts, make_worker
 from mirror.model.log_lines import SYNCED
 from mirror.protocol.attempt import Interruption
-from mirror.readers.reconcile import Options, Reconciliation
+from mirror.readers.reconcile import ReconcileArguments, Reconciliation
 from mirror.settings import Settings, load_settings
 
 OUTBOX = "outbox"  # where events wait until the script sends them
@@ -266,7 +266,7 @@ class Month:
     def reconcile(self, remove: bool) -> dict[str, set[str]]:
         """{what is wrong: keys}"""
         lines: list[str] = []
-        options = Options(remove_unwanted=remove, max_delete=MANY, examples=MANY)
+        options = ReconcileArguments(remove_unwanted=remove, max_delete=MANY, examples=MANY)
         buckets, queue, _ = self.parts
         with listening():
             status = self.world.run(Reconciliation(buckets, queue, options, Interruption(), lines.append).run())

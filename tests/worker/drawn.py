@@ -30,9 +30,9 @@ from mirror.protocol.objects import PROVENANCE, source_from_head
 from mirror.queue.messages import Queue
 from mirror.readers.completeness import Budget
 from mirror.readers.listing import Listings
-from mirror.readers.measure import Measure, MeasureOptions
-from mirror.readers.reconcile import Options, Reconciliation
-from mirror.readers.wait import WaitOptions, wait
+from mirror.readers.measure import Measure, MeasureArguments
+from mirror.readers.reconcile import ReconcileArguments, Reconciliation
+from mirror.readers.wait import WaitArguments, wait
 from mirror.settings import load_settings
 
 DAY = 86_400
@@ -387,13 +387,13 @@ class Drawn:
         """What the command does, as worker.py begins it. A wait remembers `names` missing keys, and looks at as many
         in a round; 0 stands for what it does by itself."""
         buckets, command, shown = self.buckets(**environment), parse_arguments(list(arguments)), list[str]()
-        if isinstance(command, Options):
+        if isinstance(command, ReconcileArguments):
             queue = Queue(LastingClient(self.answer_sqs), buckets.settings.queue_url)
             return self.ran(Reconciliation(buckets, queue, command, self.interruption, shown.append).run(), shown)
-        if isinstance(command, WaitOptions):
+        if isinstance(command, WaitArguments):
             shared = Budget(Slots(256), Listings(0), names, names, names) if names else None
             return self.ran(wait(buckets, command, self.interruption, shown.append, shared), shown)
-        assert isinstance(command, MeasureOptions)
+        assert isinstance(command, MeasureArguments)
         return self.ran(Measure(buckets, command, self.interruption, shown.append).run(), shown)
 
     def ran(self, work: Coroutine[Any, Any, int], shown: list[str]) -> Ran:

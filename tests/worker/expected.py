@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from drawn import DAY, DELETE, DESTINATION, LATE, LOOK, SOURCE, START, Drawn, Pair, Version
 
-from mirror.readers.reconcile import Options
-from mirror.readers.wait import WaitOptions
+from mirror.readers.reconcile import ReconcileArguments
+from mirror.readers.wait import WaitArguments
 
 MOMENTS = LOOK, DELETE, LATE
 DIFFERENCES = "missing", "stale", "corrupt", "ghost", "foreign", "unreadable", "archived"
@@ -112,7 +112,7 @@ class Compared:
     status: int = 0
 
 
-def is_looked_at(drawn: Drawn, key: str, options: Options) -> bool:
+def is_looked_at(drawn: Drawn, key: str, options: ReconcileArguments) -> bool:
     source, copy = drawn.before[key]
     if is_excluded(drawn, key):
         return copy is not None and options.remove_unwanted
@@ -123,7 +123,7 @@ def is_looked_at(drawn: Drawn, key: str, options: Options) -> bool:
     return copy is not None or (exact and not is_old(source, drawn.days))
 
 
-def row_of(drawn: Drawn, key: str, options: Options, found: Compared) -> str:
+def row_of(drawn: Drawn, key: str, options: ReconcileArguments, found: Compared) -> str:
     """What counts; of an audit what a second look shows, but for what only the destination has."""
     source, copy = drawn.before[key]
     if not is_looked_at(drawn, key, options):
@@ -141,7 +141,7 @@ def row_of(drawn: Drawn, key: str, options: Options, found: Compared) -> str:
     return row
 
 
-def compared(drawn: Drawn, options: Options) -> Compared:
+def compared(drawn: Drawn, options: ReconcileArguments) -> Compared:
     found, leaving = Compared(), set[str]()
     asked = {"unwanted"} if options.remove_unwanted else set[str]()
     asked |= {"foreign"} if options.remove_foreign else set()
@@ -166,7 +166,7 @@ def compared(drawn: Drawn, options: Options) -> Compared:
     return found
 
 
-def act(drawn: Drawn, options: Options, found: Compared, leaving: set[str]) -> None:
+def act(drawn: Drawn, options: ReconcileArguments, found: Compared, leaving: set[str]) -> None:
     moment = LATE if options.audit else LOOK
     deletes = {key for key, row in found.rows.items() if is_deleted(drawn, row, at(drawn, key, moment))}
     found.queued = {key for key, row in found.rows.items() if row in QUEUED} - deletes
@@ -201,7 +201,7 @@ class Waited:
     lacking: dict[str, str] = field(default_factory=dict)  # key -> why
 
 
-def waited(drawn: Drawn, options: WaitOptions, settled: float = DAY) -> Waited:
+def waited(drawn: Drawn, options: WaitArguments, settled: float = DAY) -> Waited:
     """What a wait ends with that lasts for longer than all changes."""
     found, rolls_back = Waited(), drawn.is_versioned and drawn.environment["ROLLBACKS"] == "true"
     for key in keys_of(drawn, options.prefix):
@@ -267,7 +267,7 @@ def has_arrived(drawn: Drawn, key: str, listed: Version | None, deep: bool = Fal
     return ""
 
 
-def wait_for_ghost(drawn: Drawn, key: str, options: WaitOptions, found: Waited) -> None:
+def wait_for_ghost(drawn: Drawn, key: str, options: WaitArguments, found: Waited) -> None:
     if drawn.before[key][1] is None or not options.exact:
         found.figures["only_in_destination"] += drawn.before[key][1] is not None
         return

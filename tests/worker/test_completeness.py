@@ -25,9 +25,9 @@ from mirror.protocol.buckets import Buckets
 from mirror.queue.messages import Queue
 from mirror.readers.completeness import LEAST_NAMES, Budget, Completeness
 from mirror.readers.listing import SHARE_OF_MANY, Listings, Progress
-from mirror.readers.measure import Measure, MeasureOptions
-from mirror.readers.reconcile import Options, Reconciliation
-from mirror.readers.wait import Wait, WaitOptions
+from mirror.readers.measure import Measure, MeasureArguments
+from mirror.readers.reconcile import ReconcileArguments, Reconciliation
+from mirror.readers.wait import Wait, WaitArguments
 from mirror.readers.walk import Entry, entry_table
 from mirror.settings import load_settings
 
@@ -117,14 +117,14 @@ class Versioned:
 
 
 def deep_reconciliation(buckets: Buckets) -> Reconciliation:
-    return Reconciliation(buckets, Queue(None, ""), Options(deep=True, dry_run=True), Interruption())
+    return Reconciliation(buckets, Queue(None, ""), ReconcileArguments(deep=True, dry_run=True), Interruption())
 
 
 # reader -> what compares, looks for each copy, bytes for each that it may take
 READERS = {
     "wait": (lambda buckets: Completeness(buckets, ("",)).compare(), 1, 150),
     "reconcile": (lambda buckets: deep_reconciliation(buckets).compare(), 2, 150),
-    "measure": (lambda buckets: Measure(buckets, MeasureOptions(), Interruption(), print).count_all(), 0, 100),
+    "measure": (lambda buckets: Measure(buckets, MeasureArguments(), Interruption(), print).count_all(), 0, 100),
 }
 
 
@@ -227,7 +227,7 @@ def test_the_time_that_is_left_is_said_only_when_it_can_be_known(points: list[tu
 def test_a_wait_says_how_long_the_rest_takes_at_the_rate_so_far() -> None:
     """Half has arrived in no time, by the real clock."""
     more = SimpleNamespace(keys=10, ghosts=0, size=1000)
-    waiting = Wait(SimpleNamespace(keys=10, size=1000, missing={}, more=more), WaitOptions(), is_compared=True)
+    waiting = Wait(SimpleNamespace(keys=10, size=1000, missing={}, more=more), WaitArguments(), is_compared=True)
     waiting.progress()
     more.keys, more.size = 5, 500
     left = re.fullmatch(r"here=5/10 bytes=500/1000 bytes/s=\d+ left=(\d+)s", waiting.progress())

@@ -37,8 +37,8 @@ from mirror.options import options_for
 from mirror.protocol.attempt import Host, KeySync
 from mirror.queue.messages import Queue
 from mirror.queue.option import Option, methods
-from mirror.readers.reconcile import Options, Reconciliation
-from mirror.readers.wait import WaitOptions
+from mirror.readers.reconcile import ReconcileArguments, Reconciliation
+from mirror.readers.wait import WaitArguments
 
 pytestmark = pytest.mark.fast
 SEEDS = range(2000 if os.environ.get("NIGHTLY") == "1" else 100)
@@ -69,7 +69,7 @@ def options_of(drawn: Drawn, *chosen: str) -> list[str]:
 def limited(drawn: Drawn, arguments: list[str]) -> list[str]:
     """At times with just as many deletions as there are, or one fewer."""
     options = parse_arguments(["reconcile", *arguments])
-    assert isinstance(options, Options)
+    assert isinstance(options, ReconcileArguments)
     doomed = compared(drawn, options).doomed
     most = ["--max-delete", str(doomed - drawn.chance.randrange(2))]
     return [*arguments, *most] if doomed and drawn.chance.random() < 0.7 else arguments
@@ -99,7 +99,7 @@ def without(figures: dict[str, int], *names: str) -> dict[str, int]:
 
 def check_reconcile(drawn: Drawn, arguments: list[str]) -> None:
     options, ran = parse_arguments(["reconcile", *arguments]), drawn.run("reconcile", *arguments, "--examples", "1000")
-    assert isinstance(options, Options)
+    assert isinstance(options, ReconcileArguments)
     if is_outside(drawn, options.prefix):
         assert (ran.status, drawn.asked.total()) == (2, 0) and " has to begin with PREFIX_FILTER" in ran.log[0][1]
         return
@@ -157,7 +157,7 @@ def wait(seed: int) -> None:
         few = drawn.chance.choice((None, 0, 1, 3))
         examples = 1000 if few is None else few
         options, ran = parse_arguments(arguments), drawn.run(*arguments, "--examples", str(examples))
-        assert isinstance(options, WaitOptions)
+        assert isinstance(options, WaitArguments)
         if is_outside(drawn, options.prefix):
             assert (ran.status, drawn.asked.total()) == (2, 0)
             return
@@ -188,7 +188,7 @@ def wait_with_little_memory(seed: int) -> None:
         let_learn_of_versions(drawn)
         drawn.busy = set()
         ran = drawn.run("wait", "--timeout", "60s", "--examples", "1000", names=drawn.chance.choice((1, 9)))
-        expected = waited(drawn, WaitOptions())
+        expected = waited(drawn, WaitArguments())
         assert {key for key, _ in ran.keys(LACKING)} <= {*expected.lacking}
         assert without(ran.numbers(), "archived") == without(+expected.figures, "archived")
         assert ran.status == int(bool(expected.lacking))
@@ -235,7 +235,7 @@ def marker(seed: int) -> None:
                 return 1
             return 0
 
-        expected = waited(drawn, WaitOptions(prefix=folder, exact=True), settled=math.inf)
+        expected = waited(drawn, WaitArguments(prefix=folder, exact=True), settled=math.inf)
         assert drawn.ran(copy(), []).status == int(bool(expected.lacking)), expected.lacking
         ghosts = {key for key, why in expected.lacking.items() if why == GHOST}
         assert sync.host.asked == (ghosts if put_off else set())
@@ -273,7 +273,7 @@ def test_what_an_audit_has_no_room_for_counts_at_once() -> None:
     drawn.late = 200.0
     buckets, queue = drawn.buckets(), Queue(LastingClient(drawn.answer_sqs), "https://queue")
     ran = drawn.ran(
-        Reconciliation(buckets, queue, Options(audit=True), drawn.interruption, most_doubtful=1050).run(), []
+        Reconciliation(buckets, queue, ReconcileArguments(audit=True), drawn.interruption, most_doubtful=1050).run(), []
     )
     assert (ran.status, ran.numbers()["missing"], len(drawn.queued)) == (0, 575, 575)
     assert [level for level, line in ran.log if line.startswith("audited end=complete status=0 found=575 ")] == [
