@@ -3,8 +3,8 @@
 All of it is pure; may_copy() of starter.py decides whether the function copies at all.
 
 The function keeps in its process what failed when it copied last and has not worked since. After an outage it leaves
-copying to workers for a while, and then tries it again. A new process knows of no failure: it tries
-at once, and two more failures are needed until each run fails.
+copying to workers for a while, and then tries it again. A new process knows of no failure: it tries at once, and two
+more failures are needed until each run fails.
 
 An event from the bucket's rule announces a message, which the queue may count only seconds later. A burst keeps the
 function busy, so its events arrive up to 60 s late (the maximum age that deploy.sh sets). A worker that has handled the

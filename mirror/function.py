@@ -144,7 +144,7 @@ def outage_of(worker: Worker) -> dict[str, Any]:
     """Says why no key can be synced, if the worker ends in an outage. A task waits ten minutes for the end of one, for
     which the function has no time. "only_copies": deletes go on, so they do not show that the outage is over."""
     outage = worker.outage
-    if outage.began is None or outage.error is None:
+    if not outage.is_on or outage.error is None:
         return {}
     return {"status": OUTAGE_STATUS, "outage": describe(outage.error), "only_copies": outage.is_of_copies()}
 

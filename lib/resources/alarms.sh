@@ -140,7 +140,8 @@ list_alarms_of_starter() {
   local minutes=$(((LAMBDA_POLL_RATE * 3 + 4) / 5)) why cure form periods=$((LAMBDA_POLL_RATE / 5 + 2)) two=2 seconds=300
   ((LAMBDA_POLL_RATE <= 15)) || periods=1 two=1 seconds=$((LAMBDA_POLL_RATE * 60))
   why="Why: the function that starts workers fails: it cannot start them, they fail or end in an outage,"
-  why+=" or its guard has found that events do not arrive; little or nothing is synced."
+  why+=" or its guard has found that events do not arrive; little or nothing is synced. Or only workers copy, because"
+  why+=" it cannot (STARTER_COPIES)."
   cure="What to do: ./sync.sh status and ./sync.sh logs starter show the error; fix it, or run ./deploy.sh again."
   printf -v form '{"Period": %d, "DatapointsToAlarm": %d}' "$seconds" "$two"
   alarm "$STARTER_ALARM" AWS/Lambda/Errors "FunctionName=$STARTER_NAME" Sum 0 "$periods" "$why $cure" "$form"
