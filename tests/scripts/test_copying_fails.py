@@ -4,10 +4,12 @@ Single runs are in test_starter.py; what the function does with queue and bucket
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from starter_worlds import HOUR, MINUTE, MINUTES_EVENT, Plan, Starter, World, event
@@ -20,26 +22,30 @@ COPIED, DELETED, FAILED, NOTHING = (
     {name: 1, "status": 0, "emptied": 1} for name in ("copied", "deleted", "failed", "unanswered")
 )
 PERIOD = 5 * MINUTE  # of the alarm starter-fails, which is red after two in a row with a run that failed
+TOLD = 3 * PERIOD
+LIVES = 500 if os.environ.get("NIGHTLY") == "1" else 10
 WHOLE_TIME = 50.0  # seconds that an outage takes the function
 
 
 class Life:
     """The function runs each minute, and at each file; a process of it lives until the end."""
 
-    def __init__(self, every: int, hours: float, answers: Sequence[Any]) -> None:
-        """`every`: minutes from file to file. `answers`: what copying comes to, for each file; the last one is that of
-        all that follow."""
-        self.files = [float(at) for at in range(7, int(hours * HOUR), every * MINUTE)]
-        self.world = World(0, Plan(seconds=hours * HOUR, arrivals=[(at, 1) for at in self.files]))
+    def __init__(self, files: Sequence[float], hours: float, answers: Sequence[Any]) -> None:
+        """`files`: when each comes. `answers`: what copying comes to, for each; the last one is that of all that
+        follow."""
+        self.files = files
+        self.world = World(0, Plan(seconds=hours * HOUR, arrivals=[(at, 1) for at in files]))
         self.starter = Starter(self.world, self, STARTER_COPIES="true")
         self.answers, self.hours = answers, hours
         self.tries: list[float] = []  # when it copied
+        self.came_to: list[Any] = []
         self.runs: list[tuple[float, dict[str, Any], str]] = []  # when each began, its report, and what it fails with
 
     def respond(self, _environment: Mapping[str, str], _seconds: float) -> dict[str, Any]:
         number = sum(at <= self.world.now for at in self.files) - 1
         answer = self.answers[min(number, len(self.answers) - 1)]
         self.tries.append(self.world.now)
+        self.came_to.append(answer)
         if isinstance(answer, Exception):
             raise answer
         self.world.pass_time(WHOLE_TIME if "outage" in answer else 0.0)
@@ -74,11 +80,15 @@ class Life:
         return "each" if len(failed) == len(said) else f"until {round((failed[-1] - failed[0]) / MINUTE)}"
 
 
+def each(minutes: int, hours: float) -> list[float]:
+    return [float(at) for at in range(7, int(hours * HOUR), minutes * MINUTE)]
+
+
 @pytest.mark.parametrize("every", [1, 11, 60, 300])
 @pytest.mark.parametrize("answer", [KeyError("a mistake"), OUTAGE], ids=["fails", "outage"])
 def test_a_function_that_never_copies_is_an_alarm_and_delays_one_file(every: int, answer: Any) -> None:
     hours = max(7, every // 60 + 2)
-    life = Life(every, hours, [answer]).live()
+    life = Life(each(every, hours), hours, [answer]).live()
     second = int(life.tries[1] // PERIOD)
     assert life.red()[0] <= second + 2
     if every <= 60:
@@ -122,13 +132,66 @@ STORIES = {
 def test_runs_fail_after_a_second_failure_until_it_works(name: str) -> None:
     """A file every 20 minutes."""
     answers, fails, left = STORIES[name]
-    life = Life(20, len(fails) / 3, answers).live()
+    hours = len(fails) / 3
+    life = Life(each(20, hours), hours, answers).live()
     assert [life.fails_after(number) for number in range(len(fails))] == fails
     assert life.runs[-1][1].get("copying_failed", {}).get("times", 0) == left
 
 
 def test_no_run_fails_because_of_it_while_the_sync_is_paused() -> None:
-    life = Life(20, 1, [BADLY]).live()
+    life = Life(each(20, 1), 1, [BADLY]).live()
     assert life.runs[-1][2]
     life.starter.environment["PAUSED_SINCE"] = "2026-11-25T01:00:00Z"
     assert life.starter.run()[1] == ""
+
+
+# Random ones
+
+
+def draw(number: int) -> Life:
+    """Six hours in which copying works and fails by turns, while files come at any pace."""
+    chance = random.Random(f"copying {number}")
+    files: list[float] = []
+    answers: list[Any] = []
+    at = 0.0
+    while at < 6 * HOUR:
+        minutes, answer = chance.choice([1, 4, 12, 20, 70]), chance.choice([COPIED, OTHERS, OUTAGE, BADLY])
+        for _ in range(chance.choice([1, 1, 2, 5, 12])):
+            at += minutes * MINUTE * chance.uniform(0.5, 1.5)
+            files.append(at)
+            answers.append(answer)
+    return Life([at for at in files if at < 6 * HOUR], 6, answers)
+
+
+class Row(NamedTuple):
+    """Attempts that failed, without a success in between, and when it was over."""
+
+    failed: list[float]
+    over: float
+
+
+def rows_of(life: Life) -> Iterator[Row]:
+    failed: list[float] = []
+    for at, answer in zip(life.tries, life.came_to, strict=True):
+        if not answer["status"] and failed:
+            yield Row(failed, at)
+            failed = []
+        elif answer["status"]:
+            failed.append(at)
+    if failed:
+        yield Row(failed, life.runs[-1][0] + 1)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_somebody_is_told_in_time_and_of_nothing_that_has_passed(block: int) -> None:
+    for number in range(block * LIVES, (block + 1) * LIVES):
+        life = draw(number).live()
+        failed, red = [at for at, _, error in life.runs if error], [(one + 1) * PERIOD for one in life.red()]
+        for row in rows_of(life):
+            its_runs = [at for at in failed if row.failed[0] - MINUTE < at < row.over]
+            failed = [at for at in failed if at not in its_runs]
+            if len(row.failed) == 1:
+                assert len(its_runs) == 1, number
+            elif row.failed[1] + TOLD < row.over:
+                assert any(row.failed[1] < at <= row.failed[1] + TOLD for at in red), number
+        assert failed == [], number
