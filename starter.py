@@ -129,8 +129,8 @@ def run(process: Process, event: object, context: Any) -> dict[str, Any]:
 
     Raises ValueError for wrong settings, botocore's error if the queue or the cluster cannot be read, and RuntimeError
     if ECS failed for another reason than a shortage of capacity, which the next run tries again, if workers stop before
-    they work, or if a link of the path of events is broken. The last two are raised in every run until they are over,
-    so that the metric Errors shows them.
+    they work, if the function cannot copy, or if a link of the path of events is broken. The last three are raised in
+    every run until they are over, so that the metric Errors shows them; of copying, from its second failure on.
 
     An event of the bucket is there to get the first worker going. If one runs or starts, it needs one call or none:
     whether more workers are needed is decided by the run of the minute.

@@ -12,6 +12,7 @@ from test_metrics import ON, metrics_in
 from world import MIRROR, QUEUE, SOURCE
 
 from mirror.function import OF_FUNCTION, QUIET_SECONDS
+from mirror.loop import OUTAGE_STATUS
 from mirror.model.services import MIB
 
 # Seconds beside the given ones in which an invocation is over; the machine has other things to do, too.
@@ -106,6 +107,22 @@ def test_what_does_not_answer_keeps_no_invocation_and_ends_the_process(world, op
     assert report["unanswered"] >= 1
     assert function.status() == 1
     assert function.output.endswith(f"ERROR {report['unanswered']} calls got no answer, ending the process\n")
+
+
+def test_an_outage_is_in_its_report_until_it_is_over(world):
+    """As if a policy denied sessions to the function alone."""
+    world.standin.fault("CreateSession", "error", status=403, code="AccessDenied", times=0)
+    for number in range(3):
+        world.put(f"k{number}")
+    function = Function(world, **SLOW_TO_RETURN)
+    report = function.invoke(3)
+    assert (report["copied"], report["status"], report.get("only_copies")) == (0, OUTAGE_STATUS, False)
+    assert report["outage"].startswith("operation=CreateSession error=AccessDenied message=")
+
+    world.standin.clear_faults()
+    report = function.invoke(10)
+    assert (report["copied"], report["status"], "outage" in report) == (3, 0, False)
+    assert function.status() == 0
 
 
 def test_connections_that_died_while_the_process_was_frozen_keep_no_copy_waiting(world):
