@@ -85,9 +85,17 @@ enabled_state() { jq -nr '[inputs][0].State // "" | if startswith("ENABLED") the
 # ask_rule NAME
 ask_rule() { aws_or_nothing events describe-rule --name "$1"; }
 
-# What the rule says from before the function is deleted until it has been made again: the pause is in the function's
-# variables, and a run may be interrupted in between.
-readonly RULE_SAYS_PAUSED="The sync has been paused since "
+# What the rule says while it is paused, and otherwise. The pause is in the function's variables, and somebody may delete
+# the function; so the rule says it from before the pause until after it.
+readonly RULE_SAYS="Looks at the queue and starts workers" RULE_SAYS_PAUSED="The sync has been paused since "
+
+# words_of_rule TIME: prints the description of the rule during a pause since then, or without one. At most 512 characters
+# (EventBridge API reference, PutRule), and somebody may have written any text as the time.
+words_of_rule() {
+  local words=$RULE_SAYS
+  [[ -z $1 ]] || words=$RULE_SAYS_PAUSED${1:0:400}
+  printf '%s\n' "$words"
+}
 
 # kept_pause: prints the pause that the rule says, or nothing.
 kept_pause() {
@@ -95,21 +103,33 @@ kept_pause() {
     | jq -r --arg says "$RULE_SAYS_PAUSED" '.Description // "" | select(startswith($says)) | ltrimstr($says)'
 }
 
-# keep_pause TIME: also that there is none, if the rule says one that has ended.
+# pause_to_keep: prints when the sync was paused, or nothing: the function knows, and if it is gone, the rule.
+pause_to_keep() {
+  local function
+  function=$(latest function)
+  if [[ -n $function ]]; then
+    jq -r '.Environment.Variables.PAUSED_SINCE // empty' <<<"$function"
+  else
+    kept_pause
+  fi
+}
+
+# keep_pause TIME: before the function is deleted. Also that there is none, if the rule says one that has ended; and a
+# pause that an older release began, which the rule does not say.
 keep_pause() {
   local kept want
   kept=$(kept_pause)
-  want=$(wanted_rule "${1:+$RULE_SAYS_PAUSED$1}")
+  want=$(wanted_rule "$1")
   [[ $kept == "$1" ]] || write put_rule "$want"
 }
 
-# wanted_rule [DESCRIPTION]
+# wanted_rule PAUSED-SINCE
 wanted_rule() {
-  local state unit=minute
+  local state says unit=minute
   ((LAMBDA_POLL_RATE == 1)) || unit=minutes
   state=$(fact rule "$RULE_NAME" | enabled_state)
-  jq -n --arg name "$RULE_NAME" --arg rate "rate($LAMBDA_POLL_RATE $unit)" --arg state "$state" \
-    --arg says "${1:-"Looks at the queue and starts workers"}" \
+  says=$(words_of_rule "$1")
+  jq -n --arg name "$RULE_NAME" --arg rate "rate($LAMBDA_POLL_RATE $unit)" --arg state "$state" --arg says "$says" \
     '{Name: $name, ScheduleExpression: $rate, State: $state, Description: $says}'
 }
 
@@ -130,16 +150,35 @@ tell_of_rate() {
 }
 
 ensure_rule() {
-  local want have target
+  local want have target paused
   begin rule "$RULE_NAME"
   tell_of_rate
   have=$(fact rule "$RULE_NAME")
-  want=$(wanted_rule)
+  paused=$(pause_to_keep)
+  want=$(wanted_rule "$paused")
   if [[ -z $have ]]; then create put_rule "$want"; else change_members "$want" "$have" put_rule "$want"; fi
   ensure_permission "$RULE_NAME" "$RULE_ARN"
   printf -v target '[{"Id": "starter", "Arn": "%s"}]' "$STARTER_ARN"
   ensure_targets "$RULE_NAME" "$target"
   finish
+}
+
+# say_pause TIME ADVICE: gives the rule the words of a pause since then, or takes those of one away, and leaves all else of
+# it; a verb does so, which may be denied it. ADVICE: what an error of AWS means for the user.
+say_pause() {
+  local have want RESOURCE="rule $RULE_NAME" RESOURCE_ADVICE=$2
+  have=$(aws_if_allowed events describe-rule --name "$RULE_NAME")
+  if [[ -n $have ]]; then
+    want=$(words_of_rule "$1")
+    want=$(jq -c --arg says "$want" --arg since "$1" --arg paused "$RULE_SAYS_PAUSED" '
+      select(.Description != $says and ($since != "" or (.Description // "" | startswith($paused))))
+      | {Name, ScheduleExpression, EventPattern, State, RoleArn, Description: $says}
+      | with_entries(select(.value != null))' <<<"$have")
+    [[ -z $want ]] || aws_if_allowed events put-rule --cli-input-json "$want" >/dev/null
+  fi
+  was_denied || return 0
+  have=$(denial)
+  say "the rule $RULE_NAME could not be changed, so only the function knows whether the sync is paused: $have"
 }
 
 list_rule() {

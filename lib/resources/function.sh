@@ -286,8 +286,7 @@ ensure_function() {
     "$STARTER_NAME takes up to a second longer"
   have=$(fact function)
   want=$(function_configuration)
-  paused=$(jq -r '.Environment.Variables.PAUSED_SINCE // empty' <<<"$have")
-  [[ -n $have ]] || paused=$(kept_pause)
+  paused=$(pause_to_keep)
   [[ -z $paused ]] || note "the sync has been paused since $paused, and stays paused until ./sync.sh$VIA resume"
   [[ -z $have ]] || newer=$(has_newer_role "$have")
   if [[ $newer == true ]]; then

@@ -9,7 +9,7 @@
 # ended, too; others go on, because they only put keys on the queue. This
 # command returns when all of them have ended, usually within two minutes. From
 # then on the sync writes nothing to the destination. Rules and alarms continue,
-# and ./deploy.sh keeps the pause.
+# and ./deploy.sh keeps the pause, even if somebody deletes the function.
 #
 # Events wait in the queue, for 14 days at most. The alarm for the oldest message
 # goes off after a pause of an hour (ALARM_AGE_SECONDS).
@@ -83,7 +83,7 @@ say_interrupted() {
 verb_pause() {
   (($# == 0)) || usage "pause: unknown option $1"
   [[ $DRY_RUN == false ]] || usage "pause: it stops workers and has no dry run; set DRY_RUN=false"
-  local until tasks task
+  local until tasks task begun
   start_verb
   need_pausable
   SINCE=$(paused_since)
@@ -92,9 +92,13 @@ verb_pause() {
   trap 'say_interrupted; exit 143' TERM
   if [[ -n $SINCE ]]; then
     say "the sync has been paused since $SINCE"
+    say_pause "$SINCE" "the sync stays paused; to write it there, too, run this again"
     until=$(($(epoch_of "$SINCE") + 30 + STARTER_TIMEOUT)) # 30 s later no run begins with the old variables
   else
-    set_pause "$(iso "$(now)")"
+    begun=$(now)
+    begun=$(iso "$begun")
+    say_pause "$begun" "the sync is not paused; run this again"
+    set_pause "$begun"
     say "pause: nothing new is started; the workers return their messages to the queue"
     until=$(($(now) + STARTER_TIMEOUT))
   fi

@@ -21,6 +21,7 @@ verb_resume() {
   since=$(paused_since)
   if [[ -z $since ]]; then
     say "the sync is not paused"
+    say_pause "" "the rule may still say that the sync is paused, which counts if the function is gone; run this again"
     return
   fi
   end_pause
@@ -34,4 +35,5 @@ verb_resume() {
   elif (($(now) - began >= QUEUE_SECONDS)); then
     say "that is longer than the 14 days for which the queue keeps a message: run ./sync.sh$VIA reconcile, too"
   fi
+  say_pause "" "the sync continues, but the rule still says that it is paused, which counts if the function is gone; run this again"
 }
