@@ -163,8 +163,8 @@ ensure_rule() {
   finish
 }
 
-# say_pause TIME ADVICE: gives the rule the words of a pause since then, or takes those of one away, and leaves all else of
-# it; a verb does so, which may be denied it. ADVICE: what an error of AWS means for the user.
+# say_pause TIME ADVICE: gives the rule the words of a pause since then, or takes those of one away, and leaves the rest.
+# A verb does so, which may be denied it. ADVICE: what an error of AWS means for the user.
 say_pause() {
   local have want RESOURCE="rule $RULE_NAME" RESOURCE_ADVICE=$2
   have=$(aws_if_allowed events describe-rule --name "$RULE_NAME")
