@@ -161,7 +161,7 @@ def run(process: Process, event: object, context: Any) -> dict[str, Any]:
     report = {"visible": visible, "in_flight": in_flight, **describe(decision, started, failures)}
     report |= {"event": True} if is_from_bucket(event) else {}
     report |= {} if copied is None else {"copied": copied}
-    report |= {} if process.failure is None else {"copying_failed": describe_failure(process.failure)}
+    report |= {} if process.failure is None else {"copying_failed": describe_failure(process.failure, aws.clock())}
     report |= {} if not (audited := audit(process, settings, event)) else {"audit": audited}
     print_report(report)
     faults = [*copying_faults(process, decision, copied), *check_path(process, settings, event, context)]

@@ -132,9 +132,11 @@ def why_failing(failure: Failure | None, copied: Mapping[str, Any] | None, now: 
     return ""
 
 
-def describe_failure(failure: Failure) -> dict[str, Any]:
-    """For the report of a run, which status reads."""
-    return {"at": clock_time(failure.last), "why": failure.why, "times": failure.times}
+def describe_failure(failure: Failure, now: float) -> dict[str, Any]:
+    """For the report of a run, which status reads: it is failing until copying works, but after one failure for an hour
+    at most, because the function may have no file to copy for days, as beside workers that stay."""
+    failing = failure.times > 1 or now - failure.last < FAILING_SECONDS
+    return {"at": clock_time(failure.last), "why": failure.why, "times": failure.times, "failing": failing}
 
 
 def clock_time(at: float) -> str:
