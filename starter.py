@@ -211,7 +211,7 @@ def check_path(process: Process, settings: Mapping[str, Any], event: object, con
     if is_event and now - process.guarded_at < LOOK_AGAIN_SECONDS:
         return []
     process.guarded_at = now
-    return process.guard.run(settings, context, is_scheduled=not is_event)
+    return process.guard.run(settings, context, is_scheduled=not is_event, spent=now - process.looked_at)
 
 
 def describe(decision: Decision, started: Sequence[str], failures: Sequence[str]) -> dict[str, Any]:

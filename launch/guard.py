@@ -4,37 +4,58 @@ It looks in the first scheduled run of a new process, then once an hour, and in 
 wrong. If no scheduled run comes, a run for an event of the bucket does this, and looks at the schedule as well. A new
 fault counts only if it is still there a moment later, because deploy.sh changes one thing after another.
 If something may not be read, or AWS does not answer at the moment, that is not a fault.
+
+As often, it looks at who tells of all this: the alarms, their metric filters and the topic of their mails
+(launch/watchers.py). Its calls are free within the first million a month, and cost a thousandth of a cent an hour
+beyond. It does not look at the concurrency that is reserved for the function, and at what Lambda does with failed runs:
+that would take two more rights, and the sync goes on without them. The plan of deploy.sh shows both.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from launch.path import Fault, faults_of_events, from_words, is_unknown
+from launch.path import Fault, faults_of_events, from_words, is_gone, is_unknown, of_timeout, split_notifications
+from launch.watchers import Seen, Wanted, faults_of_watchers, filters_of, is_settled, names_of, seconds_since
 
 if TYPE_CHECKING:
     from launch.path import Path
 
 LOOK_AGAIN_SECONDS = 3600
 CONFIRM_SECONDS = 15  # longer than deploy.sh takes from the function's variables to the notification or rule
-LOOK_SECONDS = 25  # that a look of a scheduled run may take: five calls without an answer
+LOOK_SECONDS = 25  # that a look of a scheduled run may take: five calls without an answer; at the alarms as well
 DENIED = ("AccessDenied", "AccessDeniedException", "AllAccessDisabled", "AuthorizationError")
-NOT_FOUND = "ResourceNotFoundException"
+NOT_FOUND = ("ResourceNotFoundException", "NotFound")
 CLIENT_CONFIG = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 1})
 
 
-def connect() -> tuple[Any, ...]:
-    """(S3, SQS, EventBridge, Lambda), made at the first look only: they cost a second of a small function."""
+class Clients(NamedTuple):
+    """Of boto3."""
+
+    s3: Any
+    sqs: Any
+    events: Any
+    functions: Any
+    alarms: Any
+    topics: Any
+    logs: Any
+
+
+def connect() -> Clients:
+    """At the first look only, because the clients cost two seconds of a small function."""
     more: dict[str, Any] = {"region_name": os.environ["AWS_REGION"], "config": CLIENT_CONFIG}
-    return tuple(boto3.client(service, **more) for service in ("s3", "sqs", "events", "lambda"))
+    return Clients(
+        *(boto3.client(service, **more) for service in ("s3", "sqs", "events", "lambda", "cloudwatch", "sns", "logs"))
+    )
 
 
 def ask(call: Callable[..., Any], **parameters: Any) -> Any:
@@ -43,7 +64,7 @@ def ask(call: Callable[..., Any], **parameters: Any) -> Any:
         return call(**parameters)
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        return None if code == NOT_FOUND else {"error": str(error), "is_denied": code in DENIED}
+        return None if code in NOT_FOUND else {"error": str(error), "is_denied": code in DENIED}
     except BotoCoreError as error:
         return {"error": str(error), "is_denied": False}
 
@@ -62,73 +83,148 @@ def arn_beside(arn: str, service: str, name: str) -> str:
     return ":".join((first, partition, service, region, account, name))
 
 
-def read_path(clients: tuple[Any, ...], settings: Mapping[str, Any], starter: str, is_scheduled: bool = True) -> Path:
-    """`clients`: see connect(). `starter`: the function's own ARN."""
+def read_path(clients: Clients, settings: Mapping[str, Any], starter: str, is_scheduled: bool = True) -> Path:
+    """`starter`: the function's own ARN."""
     bucket_name, owner, name = settings["SRC_BUCKET"], settings["SRC_BUCKET_OWNER"], starter.split(":")[6]
     app = name.removesuffix("-starter")
-    s3, sqs, events, functions = clients
-    queue = ask(sqs.get_queue_attributes, QueueUrl=settings["QUEUE_URL"], AttributeNames=["All"])
-    bucket = ask(s3.get_bucket_notification_configuration, Bucket=bucket_name, ExpectedBucketOwner=owner)
-    rule = read_rule(events, f"{app}-event-rule")
+    queue = ask(clients.sqs.get_queue_attributes, QueueUrl=settings["QUEUE_URL"], AttributeNames=["All"])
+    bucket = ask(clients.s3.get_bucket_notification_configuration, Bucket=bucket_name, ExpectedBucketOwner=owner)
+    rule = read_rule(clients.events, f"{app}-event-rule")
     runs_starter = not is_scheduled or (rule and not is_unknown(rule))
-    permissions = ask(functions.get_policy, FunctionName=name) if runs_starter else None
+    permissions = ask(clients.functions.get_policy, FunctionName=name) if runs_starter else None
     names = {"queue": f"{app}-q", "dead_letters": f"{app}-dlq", "rule": f"{app}-starter-rule"}
     names |= {"event_rule": f"{app}-event-rule"}
     arns = {part: arn_beside(starter, "sqs", names[part]) for part in ("queue", "dead_letters")}
     arns |= {part: arn_beside(starter, "events", f"rule/{names[part]}") for part in ("rule", "event_rule")}
     names |= {"bucket": bucket_name, "queue_url": settings["QUEUE_URL"], "starter": name}
-    given = {"id": app, "via": os.environ.get("VIA", ""), "name": names}
+    given = {"id": app, "via": via(), "name": names}
     given["want"] = {**from_words(settings["GUARD"]), "minutes": settings.get("LAMBDA_POLL_RATE")}
     parts = {"bucket": bucket, "queue": queue, "event_rule": rule, "starter": {}, "permissions": permissions}
-    parts |= {} if is_scheduled else {"rule": read_rule(events, names["rule"])}
+    parts |= {} if is_scheduled else {"rule": read_rule(clients.events, names["rule"])}
     return {**given, "arn": {**arns, "starter": starter}, **parts}
+
+
+def wanted_of(settings: Mapping[str, Any], starter: str, has_event_rule: bool) -> Wanted:
+    app = starter.split(":")[6].removesuffix("-starter")
+    return Wanted(
+        app=app,
+        topic=arn_beside(starter, "sns", f"{app}-alarms"),
+        mail=settings.get("ALARMS_TO", ""),
+        has_event_rule=has_event_rule,
+        has_audits=bool(settings.get("AUDIT_DAYS")),
+        has_metrics=settings.get("METRICS") == "true",
+        via=via(),
+    )
+
+
+def read_watchers(clients: Clients, wanted: Wanted) -> Seen:
+    groups = filters_of(wanted)
+    prefix = f"{wanted.app}-"
+    found = {
+        group: ask(clients.logs.describe_metric_filters, logGroupName=group, filterNamePrefix=prefix)
+        for group in groups
+    }
+    return Seen(
+        alarms=ask(clients.alarms.describe_alarms, AlarmNames=names_of(wanted)),
+        filters=found,
+        subscriptions=ask(clients.topics.list_subscriptions_by_topic, TopicArn=wanted.topic) if wanted.mail else None,
+    )
+
+
+def via() -> str:
+    """What a command needs for the local cloud."""
+    return os.environ.get("VIA", "")
+
+
+def seconds_left(context: Any) -> float:
+    return float(context.get_remaining_time_in_millis()) / 1000
 
 
 def has_time(context: Any, seconds: float) -> bool:
     """Whether the function has so long left, and some seconds for its end."""
-    return float(context.get_remaining_time_in_millis()) / 1000 > seconds + 5
+    return seconds_left(context) > seconds + 5
+
+
+@dataclass
+class Turn:
+    """Of one kind of look: when the next one is due, and whether the last one has found something."""
+
+    next_look: float = 0
+    is_wrong: bool = False
 
 
 @dataclass
 class Guard:
     """The guard of one process of Lambda's, and what it remembers of its earlier looks."""
 
-    connect: Callable[[], tuple[Any, ...]] = connect
+    connect: Callable[[], Clients] = connect
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    clients: tuple[Any, ...] = ()
-    next_look: float = 0
-    is_wrong: bool = False
+    clients: Clients | None = None
+    of_path: Turn = field(default_factory=Turn)
+    of_watchers: Turn = field(default_factory=Turn)
+    has_event_rule: bool = False  # by the last look at the path, and no notification beside it
     said: set[str] = field(default_factory=set)  # lines of the log
 
-    def run(self, settings: Mapping[str, Any], context: Any, is_scheduled: bool = True) -> list[str]:
-        """Returns what is wrong, a line for each fault with its cure, if it is time for a look."""
+    def run(self, settings: Mapping[str, Any], context: Any, is_scheduled: bool = True, spent: float = 0) -> list[str]:
+        """Returns what is wrong, a line for each fault with its cure, if it is time for a look. `spent`: the seconds
+        that the run has taken so far."""
         if not settings["GUARD"]:
             self.say("WARNING the guard is off, which checks the path of events: GUARD is empty; ./deploy.sh sets it")
             return []
-        if self.clock() < self.next_look or not has_time(context, LOOK_SECONDS):
+        starter = ":".join(context.invoked_function_arn.split(":")[:7])
+        name = {"starter": starter.split(":")[6]}
+        timeout = math.ceil(seconds_left(context) + spent)
+        faults = list(of_timeout({"starter": {"Timeout": timeout}, "name": name, "via": via()}))
+        faults += self.take(self.of_path, context, lambda: self.look(settings, starter, is_scheduled))
+        faults += self.take(self.of_watchers, context, lambda: self.watch(settings, starter))
+        if self.of_watchers.is_wrong:
+            self.of_path.next_look = 0  # which of them there are to be depends on it
+        return [f"{fault.fault}: {fault.cure}" for fault in faults]
+
+    def take(self, turn: Turn, context: Any, look: Callable[[], tuple[list[Fault], bool]]) -> list[Fault]:
+        """What a look finds twice, if one is due. It returns its faults, and whether it saw all that may be read."""
+        if self.clock() < turn.next_look or not has_time(context, LOOK_SECONDS):
             return []
-        faults, is_complete = self.look(settings, context, is_scheduled)
-        if faults and not self.is_wrong:
+        faults, is_complete = look()
+        if faults and not turn.is_wrong:
             if not has_time(context, CONFIRM_SECONDS + LOOK_SECONDS):
                 return []
             self.sleep(CONFIRM_SECONDS)
-            again, is_complete = self.look(settings, context, is_scheduled)
+            again, is_complete = look()
             faults = [fault for fault in faults if fault in again]
         # An hour later only if nothing is wrong and nothing was left open.
-        self.next_look = self.clock() + (LOOK_AGAIN_SECONDS if is_complete and not faults else 0)
-        self.is_wrong = bool(faults)
-        return [f"{fault.fault}: {fault.cure}" for fault in faults]
+        turn.next_look = self.clock() + (LOOK_AGAIN_SECONDS if is_complete and not faults else 0)
+        turn.is_wrong = bool(faults)
+        return faults
 
-    def look(self, settings: Mapping[str, Any], context: Any, is_scheduled: bool) -> tuple[list[Fault], bool]:
-        """(faults, whether all that may be read was). Says what could not be read."""
+    def look(self, settings: Mapping[str, Any], starter: str, is_scheduled: bool) -> tuple[list[Fault], bool]:
+        """At the path. Says what could not be read."""
         self.clients = self.clients or self.connect()
-        starter = ":".join(context.invoked_function_arn.split(":")[:7])
         path = read_path(self.clients, settings, starter, is_scheduled)
-        unread = [part for part in path.values() if isinstance(part, Mapping) and is_unknown(part)]
+        ours = [] if is_unknown(path["bucket"]) else split_notifications(path)[0]
+        self.has_event_rule = bool(path["event_rule"]) and not is_unknown(path["event_rule"]) and not ours
+        return faults_of_events(path), self.has_seen(part for part in path.values() if not is_gone(part))
+
+    def watch(self, settings: Mapping[str, Any], starter: str) -> tuple[list[Fault], bool]:
+        """At the alarms. Says what could not be read. Whoever may not know the function's age takes it for old."""
+        self.clients = self.clients or self.connect()
+        function = ask(self.clients.functions.get_function_configuration, FunctionName=starter.split(":")[6])
+        if is_unknown(function) and not function["is_denied"]:
+            return [], self.has_seen([function])
+        wanted = wanted_of(settings, starter, self.has_event_rule)
+        seen = read_watchers(self.clients, wanted)
+        if not is_unknown(function):
+            seen = seen._replace(settled_for=seconds_since(function["LastModified"], self.clock()))
+        is_complete = self.has_seen([function, seen.alarms, seen.subscriptions, *seen.filters.values()])
+        return faults_of_watchers(wanted, seen), is_complete and is_settled(seen)
+
+    def has_seen(self, parts: Iterable[Any]) -> bool:
+        """Whether all of them were read that may be. Says what was not."""
+        unread = [part for part in parts if isinstance(part, Mapping) and is_unknown(part)]
         for part in unread:
             self.say(f"not checked, which is no fault: {part['error']}")
-        return faults_of_events(path), all(part["is_denied"] for part in unread)
+        return all(part["is_denied"] for part in unread)
 
     def say(self, line: str) -> None:
         """Once."""

@@ -36,6 +36,9 @@ QUEUES = {
     "DelaySeconds": ("0", False),
 }
 LARGEST_EVENT = 262_144  # bytes (EventBridge quotas); S3's own are smaller
+# Of the function: its own work, and the guard's two looks, the pause between them and some seconds for the end of the
+# run (launch/guard.py). deploy.sh gives it 60 s.
+LEAST_TIMEOUT = 55
 
 
 class Fault(NamedTuple):
@@ -92,6 +95,11 @@ def queue_of_words(text: str) -> dict[str, str] | None:
 
 def is_unknown(part: Any) -> bool:
     return part is not None and "error" in part
+
+
+def is_gone(part: Any) -> bool:
+    """Of the bucket, which S3 answers with an error for, and not with nothing."""
+    return is_unknown(part) and "(NoSuchBucket)" in part["error"]
 
 
 def split_notifications(path: Path) -> tuple[list[Any], list[Any]]:
@@ -184,6 +192,10 @@ def look_permissions(path: Path) -> str:
     return f"aws lambda get-policy --function-name {path['name']['starter']}"
 
 
+def look_function(path: Path) -> str:
+    return f"aws lambda get-function-configuration --function-name {path['name']['starter']}"
+
+
 # --- the checks, in the order of the path -----------------------------------------------------------------------------
 
 
@@ -253,6 +265,15 @@ def of_dead_letters(path: Path) -> Iterator[Fault]:
         yield Fault(NO_DEAD_LETTERS, said, deploy(path), look_queue(path, "dead_letters"))
 
 
+def of_bucket(path: Path) -> Iterator[Fault]:
+    said = f"there is no bucket {path['name']['bucket']}, which is the source"
+    cure = (
+        f"make it again with all that it had, then {deploy(path)}, then ./sync.sh{path['via']} reconcile, which deletes"
+        f" the copies of what it does not have, or end the sync with ./cleanup.sh{path['via']}"
+    )
+    yield Fault(NO_EVENT, said, cure, look_bucket(path))
+
+
 def of_no_way(path: Path, foreign: Sequence[Any]) -> Iterator[Fault]:
     if foreign:
         said = f"the notification {foreign[0]['Id']} of the bucket sends to another queue, {foreign[0]['QueueArn']}"
@@ -306,6 +327,8 @@ def of_event_rule(path: Path) -> Iterator[Fault]:
 def of_events(path: Path) -> list[Fault]:
     """While the source of events is being changed, there are two ways, and one that is intact is enough. If the bucket
     may not be read and there is no rule, it is assumed to have notifications."""
+    if is_gone(path["bucket"]):
+        return list(of_bucket(path))
     if is_unknown(path["bucket"]) and path["event_rule"] is None:
         return list(of_policy_for_bucket(path))
     if is_unknown(path["bucket"]) or is_unknown(path["event_rule"]):
@@ -334,8 +357,7 @@ def of_starter(path: Path) -> Iterator[Fault]:
         said = f"the schedule of the rule {name} is {have}, and not every {want} min (LAMBDA_POLL_RATE)"
         yield Fault(WRONG_SCHEDULE, said, cure, look_rule(name))
     if path["starter"] is None:
-        look = f"aws lambda get-function-configuration --function-name {starter}"
-        yield Fault(NO_STARTER, "there is no function that starts workers", cure, look)
+        yield Fault(NO_STARTER, "there is no function that starts workers", cure, look_function(path))
     elif not permits(path, "rule"):
         said = f"the function {starter} does not let the rule {name} run it"
         yield Fault(NO_STARTER, said, cure, look_permissions(path))
@@ -356,13 +378,21 @@ def of_start_at_once(path: Path) -> Iterator[Fault]:
         yield Fault(NO_START_AT_ONCE, said, deploy(path), look_permissions(path))
 
 
+def of_timeout(path: Path) -> Iterator[Fault]:
+    """With less time, the guard could not look, or could not confirm what it has seen, and would say nothing."""
+    seconds = (path["starter"] or {}).get("Timeout", LEAST_TIMEOUT)
+    if seconds < LEAST_TIMEOUT:
+        name = path["name"]["starter"]
+        said = f"the guard has no time, which checks the path of events: {name} may run for {seconds} s only"
+        yield Fault(NO_GUARD, said, deploy(path), look_function(path))
+
+
 def of_guard(path: Path) -> Iterator[Fault]:
     """Only ./sync.sh knows that it is to be on: a function of 1.1.0 had none."""
     variables = variables_of(path["starter"])
     if variables and path["want"]["filters"] and not variables.get("GUARD"):
         said = f"the guard is off, which checks the path of events: GUARD of {path['name']['starter']} is empty"
-        look = f"aws lambda get-function-configuration --function-name {path['name']['starter']}"
-        yield Fault(NO_GUARD, said, deploy(path), look)
+        yield Fault(NO_GUARD, said, deploy(path), look_function(path))
 
 
 def faults_of_events(path: Path) -> list[Fault]:
@@ -374,16 +404,18 @@ def faults_of_events(path: Path) -> list[Fault]:
 
 
 def main() -> None:
-    """Reads JSON. "want": prints what deploy.sh makes, in short; "faults": prints the path with its faults."""
+    """Reads JSON. "want": prints the variables by which the function knows what deploy.sh makes; "faults": prints the
+    path with its faults."""
     given = json.load(sys.stdin)
     if sys.argv[1] == "want":
-        print(in_words(condense(given)))
+        mail = digest(given["mail"]) if given.get("mail") else None
+        print(json.dumps({"GUARD": in_words(condense(given)), "ALARMS_TO": mail}))
         return
     minutes = variables_of(given["starter"]).get("LAMBDA_POLL_RATE")
     want = {**condense(given["want"]), "queue": queue_of_words(given["guard"]), "minutes": minutes}
     path = {**given, "want": want}
-    faults = [fault._asdict() for fault in (*of_queues(path), *faults_of_events(path), *of_guard(path))]
-    print(json.dumps({**given, "ours": split_notifications(path)[0], "faults": faults}))
+    faults = [*of_queues(path), *faults_of_events(path), *of_timeout(path), *of_guard(path)]
+    print(json.dumps({**given, "ours": split_notifications(path)[0], "faults": [one._asdict() for one in faults]}))
 
 
 if __name__ == "__main__":

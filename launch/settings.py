@@ -21,6 +21,8 @@ MADE = (
     # As launch/path.py makes it, in_words().
     ("GUARD", "", r"\d+( [0-9a-f]{6,8}){4}( \d+,\d+)?", "what deploy.sh makes of it"),
     ("LAMBDA_POLL_RATE", "0", "0..1440", "minutes"),  # 0: not known yet, in the middle of an upgrade
+    ("ALARMS_TO", "", r"[0-9a-f]{6}", "what deploy.sh makes of ALARM_EMAIL"),
+    ("METRICS", "false", r"true|false", "true or false"),  # by which there is an alarm more
     ("PAUSED_SINCE", "", "*", "when ./sync.sh pause was run"),  # anything but nothing pauses
     ("STARTED_BY", "s3-to-s3express-sync-starter", STARTED_BY, STARTED_BY_MEANING),
     ("AUDIT_STARTED_BY", "s3-to-s3express-sync-audit", STARTED_BY, STARTED_BY_MEANING),

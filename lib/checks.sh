@@ -6,14 +6,14 @@
 readonly PATH_PARTS=(bucket queue dead_letters event_rule rule starter permissions)
 
 # What deploy.sh creates on the path of events, in the form that launch/path.py compares with what exists, and of which
-# "launch/path.py want" makes the variable by which the starter knows it, in short.
+# "launch/path.py want" makes the variables by which the starter knows it, in short; and the address of the alarms.
 path_of_settings() {
   {
     fact our_notifications
     event_pattern
     queue_policy "${EVENT_SENDERS[*]}"
-  } | jq -s --arg visibility "$VISIBILITY_TIMEOUT" --arg receives "$MAX_RECEIVES" '{
-    notifications: .[0], pattern: .[1], policy: .[2],
+  } | jq -s --arg visibility "$VISIBILITY_TIMEOUT" --arg receives "$MAX_RECEIVES" --arg mail "$ALARM_EMAIL" '{
+    notifications: .[0], pattern: .[1], policy: .[2], $mail,
     queue: {VisibilityTimeout: $visibility, maxReceiveCount: $receives}}'
 }
 

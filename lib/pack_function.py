@@ -20,7 +20,8 @@ PYTHON, PLATFORM = "3.13", "manylinux2014_aarch64"
 FOLDER_IN_LAMBDA = "/var/task"
 # Most of botocore's size is the description of services that the function never calls.
 NOT_NEEDED = re.compile(
-    r"[^/]+\.(dist-info|data)/|bin/|boto3/examples/|(boto3|botocore)/data/(?!(s3|sqs|sts|ecs|events|lambda)/)[^/]+/"
+    r"[^/]+\.(dist-info|data)/|bin/|boto3/examples/"
+    r"|(boto3|botocore)/data/(?!(s3|sqs|sts|ecs|events|lambda|cloudwatch|sns|logs)/)[^/]+/"
 )
 
 

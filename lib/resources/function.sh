@@ -44,7 +44,7 @@ copying_variables() {
 }
 
 function_configuration() {
-  local listed names queue processes subnets group copying guard memory=$STARTER_MEMORY
+  local listed names queue processes subnets group copying known memory=$STARTER_MEMORY
   [[ $STARTER_COPIES == false ]] || memory=$COPYING_MEMORY
   listed=$(settings_of starter)
   mapfile -t names <<<"$listed"
@@ -53,13 +53,13 @@ function_configuration() {
   subnets=$(task_subnets)
   group=$(fact security_group)
   copying=$(copying_variables)
-  guard=$(path_of_settings | PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/launch/path.py" want)
+  known=$(path_of_settings | PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/launch/path.py" want)
   settings_json "${names[@]}" LAMBDA_POLL_RATE \
     | jq --arg name "$STARTER_NAME" --arg role "$STARTER_ROLE_ARN" --argjson memory "$memory" \
       --argjson timeout "$STARTER_TIMEOUT" --arg queue "$queue" --arg cluster "$CLUSTER_NAME" \
       --arg family "$TASK_FAMILY" --arg subnets "$subnets" --arg group "${group:-sg-made-later}" \
       --arg started_by "$STARTED_BY" --arg audits "$AUDIT_STARTED_BY" --arg processes "$processes" --arg tags "$TAGS" \
-      --arg guard "$guard" --argjson copying "$copying" '{
+      --argjson known "$known" --argjson copying "$copying" '{
       FunctionName: $name, Role: $role, Runtime: "python3.13", Handler: "starter.handler", MemorySize: $memory,
       Timeout: $timeout, Environment: {Variables: ($copying
         + (del(.STARTER_COPIES, .STARTER_MAX_SIZE) | map_values(if . == "" then null else . end)) + {
@@ -67,7 +67,7 @@ function_configuration() {
           AUDIT_STARTED_BY: (if .AUDIT_DAYS == "" then null else $audits end),
           TAG_TASKS: (if $tags == "" then null else "true" end),
           QUEUE_URL: $queue, CLUSTER: $cluster, TASK_DEFINITION: $family, SUBNETS: $subnets, SECURITY_GROUPS: $group,
-          STARTED_BY: $started_by, PROCESSES: $processes, GUARD: $guard})}}'
+          STARTED_BY: $started_by, PROCESSES: $processes} + $known)}}'
 }
 
 # without_theirs CONFIGURATION: reads the function that is there, prints the configuration with what takes away what

@@ -63,7 +63,9 @@ ecs_trust() {
 # workers that stay (MIN_WORKERS); no resource can be named for it (Service Authorization Reference, Amazon ECS). With
 # TAGS, RunTask needs the right to tag, which this condition gives to no other call. The first statement has what needs
 # no condition, on one resource of each service: no action is for a resource of another service, and a statement for
-# each would not fit with the most prefixes and keys. The last three of its rows are the guard's.
+# each would not fit with the most prefixes and keys. The last five of its rows are the guard's, and so is the last
+# statement, which is one of its own because the starter may not write to the log of the workers. If the policy would
+# have more characters than IAM takes (IAM User Guide, "IAM and AWS STS quotas"), the guard does not look at the alarms.
 starter_policy() {
   local copying="[]"
   [[ $STARTER_COPIES == false ]] || copying=$(worker_statements)
@@ -72,17 +74,19 @@ starter_policy() {
     --arg task_role "$TASK_ROLE_ARN" --arg exec_role "$EXEC_ROLE_ARN" \
     --arg logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$STARTER_LOG_GROUP:*" --argjson least "$MIN_WORKERS" \
     --arg tags "$TAGS" --arg source "arn:aws:s3:::$SRC_BUCKET" --arg rules "arn:aws:events:$REGION:$ACCOUNT:rule/$APP_NAME-*-rule" \
-    --arg starter "$STARTER_ARN" --arg destination "$DST_BUCKET_ARN" '
+    --arg starter "$STARTER_ARN" --arg destination "$DST_BUCKET_ARN" --arg topic "${ALARM_EMAIL:+$TOPIC_ARN}" \
+    --arg alarms "arn:aws:cloudwatch:$REGION:$ACCOUNT:alarm:*" \
+    --arg workers_logs "arn:aws:logs:$REGION:$ACCOUNT:log-group:$WORKER_LOG_GROUP:*" --arg audits "$AUDIT_DAYS" '
     def as_one: {Effect: "Allow", Action: (map(.Action) | flatten), Resource: (map(.Resource) | unique)};
     {ArnEquals: {"ecs:cluster": $cluster}} as $our_cluster | ($cluster | sub(":cluster/"; ":task/")) as $task |
     ($copying | map(select(.Resource == ($queue, $source, $destination)))) as $copying_plainly |
-    {Version: "2012-10-17", Statement: ([
+    def policy($watchers; $of_filters): {Version: "2012-10-17", Statement: ([
       ([{Action: "sqs:GetQueueAttributes", Resource: $queue},
         {Action: ["ecs:DescribeTasks", "ecs:StopTask"], Resource: "\($task)/*"},
         {Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: $logs},
         {Action: "s3:GetBucketNotification", Resource: $source},
         {Action: ["events:DescribeRule", "events:ListTargetsByRule"], Resource: $rules},
-        {Action: "lambda:GetPolicy", Resource: $starter}] + $copying_plainly | as_one),
+        {Action: "lambda:GetPolicy", Resource: $starter}] + $watchers + $copying_plainly | as_one),
       {Effect: "Allow", Action: "ecs:RunTask", Resource: $definition, Condition: $our_cluster},
       {Effect: "Allow", Action: "ecs:ListTasks", Resource: "*", Condition: $our_cluster},
       (if $least == 0 then empty else {Effect: "Allow", Action: "ecs:DescribeTaskDefinition", Resource: "*"} end),
@@ -90,7 +94,13 @@ starter_policy() {
         Condition: {StringEquals: {"ecs:CreateAction": "RunTask"}}} end),
       {Effect: "Allow", Action: "iam:PassRole", Resource: [$task_role, $exec_role],
        Condition: {StringEquals: {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}}]
-      + ($copying - $copying_plainly))}'
+      + ($copying - $copying_plainly) + $of_filters)};
+    [{Action: "lambda:GetFunctionConfiguration", Resource: $starter},
+      {Action: "cloudwatch:DescribeAlarms", Resource: $alarms},
+      ({Action: "sns:ListSubscriptionsByTopic", Resource: $topic} | select($topic != ""))] as $watchers |
+    [{Effect: "Allow", Action: "logs:DescribeMetricFilters",
+      Resource: [$workers_logs, ($logs | select($audits != ""))]}] as $of_filters |
+    policy($watchers; $of_filters) | if tojson | length <= 10240 then . else policy([]; []) end'
 }
 
 # Prints the synced prefixes up to their first character that no policy may hold (IAM API reference, PutRolePolicy: U+0020

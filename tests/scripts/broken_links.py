@@ -335,6 +335,14 @@ BROKEN = {
         NO_RUN,
         hides=True,
     ),
+    "the function has too little time for the guard": Broken(
+        lambda kept: kept[FUNCTION].update(Timeout=30),
+        f"the guard has no time, which checks the path of events: {APP}-starter may run for 30 s only",
+        ("function", "Timeout"),
+        "no guard",
+        DEPLOY,
+        hides=True,
+    ),
     "the function may not run at all": unasked(
         no_runs,
         "the starter has not run for",

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 from broken_links import FUNCTION
+from call import Call
 from operated import Operated, Verbs
 from paper_account import Client, PaperAccount
 
-from launch.guard import Guard
+from launch.guard import Clients, Guard
 
 Kept = dict[str, Any]
+SERVICES = ("s3", "sqs", "events", "lambda", "cloudwatch", "sns", "logs")
+# Than the account on paper makes a function.
+AN_HOUR_LATER = 3600 + datetime(2026, 1, 2, 3, 5, 5, tzinfo=UTC).timestamp()
 
 
 class Seen:
@@ -44,6 +49,10 @@ def operated(kept: Kept, *refused: str) -> Operated:
     return found
 
 
+def clients_of(account: PaperAccount, calls: list[Call] | None = None) -> Clients:
+    return Clients(*(Client(account, name, calls) for name in SERVICES))
+
+
 def guarded(kept: Kept) -> Guarded:
     account = PaperAccount()
     account.kept = kept
@@ -54,20 +63,22 @@ class Guarded:
     """A process of the function in that account; `at`: its clock, which a pause moves on."""
 
     def __init__(self, account: PaperAccount, function: Kept) -> None:
-        self.at, self.account, self.function, self.pauses = 1_000_000.0, account, function, 0
+        self.at, self.account, self.function, self.pauses = AN_HOUR_LATER, account, function, 0
         self.during_pause: Callable[[], Any] = lambda: None
-        clients = tuple(Client(account, name) for name in ("s3", "sqs", "events", "lambda"))
+        self.calls: list[Call] = []
+        clients = clients_of(account, self.calls)
         self.guard = Guard(clients=clients, clock=lambda: self.at, sleep=self.sleep)
 
     def sleep(self, seconds: float) -> None:
         self.at, self.pauses = self.at + seconds, self.pauses + 1
         self.during_pause()
 
-    def run(self, left: float = 60, is_scheduled: bool = True) -> list[str]:
-        """What a run with this many seconds left fails with: one of its rule, or one for an event of the bucket."""
-        ends = self.at + left
+    def run(self, spent: float = 0, is_scheduled: bool = True) -> list[str]:
+        """What a run fails with, after it has spent some seconds on its other work: one of its rule, or one for an
+        event of the bucket."""
+        ends = self.at + self.function["Timeout"] - spent
         context = SimpleNamespace(
             invoked_function_arn=self.function["FunctionArn"],
             get_remaining_time_in_millis=lambda: (ends - self.at) * 1000,
         )
-        return self.guard.run(self.function["Environment"]["Variables"], context, is_scheduled)
+        return self.guard.run(self.function["Environment"]["Variables"], context, is_scheduled, spent)

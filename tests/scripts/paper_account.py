@@ -277,6 +277,8 @@ class PaperAccount:
 
     def s3_get_bucket_notification_configuration(self, given: Given) -> Any:
         """S3 answers events and filter names in its own order and case, and nothing at all if there is nothing."""
+        if f"gone {given['Bucket']}" in self.kept:
+            raise Refused("NoSuchBucket", "The specified bucket does not exist")
         found = copy.deepcopy(self.kept.get(f"notifications {given['Bucket']}", {}))
         for queue in found.get("QueueConfigurations", []):
             queue["Events"].reverse()

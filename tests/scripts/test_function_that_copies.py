@@ -25,7 +25,7 @@ sys.path.append(sys.argv[1])
 import boto3, starter
 from botocore import __version__
 keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
-names = "s3", "sqs", "ecs", "sts", "events", "lambda"
+names = "s3", "sqs", "ecs", "sts", "events", "lambda", "cloudwatch", "sns", "logs"
 calls = [boto3.client(name, **keys).meta.service_model.service_name for name in names]
 print(json.dumps([calls, boto3.__version__, __version__, [*sys.modules]]))
 """
@@ -64,7 +64,7 @@ def test_the_archive_alone_is_all_that_the_function_imports(archive: Path, tmp_p
     answer = subprocess.run(command, env={"STARTER_COPIES": "true"}, cwd="/", capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     calls, boto3, botocore, modules = json.loads(answer.stdout)
-    assert calls == ["s3", "sqs", "ecs", "sts", "events", "lambda"]
+    assert calls == ["s3", "sqs", "ecs", "sts", "events", "lambda", "cloudwatch", "sns", "logs"]
     lines = (PROJECT / "requirements.txt").read_text().splitlines()
     pins = dict(line.split()[0].split("==") for line in lines if "==" in line)
     assert (boto3, botocore) == (pins["boto3[crt]"], pins["botocore"])
@@ -76,7 +76,7 @@ def test_the_archive_has_all_of_ours_and_no_library_that_nothing_calls(archive: 
     with zipfile.ZipFile(archive) as file:
         names = set(file.namelist())
     data = {name.split("/")[2] for name in names if name.startswith("botocore/data/") and name.count("/") > 2}
-    assert data == {"s3", "sqs", "sts", "ecs", "events", "lambda"}
+    assert data == {"s3", "sqs", "sts", "ecs", "events", "lambda", "cloudwatch", "sns", "logs"}
     assert "botocore/data/endpoints.json" in names
     assert not [name for name in names if "dist-info" in name or name.startswith(("bin/", "awscrt", "boto3/examples"))]
     own = {
@@ -154,6 +154,7 @@ LARGEST = {name: str(row.limits[1]) for name, row in TABLE.items() if row.limits
     "SRC_KMS_KEY_ARN": ",".join([f"arn:aws:kms:ap-southeast-1:123456789012:key/mrk-{'e' * 32}"] * 50),
     "DST_KMS_KEY_ARN": f"arn:aws:kms:ap-southeast-1:123456789012:key/mrk-{'f' * 32}",
     "METRICS": "true",
+    "ALARM_EMAIL": "you@example.com",
 }
 # A deployment on paper -> what is longer elsewhere.
 LONGER = {SOURCE: LARGEST.pop("SRC_BUCKET"), MIRROR: LARGEST.pop("DST_BUCKET"), REGION: LARGEST.pop("REGION")}

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from account import APP, PROJECT
+from account import APP, PROJECT, SOURCE
 from broken_links import (
     BROKEN,
     BUCKET,
@@ -39,7 +40,7 @@ from broken_links import (
 )
 from call import Call
 from documents import Scripts, scripts_of_module
-from looks import Seen, guarded, operated
+from looks import AN_HOUR_LATER, Seen, guarded, operated
 from operated import Verbs, verbs
 from oracles import faults
 from paper_account import EVERYTHING, PaperAccount, Refused
@@ -163,11 +164,12 @@ def test_an_event_rule_that_is_not_known_as_ours_is_never_said_to_be_removed(
 
 # --- the guard --------------------------------------------------------------------------------------------------------
 
+TOO_SHORT = f"the guard has no time, which checks the path of events: {APP}-starter may run for %d s only: ./deploy.sh"
 SECONDS_OF_A_WRITE = 3  # of deploy.sh: one or two calls of the AWS CLI
 
 
 class Filmed(PaperAccount):
-    """`states`: what it held every three seconds."""
+    """`states`: what it held every three seconds. The function knows when it was last changed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,6 +177,9 @@ class Filmed(PaperAccount):
 
     def answer(self, call: Call) -> Any:
         answer = super().answer(call)
+        if call.operation.startswith("UpdateFunction"):
+            at = datetime.fromtimestamp(AN_HOUR_LATER + len(self.states) * SECONDS_OF_A_WRITE, UTC)
+            self.kept[FUNCTION]["LastModified"] = at.strftime("%Y-%m-%dT%H:%M:%S.000+0000")
         if call.is_write:
             self.pass_time(SECONDS_OF_A_WRITE)
         return answer
@@ -187,18 +192,23 @@ class Filmed(PaperAccount):
 def test_the_guard_finds_nothing_at_any_moment_of_a_deployment(
     scripts: Scripts, deployments: dict[str, Kept], mode: str, other: str
 ) -> None:
-    """The prefixes change while copying is turned off, which waits for the last copies; then the source of events."""
+    """The prefixes change while copying is turned off, which waits for the last copies; then the source of events.
+    Each time there are other alarms, and mails or none."""
     account = scripts.account = Filmed()
     account.kept = copy.deepcopy(deployments[mode])
     of_copies = f"ensure_role {APP}-starter-role", "ensure_task_definition", "ensure_function"
     scripts.step(*of_copies, **MODES[mode], STARTER_COPIES="true")
     del account.states[:-1]
-    for settings in (MODES[mode] | {"STARTER_COPIES": ""}, MODES[other] | {"EVENT_SOURCE": other}):
+    watched = {"ALARM_EMAIL": "you@example.com", "AUDIT_DAYS": "7", "METRICS": "true"}
+    not_watched = {"ALARM_EMAIL": "", "AUDIT_DAYS": "", "METRICS": "false"}
+    copying_ends = MODES[mode] | {"STARTER_COPIES": ""} | watched
+    for settings in (copying_ends, MODES[other] | {"EVENT_SOURCE": other} | not_watched):
         scripts.deploy(**settings | {"PREFIX_FILTER": "d/"})
     pauses, later = 0, guard.CONFIRM_SECONDS // SECONDS_OF_A_WRITE
     account.pass_time(guard.CONFIRM_SECONDS)
-    for first, second in zip(account.states, account.states[later:], strict=False):
+    for moment, (first, second) in enumerate(zip(account.states, account.states[later:], strict=False)):
         found = guarded(first)
+        found.at = AN_HOUR_LATER + moment * SECONDS_OF_A_WRITE
         found.during_pause = lambda found=found, second=second: setattr(found.account, "kept", second)
         assert found.run() == []
         pauses += found.pauses
@@ -220,7 +230,7 @@ def test_a_fault_is_found_within_the_hour_said_in_each_run_and_no_more_after_the
 def test_a_run_without_the_time_for_a_second_look_leaves_it_to_the_next(deployments: dict[str, Kept]) -> None:
     row = BROKEN["the notifications are gone"]
     found = guarded(broken(deployments["sqs"], row))
-    assert [found.run(left=40), found.run()] == [[], [said(row)]]
+    assert [found.run(spent=20), found.run()] == [[], [said(row)]]
 
 
 @pytest.mark.parametrize(("code", "is_denied"), [("AccessDenied", True), ("SlowDown", False)])
@@ -236,6 +246,29 @@ def test_what_the_guard_could_not_read_is_asked_for_in_each_run_and_what_it_may_
         found.at += guard.LOOK_AGAIN_SECONDS
         assert (found.run(), found.account.refusals) == ([], [])
     assert capsys.readouterr().out.count("no answer for it") == 1
+
+
+def test_a_source_bucket_that_is_gone_is_a_fault(
+    deployments: dict[str, Kept], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one of another account, whose notification may not be read."""
+    kept = copy.deepcopy(deployments["sqs"])
+    kept[f"gone {SOURCE}"] = {}
+    found = guarded(kept)
+    for _ in range(2):
+        (said,) = found.run()
+        assert said.startswith(f"there is no bucket {SOURCE}, which is the source: make it again with all that it had")
+    assert "not checked" not in capsys.readouterr().out
+
+
+def test_a_function_whose_time_is_too_short_for_the_guard_says_so(deployments: dict[str, Kept]) -> None:
+    """However long its other work takes. What the guard would find is not known."""
+    kept = broken(deployments["sqs"], BROKEN["the notifications are gone"])
+    for seconds, spent in ((3, 1), (31, 4), (50, 20)):
+        kept[FUNCTION]["Timeout"] = seconds
+        assert guarded(kept).run(spent=spent) == [TOO_SHORT % seconds]
+    kept[FUNCTION]["Timeout"] = 60
+    assert guarded(kept).run(spent=40) == []
 
 
 # Before Python 3.9 no type of collections.abc could be subscripted.

@@ -16,6 +16,7 @@ from account import APP, MIRROR, PROJECT
 from authorized import grants
 from call import Call
 from documents import Scripts, scripts_of_module
+from looks import clients_of
 from paper_account import NUMBER, Client, Given, PaperAccount
 from test_documents import KEYS, STARTER, STARTER_LOG
 from test_policy_files import Held, Principal
@@ -28,7 +29,7 @@ from launch.settings import load_settings
 
 OPTIONS = {"ANNOUNCE": "all", "STARTER_COPIES": "true", "STARTER_MAX_SIZE": "2000", "MIN_WORKERS": "1"}
 OPTIONS |= {"SRC_KMS_KEY_ARN": ",".join(KEYS[:2]), "DST_KMS_KEY_ARN": KEYS[2]}
-OPTIONS |= {"TAGS": "team=ml", "EVENT_SOURCE": "eventbridge"}
+OPTIONS |= {"TAGS": "team=ml", "EVENT_SOURCE": "eventbridge", "ALARM_EMAIL": "you@example.com", "AUDIT_DAYS": "7"}
 # Lambda writes the log with the function's role.
 BY_LAMBDA = [Call("logs", name, {"logGroupName": STARTER_LOG}) for name in ("CreateLogStream", "PutLogEvents")]
 COPIES = "import os\nfrom mirror import function\nprint(function.respond(os.environ, 50))"
@@ -100,8 +101,8 @@ def run_copies(world: World, **given: str) -> None:
 def run_starter(account: Served, variables: dict[str, str]) -> None:
     """The second run looks at the task of the first. Later ones look at the rules, and stop a task."""
     context = SimpleNamespace(invoked_function_arn=STARTER, get_remaining_time_in_millis=lambda: 60_000)
-    clients = tuple(Client(account, name) for name in ("s3", "sqs", "events", "lambda"))
-    aws = calls.Aws(clients[1], Client(account, "ecs"))
+    clients = clients_of(account)
+    aws = calls.Aws(clients.sqs, Client(account, "ecs"))
     guard, account.waiting[""] = Guard(clients=clients, sleep=lambda _: None), 1
     for _ in range(2):
         starter.handler({}, context, starter.Process(aws, variables, guard=guard))

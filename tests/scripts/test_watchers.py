@@ -1,0 +1,215 @@
+"""Who watches the watchers: what the guard says of alarms, metric filters and the topic of their mails.
+
+The oracle does not know the rules: it fires each alarm, and sees whether a mail arrives.
+"""
+
+import copy
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from account import APP
+from documents import Scripts, scripts_of_module
+from looks import AN_HOUR_LATER, Guarded, guarded
+from paper_account import HERE, Refused
+
+from launch.guard import CONFIRM_SECONDS
+
+Kept = dict[str, Any]
+MAIL = "you@example.com"
+# What each deployment is to have, of its alarms those beside the usual ones.
+DEPLOYMENTS = {
+    "without mails": ({"EVENT_SOURCE": "sqs"}, ()),
+    "all of it": (
+        {"ALARM_EMAIL": MAIL, "AUDIT_DAYS": "7", "METRICS": "true", "EVENT_SOURCE": "eventbridge"},
+        ("audit", "late", "events"),
+    ),
+    "mails alone": ({"ALARM_EMAIL": MAIL}, ()),
+}
+USUAL = ("dead-letters", "behind", "starter-fails", "starter-silent", "outage")
+WORKERS, STARTER = f"/ecs/{APP}-task", f"/aws/lambda/{APP}-starter"
+FILTERS = {"outage": (WORKERS,), "audit": (WORKERS, STARTER)}
+TOPIC, TOPIC_ARN = f"topic {APP}-alarms", f"arn:aws:sns:{HERE}:{APP}-alarms"
+PAGER = f"arn:aws:sns:{HERE}:pager"
+
+scripts = scripts_of_module()
+
+
+@pytest.fixture(scope="module")
+def deployments(scripts: Scripts) -> dict[str, Kept]:
+    return {name: scripts.with_deployment(**settings).kept for name, (settings, _) in DEPLOYMENTS.items()}
+
+
+def alarms_of(name: str) -> list[str]:
+    return [*USUAL, *DEPLOYMENTS[name][1]]
+
+
+# --- what people do to them -------------------------------------------------------------------------------------------
+
+
+def red_actions(alarm: str) -> str:
+    return "InsufficientDataActions" if alarm == "starter-silent" else "AlarmActions"
+
+
+def changes(kept: Kept, name: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """All that may be done to the watchers of that deployment: what it is, and how."""
+    for alarm in alarms_of(name):
+        its = kept[f"alarm {APP}-{alarm}"]
+        yield f"{alarm} is gone", lambda alarm=alarm: kept.pop(f"alarm {APP}-{alarm}", None)
+        yield f"{alarm} is disabled", lambda its=its: its.update(ActionsEnabled=False)
+        for kind in ("AlarmActions", "InsufficientDataActions"):
+            yield f"{alarm} has no {kind}", lambda its=its, kind=kind: its.update({kind: []})
+            yield f"{alarm} has {kind} of others", lambda its=its, kind=kind: its.update({kind: [PAGER]})
+            more = lambda its=its, kind=kind: its.update({kind: [*its.get(kind, []), PAGER]})  # noqa: E731
+            yield f"{alarm} has more {kind}", more
+        for group in FILTERS.get(alarm, ()):
+            pattern = f"filter {APP}-{alarm} of {group}"
+            yield f"{alarm} has no filter in {group}", lambda pattern=pattern: kept.pop(pattern, None)
+    if TOPIC in kept:
+        yield from changes_of_mails(kept)
+
+
+def changes_of_mails(kept: Kept) -> Iterator[tuple[str, Callable[[], Any]]]:
+    subscriptions = kept[TOPIC]["subscriptions"]
+    (ours,) = subscriptions
+    phone = {"Protocol": "sms", "Endpoint": "+15550100", "SubscriptionArn": f"{TOPIC_ARN}:phone"}
+    yield "the topic is gone", lambda: kept.pop(TOPIC, None)
+    yield "nobody is subscribed", subscriptions.clear
+    yield "a phone is subscribed", lambda: subscriptions.append(phone)
+    yield "another mail is", lambda: subscriptions.append(ours | {"Endpoint": "other@example.com"})
+    yield "our mail is not confirmed", lambda: ours.update(SubscriptionArn="PendingConfirmation")
+    yield "our mail is deleted", lambda: ours.update(SubscriptionArn="Deleted")
+    yield "our mail is another", lambda: ours.update(Endpoint="other@example.com")
+
+
+# --- the oracle: each alarm fires -------------------------------------------------------------------------------------
+
+
+def reaches(kept: Kept, action: str) -> bool:
+    """Whether somebody whom the deployment is to tell, or whom somebody else has chosen, gets a message."""
+    if action != TOPIC_ARN:
+        return True
+    subscriptions = kept.get(TOPIC, {"subscriptions": []})["subscriptions"]
+    return any(one["Endpoint"] == MAIL and one["SubscriptionArn"].startswith("arn:") for one in subscriptions)
+
+
+def is_told(kept: Kept, alarm: str) -> bool:
+    its = kept.get(f"alarm {APP}-{alarm}")
+    sees = all(f"filter {APP}-{alarm} of {group}" in kept for group in FILTERS.get(alarm, ()))
+    if not its or not sees or not its["ActionsEnabled"]:
+        return False
+    return any(reaches(kept, action) for action in its.get(red_actions(alarm), []))
+
+
+def mail_arrives(kept: Kept) -> bool:
+    return reaches(kept, TOPIC_ARN)
+
+
+def is_whole(kept: Kept, alarm: str) -> bool:
+    """Without ALARM_EMAIL: the alarm is there and sees, and what somebody has it do is done."""
+    its = kept.get(f"alarm {APP}-{alarm}")
+    sees = all(f"filter {APP}-{alarm} of {group}" in kept for group in FILTERS.get(alarm, ()))
+    return bool(its and sees and (its["ActionsEnabled"] or not its.get(red_actions(alarm))))
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_the_guard_speaks_if_and_only_if_an_alarm_would_tell_nobody(deployments: dict[str, Kept], name: str) -> None:
+    """And it names each such alarm, or the topic."""
+    has_mails, spoken = "ALARM_EMAIL" in DEPLOYMENTS[name][0], 0
+    for seed in range(600):
+        rng, kept = random.Random(seed), copy.deepcopy(deployments[name])
+        possible = list(changes(kept, name))
+        chosen = rng.sample(possible, rng.choice((0, 1, 1, 1, 2, 3)))
+        for _, change in chosen:
+            change()
+        said = guarded(kept).run()
+        told = is_told if has_mails else is_whole
+        silent = [alarm for alarm in alarms_of(name) if not told(kept, alarm)]
+        named = [alarm for alarm in silent if any(alarm in line for line in said)]
+        of_topic = [line for line in said if f"the topic {APP}-alarms" in line or f"no topic {APP}-alarms" in line]
+        context = seed, [what for what, _ in chosen], said
+        assert bool(of_topic) == (has_mails and not mail_arrives(kept)), context
+        assert named == silent or of_topic, context
+        assert said == [] or silent or of_topic, context
+        spoken += bool(said)
+    assert 90 < spoken < 550
+
+
+# --- when it looks ----------------------------------------------------------------------------------------------------
+
+
+def minutes(found: Guarded, count: int) -> list[list[str]]:
+    """What the runs of so many minutes fail with."""
+    runs = []
+    for _ in range(count):
+        runs.append(found.run())
+        found.at += 60
+    return runs
+
+
+def test_it_looks_once_an_hour_while_all_is_well(deployments: dict[str, Kept]) -> None:
+    found = guarded(deployments["all of it"])
+    assert minutes(found, 181) == [[]] * 181
+    asked = [call.operation for call in found.calls]
+    watching = ("DescribeAlarms", "ListSubscriptionsByTopic", "GetFunctionConfiguration")
+    assert [asked.count(name) for name in watching] == [4, 4, 4]
+    assert asked.count("DescribeMetricFilters") == 8
+    assert {call.service for call in found.calls if call.is_write} == set()
+
+
+def test_each_run_says_what_is_wrong_until_it_is_right_again(deployments: dict[str, Kept]) -> None:
+    found = guarded(copy.deepcopy(deployments["mails alone"]))
+    gone = found.account.kept.pop(f"alarm {APP}-behind")
+    runs = minutes(found, 30)
+    found.account.kept[f"alarm {APP}-behind"] = gone
+    assert [*runs, *minutes(found, 30)] == [["alarms are gone (1 of 5): behind: ./deploy.sh"]] * 30 + [[]] * 30
+    assert found.pauses == 1
+
+
+def test_what_is_missing_for_a_moment_is_not_said(deployments: dict[str, Kept]) -> None:
+    found = guarded(copy.deepcopy(deployments["mails alone"]))
+    gone = found.account.kept.pop(f"alarm {APP}-behind")
+    found.during_pause = lambda: found.account.kept.update({f"alarm {APP}-behind": gone})
+    assert (found.run(), found.pauses) == ([], 1)
+    assert found.at - AN_HOUR_LATER == CONFIRM_SECONDS
+
+
+def test_who_has_just_been_asked_to_confirm_has_an_hour_for_it(deployments: dict[str, Kept]) -> None:
+    """From the deployment on: the function was changed an hour ago less ten minutes."""
+    found = guarded(copy.deepcopy(deployments["mails alone"]))
+    found.account.kept[TOPIC]["subscriptions"][0]["SubscriptionArn"] = "PendingConfirmation"
+    found.at -= 3000
+    runs = minutes(found, 120)
+    assert [bool(said) for said in runs] == [False] * 60 + [True] * 60
+    assert runs[-1][0].startswith(f"the address of ALARM_EMAIL gets no mail of the topic {APP}-alarms")
+
+
+@pytest.mark.parametrize(("code", "is_denied"), [("AccessDenied", True), ("Throttling", False)])
+def test_what_it_may_not_read_is_no_fault_and_is_said_once(
+    deployments: dict[str, Kept], capsys: pytest.CaptureFixture[str], code: str, is_denied: bool
+) -> None:
+    """As with the role of an older release. What gets no answer is asked for again in the next run."""
+    reads = ("DescribeAlarms", "ListSubscriptionsByTopic", "GetFunctionConfiguration", "DescribeMetricFilters")
+    kept = copy.deepcopy(deployments["mails alone"])
+    del kept[f"alarm {APP}-behind"], kept[f"filter {APP}-outage of {WORKERS}"]
+    kept[TOPIC]["subscriptions"].clear()
+    found = guarded(kept)
+    found.account.refusals = [(name, Refused(code, f"no {name}")) for name in reads for _ in range(100)]
+    assert minutes(found, 20) == [[]] * 20
+    printed = capsys.readouterr().out
+    asked = reads if is_denied else ["GetFunctionConfiguration"]  # without its answer, nothing is judged
+    assert [printed.count(f"no {name}") for name in asked] == [1] * len(asked)
+    assert [call.operation for call in found.calls].count("GetFunctionConfiguration") == (1 if is_denied else 20)
+
+
+def test_a_right_that_is_missing_hides_nothing_else(deployments: dict[str, Kept]) -> None:
+    kept = copy.deepcopy(deployments["all of it"])
+    del kept[f"alarm {APP}-behind"], kept[f"filter {APP}-outage of {WORKERS}"]
+    kept[TOPIC]["subscriptions"].clear()
+    words = {"DescribeAlarms": "behind", "DescribeMetricFilters": "outage", "ListSubscriptionsByTopic": "ALARM_EMAIL"}
+    for denied in words:
+        found = guarded(kept)
+        found.account.refusals = [(denied, Refused("AccessDenied", "no"))] * 9
+        said = " ".join(found.run())
+        assert [name for name, word in words.items() if word not in said] == [denied]
