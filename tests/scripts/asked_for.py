@@ -479,9 +479,10 @@ class Compared:
         return rest | {"containerDefinitions": [shown]}
 
     def function(self, found: Any) -> Any:
-        """Without what the guard compares the path of events with, which test_path.py is about."""
+        """Without what the guard goes by, which test_path.py and test_watchers.py are about."""
         names = ("Role", "Runtime", "Handler", "MemorySize", "Timeout", "Architectures", "CodeSha256", "invoke")
-        variables = {name: value for name, value in found["Environment"]["Variables"].items() if name != "GUARD"}
+        given = found["Environment"]["Variables"]
+        variables = {name: value for name, value in given.items() if name not in ("GUARD", "ALARMS_TO")}
         statements = json.dumps({"Statement": list(found["statements"].values())})
         shown = {name: found.get(name) for name in (*names, "concurrency")}
         shown["invoke"] = {name: value for name, value in shown["invoke"].items() if name != "DestinationConfig"}

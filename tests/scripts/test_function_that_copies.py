@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from account import APP, MIRROR, PROJECT, REGION, SOURCE
+from account import APP, PROJECT, REGION
 from documents import Scripts, scripts_of_module
 from paper_account import ARCHIVES, PaperAccount
 from test_settings import TABLE, problems
@@ -156,23 +156,20 @@ LARGEST = {name: str(row.limits[1]) for name, row in TABLE.items() if row.limits
     "METRICS": "true",
     "ALARM_EMAIL": "you@example.com",
 }
-# A deployment on paper -> what is longer elsewhere.
-LONGER = {SOURCE: LARGEST.pop("SRC_BUCKET"), MIRROR: LARGEST.pop("DST_BUCKET"), REGION: LARGEST.pop("REGION")}
 
 
 def largest(scripts: Scripts, **settings: str) -> tuple[int, int]:
     """Bytes of the function's variables and of its role's policy, with the largest of every other setting."""
     account = scripts.account = PaperAccount()
-    given = {name: value.replace(LONGER[REGION], REGION) for name, value in LARGEST.items()} | settings
+    given = LARGEST | settings
     role, function = (f"{kind} {LARGEST['APP_NAME']}-starter" for kind in ("role", "function"))
     scripts.step(f"ensure_{role}-role", "ensure_function", **given, STARTER_COPIES="true")
     (policy,) = account.kept[f"{role}-role"]["policies"].values()
     variables = account.kept[function]["Environment"]["Variables"] | {"PAUSED_SINCE": "2026-11-27T12:00:00Z"}
     variables |= {"SUBNETS": ",".join(["subnet-" + "0" * 17] * 16), "SECURITY_GROUPS": f"sg-{'0' * 17}"}
+    variables["QUEUE_URL"] = variables["QUEUE_URL"].replace(REGION, LARGEST["REGION"])
     texts = [
         json.dumps(json.loads(one) if isinstance(one, str) else one, ensure_ascii=False, separators=(",", ":"))
         for one in (variables, policy)
     ]
-    for name, longer in LONGER.items():
-        texts = [text.replace(name, longer) for text in texts]
     return len(texts[0].encode()), len(texts[1])

@@ -257,7 +257,9 @@ def test_a_source_bucket_that_is_gone_is_a_fault(
     found = guarded(kept)
     for _ in range(2):
         (said,) = found.run()
-        assert said.startswith(f"there is no bucket {SOURCE}, which is the source: create it again with all that it had")
+        assert said.startswith(
+            f"there is no bucket {SOURCE}, which is the source: create it again with all that it had"
+        )
     assert "not checked" not in capsys.readouterr().out
 
 
