@@ -268,8 +268,8 @@ def of_dead_letters(path: Path) -> Iterator[Fault]:
 def of_bucket(path: Path) -> Iterator[Fault]:
     said = f"there is no bucket {path['name']['bucket']}, which is the source"
     cure = (
-        f"create it again with all that it had, then {deploy(path)}, then ./sync.sh{path['via']} reconcile, which deletes"
-        f" the copies of what it does not have, or end the sync with ./cleanup.sh{path['via']}"
+        f"create it again with all that it had, then {deploy(path)}, then ./sync.sh{path['via']} reconcile, which"
+        f" deletes the copies of what it does not have, or end the sync with ./cleanup.sh{path['via']}"
     )
     yield Fault(NO_EVENT, said, cure, look_bucket(path))
 
