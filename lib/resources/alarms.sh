@@ -139,9 +139,9 @@ list_alarm_rows() {
 list_alarms_of_starter() {
   local minutes=$(((LAMBDA_POLL_RATE * 3 + 4) / 5)) why cure form periods=$((LAMBDA_POLL_RATE / 5 + 2)) two=2 seconds=300
   ((LAMBDA_POLL_RATE <= 15)) || periods=1 two=1 seconds=$((LAMBDA_POLL_RATE * 60))
-  why="Why: the function that starts workers fails: it cannot start them, they fail or end in an outage,"
-  why+=" or its guard has found that events do not arrive; little or nothing is synced. Or only workers copy, because"
-  why+=" it cannot (STARTER_COPIES)."
+  why="Why: the function that starts workers fails: it cannot start them, they die or end in an outage,"
+  why+=" or its guard has found that events or alarms do not arrive; little or nothing is synced. Or only workers copy,"
+  why+=" because it cannot (STARTER_COPIES)."
   cure="What to do: ./sync.sh status and ./sync.sh logs starter show the error; fix it, or run ./deploy.sh again."
   printf -v form '{"Period": %d, "DatapointsToAlarm": %d}' "$seconds" "$two"
   alarm "$STARTER_ALARM" AWS/Lambda/Errors "FunctionName=$STARTER_NAME" Sum 0 "$periods" "$why $cure" "$form"
@@ -158,14 +158,14 @@ list_alarms_of_starter() {
 ask_both_alarms() {
   list_alarm_rows | jq -Rnc --arg which "$APP_NAME in $REGION copies $SRC_BUCKET to $DST_BUCKET." \
     --arg page "${REPOSITORY:+$REPOSITORY/blob/main/}docs/troubleshooting.md" --arg topic "${ALARM_EMAIL:+$TOPIC_ARN}" \
-    --arg app "$APP_NAME" '
+    --arg app "$APP_NAME" --arg others "./sync.sh status also shows which other alarms are red." '
     def counted($id; $name): {Id: $id, ReturnData: false, MetricStat: {Period: .Period, Stat: .Statistic,
       Metric: {Namespace: .Namespace, MetricName: $name}}};
     def as_share: . + {Metrics: ([counted("late"; .MetricName), counted("keys"; .of),
         {Id: "share", Expression: "100 * late / keys", Label: "late keys (%)", ReturnData: true}] | sort_by(.Id))}
       | del(.Namespace, .MetricName, .Dimensions, .Statistic, .Period, .of);
     [inputs | split("\u001f") | (.[1] | split("/")) as $path | [$topic | select(. != "")] as $topics
-      | "s3-to-s3express-sync: \($which) \(.[6]) More: \($page)#s3-to-s3express-sync-\(.[0] | ltrimstr($app + "-"))" as $says
+      | "s3-to-s3express-sync: \($which) \(.[6]) \($others) More: \($page)#s3-to-s3express-sync-\(.[0] | ltrimstr($app + "-"))" as $says
       | {AlarmName: .[0], AlarmDescription: $says, ActionsEnabled: true, AlarmActions: $topics,
         Namespace: ($path[:-1] | join("/")), MetricName: $path[-1],
         Dimensions: [.[2] | select(. != "") | split("=") | {Name: .[0], Value: .[1]}],

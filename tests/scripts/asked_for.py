@@ -523,7 +523,8 @@ class Compared:
     def alarm(self, found: Any) -> Any:
         """Its mail has no more than the description: which deployment, why, what to do, and where more is."""
         which = rf"{APP}: {self.app} in {REGION} copies {SOURCE} to {MIRROR}\. Why: .+ What to do: .*\./sync\.sh .+"
-        more = re.fullmatch(rf"{which} More: docs/troubleshooting\.md#(.+)", found["AlarmDescription"])
+        others = r"\./sync\.sh status also shows which other alarms are red\."
+        more = re.fullmatch(rf"{which} {others} More: docs/troubleshooting\.md#(.+)", found["AlarmDescription"])
         assert more and f"\n### {more[1]}\n" in HELP, found["AlarmDescription"]
         if found["AlarmName"] == f"{self.app}-starter-silent":
             minutes = f"has not run for {found['Period'] // 12} to {found['Period'] // 10} minutes"
