@@ -3,7 +3,8 @@
 #        ./sync.sh help [VERB], --help or -h, also after a verb
 #        ./sync.sh --version
 #
-# The operator's verbs; each is a file of lib/verbs/, whose head is its help.
+# The operator's verbs; each is a file of operate/verbs/ or of lib/verbs/, whose
+# head is its help.
 #
 #   --local    talk to the cloud that ./deploy.sh --local started on this machine
 #   --version  print the release of this checkout
@@ -21,8 +22,21 @@ done
 # shellcheck source=deploy.sh
 source "$(dirname "$script")/deploy.sh"
 
-# verb_NAME of lib/verbs/NAME.sh runs it.
-readonly VERBS=(status logs explain reconcile wait redrive pause resume verify cost)
+# file_of VERB: prints the file that it is, or nothing.
+file_of() {
+  local file
+  for file in "$PROJECT_DIR/operate/verbs/$1.py" "$PROJECT_DIR/lib/verbs/$1.sh"; do
+    [[ ! $1 =~ ^[a-z]+$ || ! -e $file ]] || printf '%s\n' "$file"
+  done
+}
+
+list_verbs() {
+  local file
+  for file in "$PROJECT_DIR"/operate/verbs/[a-z]*.py "$PROJECT_DIR"/lib/verbs/*.sh; do
+    file=${file##*/}
+    printf '%s\n' "${file%.*}"
+  done | LC_ALL=C sort
+}
 
 use_local_cloud() {
   # shellcheck source=local/local.sh
@@ -35,20 +49,24 @@ use_local_cloud() {
 
 # help_on VERB, or on all of them without one. The first sentence of a verb's help, which is a line, says what it is for.
 help_on() {
-  local verb
+  local verb verbs file help
   if [[ -n $1 ]]; then
-    print_help "$PROJECT_DIR/lib/verbs/$1.sh"
+    file=$(file_of "$1")
+    print_help "$file"
     return
   fi
   print_help "$PROJECT_DIR/sync.sh"
   printf '\n'
-  for verb in "${VERBS[@]}"; do
-    printf '  %-10s %s\n' "$verb" "$(print_help "$PROJECT_DIR/lib/verbs/$verb.sh" | sed -n '/^$/{n;p;q;}')"
+  verbs=$(list_verbs)
+  for verb in $verbs; do
+    file=$(file_of "$verb")
+    help=$(print_help "$file" | sed -n '/^$/{n;p;q;}')
+    printf '  %-10s %s\n' "$verb" "$help"
   done
 }
 
 main() {
-  local word verb="" words=() local=false help=false
+  local word verb="" file="" words=() local=false help=false
   while (($#)); do
     word=$1
     case "$word" in
@@ -64,7 +82,8 @@ main() {
     shift
   done
   if [[ $verb == help ]]; then help=true verb=${words[0]:-}; fi
-  [[ -z $verb || ($verb != *" "* && " ${VERBS[*]} " == *" $verb "*) ]] || usage "unknown verb $verb"
+  [[ -z $verb ]] || file=$(file_of "$verb")
+  [[ -z $verb || -n $file ]] || usage "unknown verb $verb"
   if [[ $help == true ]]; then
     help_on "$verb"
     return
@@ -75,7 +94,11 @@ main() {
     "true reconcile") words+=(--dry-run) ;;
     "true redrive") words+=(--list) ;;
   esac
-  "verb_$verb" ${words[@]+"${words[@]}"}
+  if [[ $file == *.py ]]; then
+    run_in_python "$verb" ${words[@]+"${words[@]}"}
+  else
+    "verb_$verb" ${words[@]+"${words[@]}"}
+  fi
 }
 
 [[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

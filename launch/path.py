@@ -403,6 +403,11 @@ def faults_of_events(path: Path) -> list[Fault]:
     return [*of_events(path), *of_what_queue_takes(path), *queues, *starter, *of_start_at_once(path)]
 
 
+def all_faults(path: Path) -> list[Fault]:
+    """What ./sync.sh checks."""
+    return [*of_queues(path), *faults_of_events(path), *of_timeout(path), *of_guard(path)]
+
+
 def main() -> None:
     """Reads JSON. "want": prints the variables by which the function knows what deploy.sh makes; "faults": prints the
     path with its faults."""
@@ -414,8 +419,8 @@ def main() -> None:
     minutes = variables_of(given["starter"]).get("LAMBDA_POLL_RATE")
     want = {**condense(given["want"]), "queue": queue_of_words(given["guard"]), "minutes": minutes}
     path = {**given, "want": want}
-    faults = [*of_queues(path), *faults_of_events(path), *of_timeout(path), *of_guard(path)]
-    print(json.dumps({**given, "ours": split_notifications(path)[0], "faults": [one._asdict() for one in faults]}))
+    faults = [fault._asdict() for fault in all_faults(path)]
+    print(json.dumps({**given, "ours": split_notifications(path)[0], "faults": faults}))
 
 
 if __name__ == "__main__":

@@ -91,8 +91,14 @@ stop_ticking() {
   TICKER=""
 }
 
-# print_help FILE: the comment at the head of a script, or of a verb, is its help.
-print_help() { sed -n '/^# usage: /,/^$/s/^# \{0,1\}//p' "$1"; }
+# print_help FILE: the comment at the head of a script, or of a verb, is its help; in Python the docstring.
+print_help() {
+  if [[ $1 == *.py ]]; then
+    sed -n -e '1s/^"""//' -e '/^"""$/q' -e p "$1"
+  else
+    sed -n '/^# usage: /,/^$/s/^# \{0,1\}//p' "$1"
+  fi
+}
 
 # How a run ends because of wrong usage or settings: with 2, unless that means changes.
 exit_with_problems() {

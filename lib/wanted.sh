@@ -1,22 +1,22 @@
 # shellcheck shell=bash
-# What is synced, by PREFIX_FILTER and EXCLUDE: lib/wanted.py knows it, by the workers' own rules.
+# What is synced, by PREFIX_FILTER and EXCLUDE: operate/wanted.py knows it, by the workers' own rules.
 
 WANTED="" WANTED_OF="" # what wanted printed last, and of which settings
 
-# Prints what the settings come to, as lib/wanted.py does: a run asks it once, because the subshells of one that called
+# Prints what the settings come to, as operate/wanted.py does: a run asks it once, because the subshells of one that called
 # this know it.
 wanted() {
   local of=("$SRC_BUCKET" "$PREFIX_FILTER" "$EXCLUDE" "$COPY_LAST" "$TABLES" "$KEEP_DAYS" "$EVENT_SOURCE")
   if [[ -z $WANTED || $WANTED_OF != "${of[*]@Q}" ]]; then
     WANTED=$(SRC_BUCKET=$SRC_BUCKET PREFIX_FILTER=$PREFIX_FILTER EXCLUDE=$EXCLUDE COPY_LAST=$COPY_LAST TABLES=$TABLES \
-      KEEP_DAYS=$KEEP_DAYS EVENT_SOURCE=$EVENT_SOURCE PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/lib/wanted.py")
+      KEEP_DAYS=$KEEP_DAYS EVENT_SOURCE=$EVENT_SOURCE PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/operate/wanted.py")
     WANTED_OF=${of[*]@Q}
   fi
   printf '%s\n' "$WANTED"
 }
 
 # patterns_for EXCLUDE: reads keys, one per line; prints "KEY<tab>PATTERN" for each that a pattern leaves out.
-patterns_for() { EXCLUDE=$1 PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/lib/wanted.py" excluded; }
+patterns_for() { EXCLUDE=$1 PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/operate/wanted.py" excluded; }
 
 # What is wrong with PREFIX_FILTER and EXCLUDE, and with TABLES beside them, which needs no account.
 check_wanted() {

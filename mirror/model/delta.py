@@ -86,7 +86,7 @@ def is_in_log(folder: str) -> bool:
 
 
 def may_be_in_log(pattern: str) -> bool:
-    """Whether a pattern of COPY_LAST can be for a file of a log, in any folder (lib/wanted.py asks the same).
+    """Whether a pattern of COPY_LAST can be for a file of a log, in any folder (operate/wanted.py asks the same).
 
     One with "/" in it is for the whole key, so that an end of it may be for the end of a key. Any two hexadecimal
     digits count as the same, and a class of characters as any of them."""

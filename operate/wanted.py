@@ -5,11 +5,15 @@ is wrong with it. With the argument "excluded", it reads keys, one per line, and
 EXCLUDE leaves out. This runs on what users have: Python 3.7 or newer.
 """
 
+from __future__ import annotations
+
 import fnmatch
 import json
 import os
 import re
 import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote_plus
 
 from mirror.model.delta import LOG_EXAMPLES, may_be_in_log
@@ -25,7 +29,7 @@ MOST_OF_A_PATTERN = 2048  # characters (EventBridge User Guide, "Quotas")
 MOST_WILDCARD_BEGINNINGS = 10
 
 
-def main():
+def main() -> None:
     given = {name.decode(errors="replace"): value for name, value in os.environb.items()}
     settings = {name: value.decode(errors="replace") for name, value in given.items()}
     if sys.argv[1:] == ["excluded"]:
@@ -38,7 +42,7 @@ def main():
     sys.stdout.buffer.write(text.encode())
 
 
-def selection(settings, not_text):
+def selection(settings: Mapping[str, str], not_text: Sequence[str]) -> dict[str, Any]:
     """`not_text`: those of both lists that are not UTF-8, for which they are refused."""
     prefixes = wanted_of(settings["PREFIX_FILTER"], "", 0).prefixes
     patterns = items_of(settings["EXCLUDE"])
@@ -70,7 +74,7 @@ def selection(settings, not_text):
     }
 
 
-def pattern_for(key, patterns):
+def pattern_for(key: str, patterns: Iterable[str]) -> str | None:
     """The first of the patterns that leaves the key out, or None. It covers all of a prefix if it ends in "*"."""
     for pattern in patterns:
         try:
@@ -81,17 +85,17 @@ def pattern_for(key, patterns):
     return None
 
 
-def as_event(prefix):
+def as_event(prefix: str) -> str:
     """As S3's events write keys, and with them its filters: a space is +, other special characters are encoded (S3 User
     Guide, "Configuring event notifications using object key name filtering", and reports from the field)."""
     return quote_plus(prefix, safe="/")
 
 
-def event_pattern(bucket, prefixes, excluded):
+def event_pattern(bucket: str, prefixes: Sequence[str], excluded: Sequence[str]) -> dict[str, Any]:
     """Of the rule of EVENT_SOURCE=eventbridge. In these events a key is as it is, and so is a prefix. A rule takes one
     of several prefixes, but not prefixes and exclusions of the same key: then the latter are left to the workers, which
     look at each key anyway."""
-    detail = {"bucket": {"name": [bucket]}}
+    detail: dict[str, Any] = {"bucket": {"name": [bucket]}}
     if prefixes != ("",):
         detail["object"] = {"key": [{"prefix": prefix} for prefix in prefixes]}
     elif excluded:
@@ -100,7 +104,7 @@ def event_pattern(bucket, prefixes, excluded):
     return {"source": ["aws.s3"], "detail-type": types, "detail": detail}
 
 
-def by_rule(patterns):
+def by_rule(patterns: Iterable[str]) -> list[str]:
     """The patterns of EXCLUDE that a rule may hold, as far as they go: those with "*" alone, which means the same."""
     held, beginnings = [], 0
     for pattern in patterns:
@@ -110,14 +114,14 @@ def by_rule(patterns):
     return held
 
 
-def beginnings_of(pattern):
+def beginnings_of(pattern: str) -> int:
     """A key may be within a part as often as the part's first letter is in it."""
     first, *parts = pattern.split("*")
     within = [part.count(part[0]) if part[0] <= "~" else len(re.findall("[^ -~]", part)) for part in parts if part]
     return bool(first) + len(parts) + sum(within)
 
 
-def told_of_prefixes(settings, prefixes):
+def told_of_prefixes(settings: Mapping[str, str], prefixes: Sequence[str]) -> list[str]:
     """A single prefix, which is the usual case, needs no explanation."""
     told = []
     if len(prefixes) > 1:
@@ -135,7 +139,7 @@ def told_of_prefixes(settings, prefixes):
 # --- what is wrong ----------------------------------------------------------------------------------------------------
 
 
-def problems_of_items(name, text):
+def problems_of_items(name: str, text: str) -> list[str]:
     """An empty item would stand for all keys, and a space beside a comma is a slip rather than meant."""
     items = written_items(text)
     last = len(items) - 1
@@ -150,7 +154,7 @@ def problems_of_items(name, text):
     ]
 
 
-def problems_of_prefixes(settings, pattern):
+def problems_of_prefixes(settings: Mapping[str, str], pattern: Mapping[str, Any]) -> list[str]:
     """S3 limits a filter in its encoded form, which is never shorter than the prefix, so one prefix alone has no other
     limit. It compares prefixes as its events write them, and IAM reads some characters as wildcards."""
     text = settings["PREFIX_FILTER"]
@@ -187,7 +191,9 @@ def problems_of_prefixes(settings, pattern):
     return problems
 
 
-def problems_of_exclude(settings, patterns, prefixes_left_out):
+def problems_of_exclude(
+    settings: Mapping[str, str], patterns: Sequence[str], prefixes_left_out: Mapping[str, str | None]
+) -> list[str]:
     text = settings["EXCLUDE"]
     name, size = f"EXCLUDE={text}", len(text.encode())
     problems = []
@@ -206,7 +212,7 @@ def problems_of_exclude(settings, patterns, prefixes_left_out):
     return problems
 
 
-def problems_of_tables(settings, patterns):
+def problems_of_tables(settings: Mapping[str, str], patterns: Sequence[str]) -> list[str]:
     """Nothing may cut through a table (mirror/settings.py checks the same)."""
     problems, tables = [], f"with TABLES={settings['TABLES']}"
     if settings["KEEP_DAYS"] not in ("", "0"):
@@ -225,7 +231,7 @@ def problems_of_tables(settings, patterns):
     return problems
 
 
-def problems_together(settings):
+def problems_together(settings: Mapping[str, str]) -> list[str]:
     size = len("".join(settings[name] for name in ("PREFIX_FILTER", "EXCLUDE", "COPY_LAST")).encode())
     if size <= MOST_OF_ALL_PATTERNS:
         return []

@@ -1,0 +1,44 @@
+# shellcheck shell=bash
+# Runs a verb that is written in Python (operate/). It gets in one piece what the scripts know of the deployment.
+
+# Each is a field of operate/deployment.py, beside the settings.
+readonly HANDED_OVER=(
+  ACCOUNT VERSION VIA CLI_VERSION
+  QUEUE_NAME DLQ_NAME STARTER_NAME RULE_NAME EVENT_RULE_NAME CLUSTER_NAME TASK_FAMILY STARTER_ROLE TASK_ROLE
+  STARTER_LOG_GROUP WORKER_LOG_GROUP STARTED_BY NOTIFICATION_ID
+  QUEUE_ARN DLQ_ARN STARTER_ARN RULE_ARN EVENT_RULE_ARN TOPIC_ARN
+  QUEUE_SECONDS QUEUE_POLICY READS_ID APP_NUMBER READS_PROBLEM
+)
+
+# Prints NAME=VALUE, and a NUL after each.
+hand_over() {
+  local name QUEUE_POLICY APP_NUMBER READS_PROBLEM
+  QUEUE_POLICY=$(queue_policy "${EVENT_SENDERS[*]}")
+  APP_NUMBER=$(number_of_app)
+  READS_PROBLEM=$(problem_with_cli_of_metrics)
+  for name in "${SETTINGS[@]}" "${HANDED_OVER[@]}"; do printf '%s=%s\0' "$name" "${!name}"; done
+}
+
+# An isolated Python goes by none of the user's modules and variables; it writes no __pycache__, and UTF-8 in any locale.
+readonly OPERATE=(python3 -I -B -X utf8 "$PROJECT_DIR/operate/__main__.py")
+
+# run_in_python VERB OPTION...: checks the options, and then, as the first call of AWS may be long, asks for what is to be
+# handed over. The verb takes the place of this process, so that a signal reaches it, and reads that from a file
+# descriptor: what is there may be larger than an argument.
+run_in_python() {
+  local status=0
+  begin_checks
+  check_tool python3 "install Python 3.9 or newer"
+  stop_on_problems
+  "${OPERATE[@]}" check "${0##*/}" "$@" || status=$?
+  ((status != 2)) || exit 2 # it has said why
+  ((status == 0)) || problem "$1 needs Python 3.9 or newer as python3, which is older or does not start (python3" \
+    "--version says \"$(python3 --version 2>&1)\"): install Python 3.9 or newer, and put it into your PATH as python3"
+  stop_on_problems
+  start_verb
+  hand_over >"$TEMP_DIR/handed-over"
+  exec 3<"$TEMP_DIR/handed-over"
+  end_run
+  trap - EXIT HUP INT TERM
+  exec "${OPERATE[@]}" run "${0##*/}" "$@"
+}

@@ -1,0 +1,1 @@
+"""What operators run: the verbs of ./sync.sh that are written in Python, and what they share."""

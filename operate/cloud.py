@@ -1,0 +1,205 @@
+"""AWS, through the AWS CLI as a program: a call is a question that has one of four answers.
+
+ask() returns what AWS answers, or one of these:
+
+Missing   there is no such thing
+Denied    the caller may not ask
+NoAnswer  AWS, the network or the CLI failed, so nothing is known
+
+What AWS refuses only for a moment, such as too many calls, is asked again for as long as lib/aws.sh does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, NamedTuple, TypeVar, Union
+
+from operate import text
+from operate.deployment import Deployment
+from operate.failure import Failure
+
+# By these codes AWS says that something does not exist, and that the caller may not ask (lib/aws.sh).
+NOT_FOUND = frozenset(
+    {
+        "ResourceNotFoundException", "NoSuchEntity", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist",
+        "RepositoryNotFoundException", "ImageNotFoundException", "LifecyclePolicyNotFoundException",
+        "ClusterNotFoundException", "NoSuchBucket", "NoSuchLifecycleConfiguration", "NoSuchConfiguration",
+        "NoSuchBucketPolicy", "InvalidGroup.NotFound", "InvalidVpcEndpointId.NotFound", "DashboardNotFoundError",
+        "ResourceNotFound", "NotFound",
+    }
+)  # fmt: skip
+DENIED = re.compile(r"AccessDenied.*|UnauthorizedOperation|AuthorizationError.*")
+
+# Refusals that pass by themselves: by the code, or by the text around it.
+PASSING = (
+    (re.compile(r"Throttl|\((RequestLimitExceeded|SlowDown|TooManyRequestsException)\)"),
+     "AWS takes fewer calls at the moment"),
+    (re.compile(r"\((Concurrent(Modification|Access)(Exception)?|ConflictException|ResourceConflict)\)"),
+     "another change of it is in progress"),
+)  # fmt: skip
+
+CODE = re.compile(r"An error occurred \(([^)]*)\) when calling")
+MOST_AT_ONCE = 12  # a call of the AWS CLI takes about 60 MB
+
+T = TypeVar("T")
+
+
+class Missing(NamedTuple):
+    error: str
+
+
+class Denied(NamedTuple):
+    error: str
+
+
+class NoAnswer(NamedTuple):
+    """`is_of_aws`: AWS itself says that it failed, or that the question is wrong."""
+
+    error: str
+    is_of_aws: bool = False
+
+
+Unread = Union[Denied, NoAnswer]
+Answer = Union[dict[str, Any], Missing, Denied, NoAnswer]
+
+
+class Interrupted(Exception):
+    """Somebody has pressed Ctrl-C, which a call of the AWS CLI keeps to itself."""
+
+
+class Cloud:
+    """Makes the calls of a verb, several side by side."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.region = deployment.region
+        self.is_of_version_2 = deployment.cli_version.startswith("aws-cli/2")
+        self.retry_pause = float(deployment.settings["RETRY_PAUSE"])
+        self.retry_limit = int(deployment.settings["RETRY_LIMIT"])
+        self.room = threading.Semaphore(MOST_AT_ONCE)
+
+    def ask(self, service: str, operation: str, *options: str) -> Answer:
+        tries = 0
+        while True:
+            tries += 1
+            answer = self._ask_once(service, operation, *options)
+            if isinstance(answer, (dict, Missing, Denied)):
+                return answer
+
+            reasons = [reason for pattern, reason in PASSING if pattern.search(answer.error)]
+            if not reasons:
+                return answer
+            if tries >= self.retry_limit:
+                return NoAnswer(answer.error)
+            pause = f"next in {self.retry_pause:g} s"
+            text.say_for_now(f"      waiting: {reasons[0]} (try {tries} of {self.retry_limit}, {pause})")
+            time.sleep(self.retry_pause)
+            text.end_progress()
+
+    def _ask_once(self, service: str, operation: str, *options: str) -> Answer:
+        with self.room:
+            status, output, error = call([*self._general_options(service), service, operation, *options])
+        if status == 130:
+            raise Interrupted
+        if status:
+            return self._refusal(f"aws {service} {operation}", status, error)
+        if not output.strip():
+            return {}
+
+        found = as_json(output)
+        if isinstance(found, dict):
+            return found
+        what = f"{len(output)} characters that are not JSON, or only a part of it"
+        return NoAnswer(f"aws {service} {operation} failed: it printed {what}: run this again")
+
+    def _refusal(self, called: str, status: int, error: str) -> Answer:
+        code = CODE.search(error)
+        if not code:
+            said = error or f"it ended with exit status {status}, and said nothing: run this again"
+            return NoAnswer(f"{called} failed: {said}")
+        if code[1] in NOT_FOUND:
+            return Missing(error)
+        return Denied(error) if DENIED.fullmatch(code[1]) else NoAnswer(error, is_of_aws=True)
+
+    def _general_options(self, service: str) -> list[str]:
+        """For SQS, CLI v1 goes by no setting of an endpoint, but uses a legacy one (lib/aws.sh)."""
+        url = os.environ.get("AWS_ENDPOINT_URL", "")
+        if not url and service == "sqs" and not self.is_of_version_2:
+            fips = "-fips" if os.environ.get("AWS_USE_FIPS_ENDPOINT") in ("True", "true") else ""
+            own = f"https://sqs{fips}.{self.region}.amazonaws.com"
+            url = os.environ.get("AWS_ENDPOINT_URL_SQS") or own
+        return [*(["--endpoint-url", url] if url else []), "--region", self.region, "--output", "json"]
+
+
+# --- the program ------------------------------------------------------------------------------------------------------
+
+# Nobody is to answer a prompt, and errors are read in the legacy format, whatever format a user has chosen.
+ENVIRONMENT = {"AWS_PAGER": "", "AWS_CLI_AUTO_PROMPT": "off", "AWS_CLI_ERROR_FORMAT": "legacy"}
+
+_running: set[subprocess.Popen[str]] = set()
+
+
+def call(words: list[str]) -> tuple[int, str, str]:
+    """(exit status, output, error without empty lines) of the AWS CLI."""
+    program = shutil.which("aws")
+    if program is None:
+        raise Failure("the AWS CLI (aws) is not installed: install version 1 or 2")
+
+    process = subprocess.Popen(
+        [program, *words],
+        env={**os.environ, **ENVIRONMENT},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="surrogateescape",
+    )
+    _running.add(process)
+    try:
+        output, error = process.communicate()
+    finally:
+        _running.discard(process)
+    return process.returncode, output, "\n".join(filter(None, error.split("\n")))
+
+
+def end_calls() -> None:
+    for process in list(_running):
+        process.terminate()
+
+
+def as_json(output: str) -> Any:
+    """None if it is no JSON, or only a part of it."""
+    try:
+        return json.loads(output)
+    except ValueError:
+        return None
+
+
+# --- side by side -----------------------------------------------------------------------------------------------------
+
+
+class Once(Generic[T]):
+    """What a job returns: it is done once, for all who ask."""
+
+    def __init__(self, job: Callable[[], T]) -> None:
+        self.job, self.lock, self.found = job, threading.Lock(), list[T]()
+
+    def __call__(self) -> T:
+        with self.lock:
+            if not self.found:
+                self.found.append(self.job())
+        return self.found[0]
+
+
+def side_by_side(jobs: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """What each job returns. If one raises, this does, when all have ended."""
+    with ThreadPoolExecutor(max_workers=len(jobs)) as executor:
+        begun = {name: executor.submit(job) for name, job in jobs.items()}
+    return {name: one.result() for name, one in begun.items()}

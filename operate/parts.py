@@ -1,0 +1,244 @@
+"""What the verbs ask of a deployment: the function, the queues, the rules, the tasks, and the path of events.
+
+A part is what AWS shows of it, None if there is no such thing, or why it could not be read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Union
+
+from launch.path import all_faults, condense, queue_of_words, split_notifications
+from operate.cloud import Answer, Cloud, Denied, Missing, NoAnswer, Once, Unread, side_by_side
+from operate.deployment import Deployment
+from operate.wanted import selection
+
+Part = Union[Any, None, Denied, NoAnswer]
+
+MOST_TASKS = 100  # of which DescribeTasks tells at once
+
+
+def is_unread(part: Any) -> bool:
+    return isinstance(part, (Denied, NoAnswer))
+
+
+def part_of(answer: Answer) -> Part:
+    return None if isinstance(answer, Missing) else answer
+
+
+# --- the function -----------------------------------------------------------------------------------------------------
+
+
+def read_function(cloud: Cloud, deployment: Deployment) -> Part:
+    name = deployment.starter_name
+    return part_of(cloud.ask("lambda", "get-function-configuration", "--function-name", name))
+
+
+def variables_of(function: Part) -> dict[str, str]:
+    """What the last deploy.sh gave to the function: none of a function that is gone, or could not be read."""
+    if function is None or isinstance(function, (Denied, NoAnswer)):
+        return {}
+    return dict((function.get("Environment") or {}).get("Variables") or {})
+
+
+def selection_of(deployment: Deployment, variables: Mapping[str, str]) -> dict[str, Any]:
+    """What is synced, by the settings that are deployed (operate/wanted.py)."""
+    names = ("SRC_BUCKET", "COPY_LAST", "TABLES", "KEEP_DAYS", "EVENT_SOURCE")
+    settings = {name: deployment.settings[name] for name in names}
+    deployed = {name: variables.get(name, "") for name in ("PREFIX_FILTER", "EXCLUDE")}
+    return selection({**settings, **deployed}, [])
+
+
+# --- queues and tasks -------------------------------------------------------------------------------------------------
+
+
+def read_queue(cloud: Cloud, name: str) -> Part:
+    """What SQS says of the queue, with its `QueueUrl`."""
+    found = cloud.ask("sqs", "get-queue-url", "--queue-name", name)
+    if not isinstance(found, dict):
+        return part_of(found)
+    url = found["QueueUrl"]
+    queue = cloud.ask("sqs", "get-queue-attributes", "--queue-url", url, "--attribute-names", "All")
+    return {**queue, "QueueUrl": url} if isinstance(queue, dict) else part_of(queue)
+
+
+def numbers_of(queue: Mapping[str, Any]) -> dict[str, int]:
+    """How many messages it has."""
+    names = {"visible": "", "in_flight": "NotVisible", "delayed": "Delayed"}
+    attributes = queue["Attributes"]
+    return {name: int(attributes[f"ApproximateNumberOfMessages{which}"]) for name, which in names.items()}
+
+
+def read_tasks(cloud: Cloud, deployment: Deployment, *options: str) -> Part:
+    """What DescribeTasks says of the tasks that ListTasks finds."""
+    cluster = ("--cluster", deployment.cluster_name)
+    listed = cloud.ask("ecs", "list-tasks", *cluster, *options)
+    if isinstance(listed, Missing):
+        return []
+    if isinstance(listed, (Denied, NoAnswer)):
+        return listed
+
+    arns, tasks = listed.get("taskArns", []), []
+    for start in range(0, len(arns), MOST_TASKS):
+        described = cloud.ask("ecs", "describe-tasks", *cluster, "--tasks", *arns[start : start + MOST_TASKS])
+        if isinstance(described, Missing):
+            return NoAnswer(described.error)
+        if isinstance(described, (Denied, NoAnswer)):
+            return described
+        tasks += described.get("tasks", [])
+    return tasks
+
+
+def in_short(task: Mapping[str, Any]) -> dict[str, Any]:
+    """A worker of MIN_WORKERS stays: the starter lets it ignore empty polls."""
+    overrides = (task.get("overrides") or {}).get("containerOverrides") or []
+    variables = [one for container in overrides for one in container.get("environment") or []]
+    stays = any((one["name"], one["value"]) == ("EMPTY_POLLS_BEFORE_EXIT", "0") for one in variables)
+    return {
+        "id": task["taskArn"].rpartition("/")[2],
+        "status": task["lastStatus"],
+        "started_by": task.get("startedBy"),
+        "capacity": task.get("capacityProviderName") or task.get("launchType"),
+        **({"stays": True} if stays else {}),
+    }
+
+
+# --- the path of events -----------------------------------------------------------------------------------------------
+
+
+def read_rule(cloud: Cloud, name: str) -> Part:
+    """With its `Targets`."""
+    rule = cloud.ask("events", "describe-rule", "--name", name)
+    if not isinstance(rule, dict):
+        return part_of(rule)
+    targets = cloud.ask("events", "list-targets-by-rule", "--rule", name)
+    if isinstance(targets, Missing):
+        return rule
+    return {**rule, **targets} if isinstance(targets, dict) else targets
+
+
+def read_notifications(cloud: Cloud, deployment: Deployment) -> Part:
+    """A bucket that is gone, or belongs to somebody else, is one whose notifications are not known."""
+    bucket = ("--bucket", deployment.settings["SRC_BUCKET"])
+    owner = ("--expected-bucket-owner", deployment.settings["SRC_BUCKET_OWNER"])
+    found = cloud.ask("s3api", "get-bucket-notification-configuration", *bucket, *owner)
+    return NoAnswer(found.error, is_of_aws=True) if isinstance(found, Missing) else found
+
+
+def read_permissions(cloud: Cloud, deployment: Deployment) -> Part:
+    return part_of(cloud.ask("lambda", "get-policy", "--function-name", deployment.starter_name))
+
+
+def read_path(cloud: Cloud, deployment: Deployment, function: Once[Part]) -> dict[str, Part]:
+    """The parts that launch/path.py judges."""
+    return side_by_side(
+        {
+            "bucket": lambda: read_notifications(cloud, deployment),
+            "queue": lambda: read_queue(cloud, deployment.queue_name),
+            "dead_letters": lambda: read_queue(cloud, deployment.dlq_name),
+            "event_rule": lambda: read_rule(cloud, deployment.event_rule_name),
+            "rule": lambda: read_rule(cloud, deployment.rule_name),
+            "starter": function,
+            "permissions": lambda: read_permissions(cloud, deployment),
+        }
+    )
+
+
+class Judged(NamedTuple):
+    """The path as launch/path.py has it, what is wrong with it, and the notifications that send to our queue."""
+
+    path: dict[str, Any]
+    faults: list[dict[str, str]]
+    ours: list[Any]
+
+
+def judge_path(deployment: Deployment, parts: Mapping[str, Part], wanted: Mapping[str, Any]) -> Judged:
+    """Compared with what deploy.sh makes of the settings that are deployed. The function of 1.1.0 does not know all of
+    them; the settings of the queue are taken from GUARD."""
+    variables = variables_of(parts["starter"])
+    is_known = bool(variables.get("PROCESSES") or variables.get("PREFIX_FILTER"))
+    made = {
+        "notifications": [{"Filter": filter_of(value)} for value in wanted["filters"]],
+        "pattern": wanted["event_pattern"],
+        "policy": json.loads(deployment.queue_policy),
+        "is_known": is_known,
+    }
+    url = parts["queue"].get("QueueUrl") if isinstance(parts["queue"], dict) else ""
+    path: dict[str, Any] = {
+        **{name: as_path(part) for name, part in parts.items()},
+        **names_of_path(deployment, url or f"https://sqs.{deployment.region}.amazonaws.com/{deployment.account}/"),
+        "want": {**condense(made), "queue": queue_of_words(variables.get("GUARD", ""))},
+    }
+    faults = [fault._asdict() for fault in all_faults(path)]
+    return Judged(path, faults, split_notifications(path)[0])
+
+
+def filter_of(value: str) -> dict[str, Any]:
+    """Of the notification for this prefix (lib/resources/source_bucket.sh)."""
+    return {"Key": {"FilterRules": [{"Name": "prefix", "Value": value}]}} if value else {}
+
+
+def as_path(part: Part) -> Any:
+    if isinstance(part, (Denied, NoAnswer)):
+        return {"error": part.error, "is_denied": isinstance(part, Denied)}
+    return part
+
+
+def names_of_path(deployment: Deployment, queue_url: str) -> dict[str, Any]:
+    return {
+        "id": deployment.notification_id,
+        "via": deployment.via,
+        "name": {
+            "bucket": deployment.settings["SRC_BUCKET"],
+            "queue": deployment.queue_name,
+            "queue_url": queue_url,
+            "dead_letters": deployment.dlq_name,
+            "event_rule": deployment.event_rule_name,
+            "rule": deployment.rule_name,
+            "starter": deployment.starter_name,
+        },
+        "arn": {
+            "queue": deployment.queue_arn,
+            "dead_letters": deployment.dlq_arn,
+            "rule": deployment.rule_arn,
+            "event_rule": deployment.event_rule_arn,
+            "starter": deployment.starter_arn,
+        },
+    }
+
+
+# --- request metrics --------------------------------------------------------------------------------------------------
+
+
+class Metrics(NamedTuple):
+    """Request metrics of a folder (./sync.sh cost --reads): when they were turned on, and for how many days."""
+
+    began: int
+    days: int
+
+
+def read_request_metrics(cloud: Cloud, deployment: Deployment) -> list[Metrics] | Unread:
+    """Ours. They can only be read in the bucket's account, and not by every AWS CLI. One without the number of an
+    APP_NAME was turned on before ids had it, and counts as ours."""
+    if deployment.reads_problem or deployment.settings["DST_BUCKET_OWNER"] != deployment.account:
+        return []
+
+    pattern = re.compile(rf"{re.escape(deployment.reads_id)}(\d+)-(\d+)-\d+(?:-{deployment.app_number})?")
+    found: list[Metrics] = []
+    token: str | None = None
+    while True:
+        more = ["--continuation-token", token] if token else []
+        bucket = ("--bucket", deployment.settings["DST_BUCKET"])
+        page = cloud.ask("s3api", "list-bucket-metrics-configurations", *bucket, *more)
+        if isinstance(page, (Denied, NoAnswer)):
+            return page
+        if isinstance(page, Missing):
+            return NoAnswer(page.error, is_of_aws=True)
+
+        ids = [pattern.fullmatch(one["Id"]) for one in page.get("MetricsConfigurationList") or []]
+        found += [Metrics(int(one[1]), int(one[2])) for one in ids if one]
+        token = page.get("NextContinuationToken")
+        if not token:
+            return found

@@ -1,0 +1,55 @@
+"""Runs a verb: once to check its options, before any call of AWS, and then with what the scripts hand over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import FrameType
+from typing import Any
+
+from operate import cloud, text
+from operate.deployment import read_handover
+from operate.failure import Failure
+
+HANDOVER = 3  # the file descriptor on which the scripts hand over what they know
+
+
+def run(arguments: Sequence[str]) -> int:
+    """`arguments`: "check" or "run", the name of the script, the verb, and its options. Returns the exit status."""
+    what, script, verb, *words = arguments
+    module: Any = import_module(f"operate.verbs.{verb}")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as in other programs: head may have seen enough
+
+    try:
+        options = module.parse(words)
+        if what == "check":
+            return 0
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            end_by(number)
+        with os.fdopen(HANDOVER, "rb") as file:
+            deployment = read_handover(file.read())
+        return int(module.run(options, deployment, cloud.Cloud(deployment)))
+
+    except cloud.Interrupted:
+        return 128 + signal.SIGINT
+    except Failure as failure:
+        text.say(f"{script}: {failure}")
+        return failure.status
+
+
+def end_by(number: signal.Signals) -> None:
+    """Such a signal ends the process at once, and its calls of the AWS CLI. One that is ignored stays so, as nohup has
+    it."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        cloud.end_calls()
+        text.end_progress()
+        sys.stdout.flush()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    if signal.getsignal(number) != signal.SIG_IGN:
+        signal.signal(number, end)

@@ -1,0 +1,31 @@
+"""Times as the scripts, the function and the logs write them: UTC, such as 2026-11-25T01:02:03Z."""
+
+from __future__ import annotations
+
+import calendar
+import math
+import re
+import time
+
+FORM = "%Y-%m-%dT%H:%M:%SZ"
+DAY = 86_400
+
+
+def iso(at: float) -> str:
+    return time.strftime(FORM, time.gmtime(at))
+
+
+def epoch(text: str) -> int:
+    """A fraction of a second does not count. Raises ValueError for what is no such time."""
+    return calendar.timegm(time.strptime(re.sub(r"\.\d+", "", text), FORM))
+
+
+def epoch_or_none(text: str) -> int | None:
+    try:
+        return epoch(text)
+    except ValueError:
+        return None
+
+
+def seconds_since(text: str, now: float) -> int:
+    return math.floor(now - epoch(text))

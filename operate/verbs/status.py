@@ -1,0 +1,421 @@
+"""usage: ./sync.sh status [--json]
+
+One word, from idle to failing, and then the details.
+
+  idle     nothing is waiting and no worker is running
+  working  messages are waiting or in progress
+  behind   the oldest message has waited for more than 15 minutes, or workers
+           could not be started
+  paused   somebody ran ./sync.sh pause; shows since when, and until when events
+           wait
+  failing  a bucket does not respond, the starter fails or does not run, workers
+           fail, no key can be synced (an outage), the dead-letter queue is
+           not empty, or the last audit failed or is too old (AUDIT_DAYS)
+  unknown  nothing fails as far as could be read, but a bucket, a queue, the
+           workers, the function or its rule could not be read
+
+  --json   the same as JSON on stdout
+
+Exit status 1 when failing, 3 when unknown. The age of the oldest message is a
+CloudWatch metric, about a minute old.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from launch.audit import newest_slot
+from operate import health, logs, report, text
+from operate.cloud import Cloud, Denied, Missing, NoAnswer, Once, side_by_side
+from operate.deployment import Deployment
+from operate.failure import Failure, wrong_usage
+from operate.parts import (
+    Part,
+    in_short,
+    is_unread,
+    judge_path,
+    numbers_of,
+    read_function,
+    read_path,
+    read_request_metrics,
+    read_tasks,
+    selection_of,
+    variables_of,
+)
+from operate.times import DAY, epoch_or_none, iso, seconds_since
+
+SHOWN = 10  # failures, and markers that wait
+MOST_LINES = 1000
+COLOURS = {health.IDLE: text.GREEN, health.WORKING: text.GREEN, health.FAILING: text.RED}
+STATUSES = {health.FAILING: 1, health.UNKNOWN: 3}
+
+
+class Options(NamedTuple):
+    as_json: bool = False
+
+
+def parse(words: Sequence[str]) -> Options:
+    for word in words:
+        if word != "--json":
+            raise wrong_usage(f"status: unknown option {word}")
+    return Options(as_json="--json" in words)
+
+
+def run(options: Options, deployment: Deployment, cloud: Cloud) -> int:
+    names = health.Names(deployment.via, deployment.starter_role, deployment.task_role)
+    with text.progress("status: asking AWS"):
+        parts, unread = gather(cloud, deployment)
+    state, reasons = health.judge(parts, unread, names)
+
+    if options.as_json:
+        text.print_json({"state": state, "reasons": reasons, **as_shown(parts, unread)})
+    else:
+        text.paint(COLOURS.get(state, text.AMBER), state)
+        text.print_rows([*(f"  {reason}" for reason in reasons), "", *report.rows(parts, unread, names, time.time())])
+        if state in STATUSES:
+            text.say('what to do about each reason: docs/operations.md, "Status"')
+    return STATUSES.get(state, 0)
+
+
+def as_shown(parts: Mapping[str, Any], unread: Mapping[str, str]) -> dict[str, Any]:
+    """Some parts are left out if there is nothing to say of them."""
+    optional = ("audit", "markers", "paused", "reads")
+    shown = {name: parts[name] for name in sorted(parts) if parts[name] is not None or name not in optional}
+    return {**shown, **({"not_known": sorted(unread), "errors": dict(unread)} if unread else {})}
+
+
+# --- parts: each function asks AWS for one ---------------------------------------------------------------------------
+
+
+def gather(cloud: Cloud, deployment: Deployment) -> tuple[dict[str, Any], dict[str, str]]:
+    """(the parts, why each of the others could not be read). All at once, because each call of the AWS CLI takes about
+    a second to begin; those that need to know what the function is set to wait for it."""
+    function = Once[Part](lambda: read_function(cloud, deployment))
+
+    def of_log(read: Callable[[Cloud, Deployment, Mapping[str, str], bool], Part]) -> Callable[[], Part]:
+        def job() -> Part:
+            variables = variables_of(function())
+            copies = is_unread(function()) or variables.get("STARTER_COPIES") == "true"
+            return read(cloud, deployment, variables, copies)
+
+        return job
+
+    found = side_by_side(
+        {
+            "function": function,
+            "source": lambda: read_bucket(cloud, deployment.settings["SRC_BUCKET"]),
+            "destination": lambda: read_bucket(cloud, deployment.settings["DST_BUCKET"]),
+            "oldest": lambda: read_oldest(cloud, deployment, time.time()),
+            "workers": lambda: read_tasks(cloud, deployment, "--desired-status", "RUNNING"),
+            "path": lambda: read_path(cloud, deployment, function),
+            "reads": lambda: read_request_metrics(cloud, deployment),
+            "version": lambda: cloud.ask("lambda", "list-tags", "--resource", deployment.starter_arn),
+            "starter": of_log(read_last_start),
+            "failures": of_log(read_failures),
+            "lag": of_log(read_lags),
+            "outages": of_log(read_outages),
+            "markers": of_log(read_markers),
+            "audit": of_log(read_audit),
+        }
+    )
+    path = found.pop("path")
+    found |= {name: path[name] for name in ("queue", "dead_letters", "rule", "event_rule", "permissions")}
+    need_something(found, deployment)
+
+    unread = {name: part.error for name, part in found.items() if isinstance(part, (Denied, NoAnswer))}
+    for name in ("source", "destination"):
+        if is_unread(found[name]) and not is_known_failure(found[name]):
+            unread[name] = found[name].error
+        else:
+            unread.pop(name, None)
+    known = {name: None if is_unread(part) else part for name, part in found.items()}
+    return made_of(known, found, path, deployment, time.time()), unread
+
+
+def need_something(found: Mapping[str, Any], deployment: Deployment) -> None:
+    if all(found[name] is None for name in ("function", "queue", "dead_letters", "rule", "event_rule")):
+        where = f"{deployment.app_name} in {deployment.region}"
+        raise Failure(f"nothing is deployed as {where}: set REGION and APP_NAME", 2)
+
+
+def read_bucket(cloud: Cloud, name: str) -> Any:
+    return cloud.ask("s3api", "list-objects-v2", "--bucket", name, "--max-keys", "1", "--no-paginate")
+
+
+def is_known_failure(answer: Any) -> bool:
+    """S3 itself says that the bucket does not work, to a caller who may ask."""
+    return isinstance(answer, NoAnswer) and answer.is_of_aws
+
+
+def read_oldest(cloud: Cloud, deployment: Deployment, now: float) -> Part:
+    """Whole seconds, or None if CloudWatch has no figure yet."""
+    metric = ("--namespace", "AWS/SQS", "--metric-name", "ApproximateAgeOfOldestMessage")
+    of_queue = ("--dimensions", f"Name=QueueName,Value={deployment.queue_name}")
+    figures = ("--statistics", "Maximum", "--period", "60")
+    span = ("--start-time", iso(now - 600), "--end-time", iso(now))
+    found = cloud.ask("cloudwatch", "get-metric-statistics", *metric, *of_queue, *figures, *span)
+    if isinstance(found, Missing):
+        return None
+    if isinstance(found, (Denied, NoAnswer)):
+        return found
+    newest = max(found.get("Datapoints", []), key=lambda point: str(point["Timestamp"]), default=None)
+    return round(newest["Maximum"]) if newest else None
+
+
+def read_last_start(cloud: Cloud, deployment: Deployment, _variables: Mapping[str, str], _copies: bool) -> Part:
+    """The starter's last decision or failure; None when it has not run for an hour."""
+    query = logs.newest(logs.DECISION_OR_FAILURE, 1, "@timestamp, @message")
+    rows = logs.query(cloud, [deployment.starter_log_group], 3600, query)
+    return rows[:1] if isinstance(rows, list) else rows
+
+
+def read_failures(cloud: Cloud, deployment: Deployment, _variables: Mapping[str, str], copies: bool) -> Part:
+    """The failures of the last hour."""
+    rows = logs.query(cloud, logs.groups_of(deployment, copies), 3600, logs.newest(logs.FAILED_LINE, MOST_LINES))
+    return logs.failures(logs.messages(rows)) if isinstance(rows, list) else rows
+
+
+def read_lags(cloud: Cloud, deployment: Deployment, _variables: Mapping[str, str], copies: bool) -> Part:
+    """The newest copies of the last hour."""
+    query = logs.newest(f"{logs.SYNCED_LINE}.*{logs.LAG_START}", MOST_LINES)
+    rows = logs.query(cloud, logs.groups_of(deployment, copies), 3600, query)
+    return logs.messages(rows) if isinstance(rows, list) else rows
+
+
+def read_outages(cloud: Cloud, deployment: Deployment, _variables: Mapping[str, str], copies: bool) -> Part:
+    """One that goes on may have begun before the last hour, in the last three."""
+    query = logs.newest(logs.OUTAGE_LINE, MOST_LINES, "@logStream, @message")
+    rows = logs.query(cloud, logs.groups_of(deployment, copies), 10800, query)
+    return logs.outages(rows) if isinstance(rows, list) else rows
+
+
+def read_markers(cloud: Cloud, deployment: Deployment, variables: Mapping[str, str], copies: bool) -> Part:
+    """The newest line on each key that waits for others by the log of the last hour, and has not been synced since: the
+    newest first. None if there is nothing that waits (COPY_LAST, TABLES)."""
+    if not (variables.get("COPY_LAST") or variables.get("TABLES")):
+        return None
+
+    groups = logs.groups_of(deployment, copies)
+    rows = logs.query(cloud, groups, 3600, logs.newest(logs.WAITS_LINE, MOST_LINES))
+    if not isinstance(rows, list):
+        return rows
+    waits = sorted(logs.waits(logs.messages(rows)), key=lambda wait: str(wait["at"]))
+    newest = {wait["key"]: wait for wait in waits}
+    waits = sorted(newest.values(), key=lambda wait: str(wait["at"]), reverse=True)
+    if not waits:
+        return []
+
+    rows = logs.query(cloud, groups, 3600, logs.newest(logs.synced_of(newest), MOST_LINES))
+    if not isinstance(rows, list):
+        return rows
+    synced = logs.synced_at(logs.messages(rows))
+    return [wait for wait in waits if wait["at"] > synced.get(wait["key"], "")]
+
+
+def read_audit(cloud: Cloud, deployment: Deployment, variables: Mapping[str, str], _copies: bool) -> Part:
+    """The lines on the last audit, as far as the log reaches; None without AUDIT_DAYS."""
+    if not variables.get("AUDIT_DAYS"):
+        return None
+    rows: Any = []
+    # A query costs by what it reads: first the two days in which the last audit of a daily one is.
+    for days in (2, int(variables["AUDIT_DAYS"]) + 2):
+        rows = logs.query(cloud, [deployment.worker_log_group], days * DAY, logs.newest(logs.AUDITED_LINE, 1))
+        if rows:
+            break
+    return logs.audits(logs.messages(rows)) if isinstance(rows, list) else rows
+
+
+# --- what they come to -----------------------------------------------------------------------------------------------
+
+
+def made_of(
+    known: Mapping[str, Any], found: Mapping[str, Any], path: Mapping[str, Part], deployment: Deployment, now: float
+) -> dict[str, Any]:
+    """`known`: what was found, with None for what could not be read."""
+    function, variables = known["function"], variables_of(known["function"])
+    wanted = selection_of(deployment, variables)
+    judged = judge_path(deployment, path, wanted)
+    workers = [in_short(task) for task in known["workers"] or []]
+    queue = numbers_of(known["queue"]) if known["queue"] else None
+
+    parts: dict[str, Any] = {
+        "source": bucket_of(found["source"], deployment.settings["SRC_BUCKET"]),
+        "destination": bucket_of(found["destination"], deployment.settings["DST_BUCKET"]),
+        "queue": {**queue, "oldest_seconds": known["oldest"]} if queue else None,
+        "dead_letters": numbers_of(known["dead_letters"]) if known["dead_letters"] else None,
+        "workers": workers,
+        "rule": rule_of(known["rule"]),
+        "events": events_of(judged),
+        "faults": judged.faults,
+        "options": options_of(variables, wanted),
+        "function_age": age_of(function, now),
+        "starter": start_of(known["starter"], now),
+        "failures": failures_of(known["failures"] or []),
+        "lag": lag_of(known["lag"]),
+        "outage": health.choose_outage(outages_of(known["outages"] or [], now), [one["id"] for one in workers]),
+        "markers": markers_of(known["markers"]),
+        "audit": audit_of(variables, known["audit"], "audit" in known and not is_unread(found["audit"]), now),
+        "reads": reads_of(known["reads"]),
+        "version": version_of(found["version"], deployment.version),
+    }
+    parts["paused"] = pause_of(variables, parts["queue"], deployment, now)
+    if health.is_fixed(parts):
+        parts["starter"]["fixed"] = True
+    return parts
+
+
+def bucket_of(answer: Any, name: str) -> dict[str, str]:
+    return {"name": name, "error": "" if isinstance(answer, dict) else answer.error}
+
+
+def rule_of(rule: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Whether the rule that runs the starter is enabled, and how many minutes apart it fires."""
+    if not rule:
+        return None
+    digits = "".join(sign if sign.isdigit() else " " for sign in rule["ScheduleExpression"]).split()
+    return {"enabled": rule["State"].startswith("ENABLED"), "minutes": int(digits[0])}
+
+
+def events_of(judged: Any) -> dict[str, Any]:
+    """Which way the bucket's events really take to the queue, and what is wrong with it."""
+    path = judged.path
+    bucket, rule = path["bucket"] or {}, path["event_rule"] or {}
+    error = bucket.get("error") or rule.get("error") or ""
+    if error:
+        source = "unknown"
+    elif judged.ours:
+        source = "both" if rule else "sqs"
+    else:
+        source = "eventbridge" if rule else "none"
+    at_once = any(target["Arn"] == path["arn"]["starter"] for target in rule.get("Targets", []))
+    problems = [one["fault"] for one in judged.faults if one["link"] in ("no event", "no start at once")]
+    return {"error": error, "at_once": at_once, "source": source, "problems": problems}
+
+
+def options_of(variables: Mapping[str, str], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen beyond the default, as the starter knows it."""
+    chosen = {name.lower(): variables[name] for name in ("COPY_LAST", "TABLES", "ANNOUNCE") if variables.get(name)}
+    return {
+        "starter_copies": variables.get("STARTER_COPIES") == "true",
+        "starter_max_size": int(variables.get("STARTER_MAX_SIZE", "0")),
+        "min_workers": int(variables.get("MIN_WORKERS", "0")),
+        **chosen,
+        **({"prefixes": list(wanted["prefixes"])} if len(wanted["prefixes"]) > 1 else {}),
+        **({"exclude": wanted["excluded"]} if wanted["excluded"] else {}),
+        **({"keep_days": int(variables["KEEP_DAYS"])} if variables.get("KEEP_DAYS") else {}),
+    }
+
+
+def age_of(function: Mapping[str, Any] | None, now: float) -> int | None:
+    """Seconds since deploy.sh made or changed the function that starts workers."""
+    return seconds_since(function["LastModified"].partition("+")[0].partition(".")[0] + "Z", now) if function else None
+
+
+def start_of(rows: Sequence[Mapping[str, str]] | None, now: float) -> dict[str, Any] | None:
+    if not rows:
+        return None
+    at = rows[0]["@timestamp"].replace(" ", "T").rstrip("Z").partition(".")[0] + "Z"
+    line = rows[0]["@message"].rstrip("\n")
+    decision = logs.as_decision(line)
+    return {
+        "at": at,
+        "seconds_ago": seconds_since(at, now),
+        "decision": decision,
+        "error": line if decision is None else "",
+    }
+
+
+def failures_of(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Their number, and of each key the newest one and how many it had, the newest first."""
+    by_time = sorted(found, key=lambda one: str(one["at"]))
+    newest = {one["key"]: one for one in by_time}
+    shown = sorted(newest.values(), key=lambda one: str(one["at"]), reverse=True)[:SHOWN]
+    times = {key: sum(one["key"] == key for one in found) for key in newest}
+    return {"count": len(found), "newest": [{**one, "times": times[one["key"]]} for one in shown]}
+
+
+def lag_of(lines: Sequence[str] | None) -> dict[str, Any]:
+    """Seconds from the event to the copy, and when the newest copy was made."""
+    if lines is None:
+        return {"count": 0, "newest": ""}
+    lags = logs.lags(lines)
+    newest = lines[0].split(" ")[0] if lines else ""
+    last = len(lags) - 1
+    p50, p99 = (lags[half_up(last * part)] if lags else None for part in (0.5, 0.99))
+    return {"count": len(lags), "newest": newest, "p50": p50, "p99": p99}
+
+
+def half_up(value: float) -> int:
+    return int(value + 0.5)
+
+
+def outages_of(found: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:
+    """Of each worker its last line on one: what happened then, since when it lasted, and why. Those of the last hour,
+    and those that go on."""
+    hour_ago = iso(now - 3600)
+    last: dict[str, Mapping[str, Any]] = {}
+    began: dict[str, Mapping[str, Any]] = {}
+    for one in sorted(found, key=lambda one: str(one["at"])):
+        last[one["stream"]] = one
+        if one["event"] == "began":
+            began[one["stream"]] = one
+
+    outages = []
+    for stream, one in sorted(last.items()):
+        first = began.get(stream, {})
+        if one["at"] >= hour_ago or one["event"] == "began":
+            since, reason = first.get("at") or one["at"], one["reason"] or first.get("reason")
+            outages.append({**one, "task": stream.rpartition("/")[2], "since": since, "reason": reason})
+    return outages
+
+
+def markers_of(waits: Sequence[Mapping[str, Any]] | None) -> dict[str, Any] | None:
+    return {"count": len(waits), "newest": waits[0], "others": list(waits[1:SHOWN])} if waits else None
+
+
+def audit_of(
+    variables: Mapping[str, str], audits: Sequence[Mapping[str, Any]] | None, is_known: bool, now: float
+) -> dict[str, Any] | None:
+    if not variables.get("AUDIT_DAYS") or not is_known:
+        return None
+    days = int(variables["AUDIT_DAYS"])
+    last = {**audits[0], "seconds_ago": seconds_since(audits[0]["at"], now)} if audits else None
+    return {"days": days, "last": last, "next": next_audit(days, now)}
+
+
+def next_audit(days: int, now: float) -> str:
+    """The slot that comes (launch/audit.py)."""
+    return iso(newest_slot(now, days) + days * DAY)
+
+
+def reads_of(metrics: Sequence[Any] | None) -> dict[str, Any] | None:
+    if not metrics:
+        return None
+    until = max(one.began + one.days * DAY for one in metrics)
+    return {"folders": len(metrics), "until": iso(until)}
+
+
+def version_of(tags: Any, checkout: str) -> dict[str, Any] | None:
+    """1.0.0 had no tag for it."""
+    if is_unread(tags):
+        return {"deployed": None, "checkout": checkout, "error": tags.error}
+    if isinstance(tags, Missing):
+        return {"deployed": None, "checkout": checkout, "error": tags.error}
+    deployed = (tags.get("Tags") or {}).get("version") or "1.0.0"
+    older = health.order_of(deployed) < health.order_of(checkout)
+    return {"deployed": deployed, "checkout": checkout, "error": "", "older": older}
+
+
+def pause_of(
+    variables: Mapping[str, str], queue: Mapping[str, Any] | None, deployment: Deployment, now: float
+) -> dict[str, Any] | None:
+    since = variables.get("PAUSED_SINCE")
+    if not since:
+        return None
+    began = epoch_or_none(since)
+    if began is None:
+        return {"since": since}
+    oldest = now - ((queue or {}).get("oldest_seconds") or 0)
+    return {"since": since, "events_until": iso(min(oldest, began) + int(deployment.queue_seconds))}
