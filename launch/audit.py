@@ -35,6 +35,10 @@ def newest_slot(now: float, days: int) -> float:
     return float((day - day % days) * DAY + SLOT_SECONDS)
 
 
+def next_slot(now: float, days: int) -> float:
+    return newest_slot(now, days) + days * DAY
+
+
 def explain_end(task: Task) -> str:
     """Returns why an audit that has ended did not finish, or nothing if it did."""
     if task.exit_code == 0:

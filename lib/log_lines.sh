@@ -15,7 +15,6 @@ visible_lines() { jq -Rr "$JQ_TEXT visible"; }
 
 # Worker: TIME INFO synced key=KEY action=copied|deleted|skipped size=BYTES seconds=S [lag=S]
 readonly SYNCED_LINE='^\S+ INFO synced key='
-readonly SYNCED_LAG="$SYNCED_LINE.* lag="
 
 # Worker: TIME ERROR failed key=KEY [attempt=N/N] REASON; the key is a JSON text.
 readonly FAILED_LINE='^\S+ ERROR failed key='
@@ -30,19 +29,8 @@ readonly -A PARSED=(
   [failed]='^\S+ ERROR (?<failed>failed) key='
 )
 
-# Worker: TIME INFO|WARNING marker key=KEY waits for N keys under PREFIX, such as KEY: WHY since=TIME; without the last
-# of release 1.1.0.
-readonly MARKER_LINE='^\S+ (INFO|WARNING) marker key='
-
 # Reads a key as JSON, prints it as a worker writes it, as a regular expression.
 key_pattern() { jq -r "$JQ_TEXT pattern"; }
-
-# Reads a JSON list of keys: the filter for the lines on them, for as many as a query of 10,000 characters can name.
-filter_synced_of() {
-  jq -r --arg line "$SYNCED_LINE" "$JQ_TEXT"'map(pattern)
-    | reduce .[] as $key (""; if length + ($key | length) < 8000 then . + "|" + $key else . end)
-    | "filter @message like /\($line)(\(.[1:])) /"'
-}
 
 # A query of Logs Insights on a whole time: keys and bytes by action, of all objects or of those above this many bytes.
 count_synced() {
@@ -63,9 +51,6 @@ synced_fields() {
     'action=(?<action>\S+) size=(?<size>\d+) seconds=(?<seconds>[0-9.]+)( lag=(?<lag>[0-9.]+))?'
 }
 
-# Reads the rows of a query on lags, prints the seconds as a sorted JSON list.
-lags_of() { jq -c '[.[]["@message"] | capture(" lag=(?<lag>[0-9.]+)$").lag | tonumber] | sort'; }
-
 # Reads the rows of a query on failed lines, prints {at, key, attempt, reason} of each as a JSON list; attempt is null
 # or ends in a space.
 failures_of() {
@@ -73,7 +58,8 @@ failures_of() {
     '[.[]["@message"] | capture($fields) | .key |= fromjson]'
 }
 
-# Reads the rows of a query on markers, prints {at, key, keys, prefix, example, why, since} of each as a JSON list; the
+# Worker: TIME INFO|WARNING marker key=KEY waits for N keys under PREFIX, such as KEY: WHY since=TIME; without the last
+# of release 1.1.0. Reads the rows of a query on markers, prints {at, key, keys, prefix, example, why, since} of each as a JSON list; the
 # last may be null.
 markers_of() {
   jq -c --arg key "$KEY_FIELD" --arg prefix "${KEY_FIELD/key/prefix}" --arg example "${KEY_FIELD/key/example}" '
@@ -121,9 +107,6 @@ readonly OUTAGE_FILTER='%^\S+\sERROR\soutage%' # of a metric filter, whose regul
 # likewise.
 readonly SUMMARY_START='^[^ ]+ [A-Z]+ (reconciled|waited|measured) end='
 
-# Worker, the summary of an audit: TIME INFO|ERROR audited end=complete status=0 found=0 NAME=VALUE...; without foreign
-# of release 1.2.0.
-readonly AUDITED_LINE='^\S+ (INFO|ERROR) audited end='
 # Of metric filters: lines of the worker, and of the starter those whose "audit" has a "problem".
 readonly AUDIT_FILTER='%^\S+\sERROR\saudited%' AUDIT_START_FILTER='{ $.audit.problem = "*" }'
 
@@ -147,13 +130,6 @@ outages_of() {
     | capture("^(?<at>\\S+) (\($began)|\($over)|\($ended))$")
     | {at, $stream, event: (if .keys then "began" elif .over then "over" else "ended" end),
        seconds: (.over // .ended | if . then tonumber else . end), reason: (.why // .last)}]'
-}
-
-# Reads the rows of a query on audits, prints {at, end, status, found, foreign} of each as a JSON list.
-audits_of() {
-  jq -c '[.[]["@message"] | capture("^(?<at>\\S+) (INFO|ERROR) audited end=(?<end>\\S+) status=(?<status>\\d+) "
-      + "found=(?<found>\\d+)(.* foreign=(?<foreign>\\d+))?")
-    | .status |= tonumber | .found |= tonumber | .foreign |= (. // 0 | tonumber)]'
 }
 
 # Reads answers of FilterLogEvents, prints {stream, copied, deleted, skipped, busy, cpu} for each summary of a worker.
@@ -197,6 +173,3 @@ DECISION_OR_FAILURE+='RequestId: \S+ Error: Runtime exited with(out| error: sign
 readonly DECISION_OR_FAILURE
 
 readonly STARTED_LINE='^\{.*"started": \{"FARGATE'
-
-# Reads the rows of a query, the newest first, prints the time of the first, or nothing if there is none.
-newest_of() { jq -r '.[:1][]["@message"] | split(" ")[0]'; }

@@ -169,7 +169,11 @@ def judge_path(deployment: Deployment, parts: Mapping[str, Part], wanted: Mappin
     path: dict[str, Any] = {
         **{name: as_path(part) for name, part in parts.items()},
         **names_of_path(deployment, url or f"https://sqs.{deployment.region}.amazonaws.com/{deployment.account}/"),
-        "want": {**condense(made), "queue": queue_of_words(variables.get("GUARD", ""))},
+        "want": {
+            **condense(made),
+            "queue": queue_of_words(variables.get("GUARD", "")),
+            "minutes": variables.get("LAMBDA_POLL_RATE"),
+        },
     }
     faults = [fault._asdict() for fault in all_faults(path)]
     return Judged(path, faults, split_notifications(path)[0])

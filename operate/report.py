@@ -208,14 +208,15 @@ def rows_of_outage(parts: Parts, unread: Mapping[str, str]) -> Iterator[str]:
         yield row("outage", "none in the last hour")
         return
 
+    seconds, reason = outage.get("seconds"), f": {outage['reason']}" if outage["reason"] else ""
     state = {
         "goes on": "it goes on",
-        "over": f"over after {outage['seconds']} s",
-        "ended": f"after {outage['seconds']} s the worker ended (exit status 3)",
+        "over": f"over after {seconds} s",
+        "ended": f"after {seconds} s the worker ended (exit status 3)",
         "cut short": "its worker was stopped before the end",
         "handed over": "the starter handed its messages to a worker",
     }[outage["state"]]
-    yield row("outage", f"since {outage['since']}, {state}: {outage['reason']}")
+    yield row("outage", f"since {outage['since']}, {state}{reason}")
     if outage["state"] != "over":
         soon = "" if outage["state"] == "goes on" else ", the next one within 15 minutes"
         yield f"  nothing is lost: fix the reason, and the workers resume by themselves{soon}"

@@ -372,12 +372,6 @@ list_request_metrics() {
   fi
 }
 
-# Prints {folders, until} as JSON; null if there are none of ours.
-describe_request_metrics() {
-  fact request_metrics | jq -s '.[0] // [] | if . == [] then null
-    else {folders: length, until: (map(.began + .days * 86400) | max | todate)} end'
-}
-
 # Nothing but a script of ours turns off those whose days are over, which are charged on and on: deploy.sh does so.
 ensure_no_overdue_reads() {
   local found ids

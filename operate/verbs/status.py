@@ -26,7 +26,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from launch.audit import newest_slot
+from launch.audit import next_slot
+from launch.path import is_enabled, minutes_of
 from operate import health, logs, report, text
 from operate.cloud import Cloud, Denied, Missing, NoAnswer, Once, side_by_side
 from operate.deployment import Deployment
@@ -59,7 +60,7 @@ class Options(NamedTuple):
 def parse(words: Sequence[str]) -> Options:
     for word in words:
         if word != "--json":
-            raise wrong_usage(f"status: unknown option {word}")
+            raise wrong_usage(f"status: unknown option {text.visible(word)}")
     return Options(as_json="--json" in words)
 
 
@@ -271,11 +272,8 @@ def bucket_of(answer: Any, name: str) -> dict[str, str]:
 
 
 def rule_of(rule: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Whether the rule that runs the starter is enabled, and how many minutes apart it fires."""
-    if not rule:
-        return None
-    digits = "".join(sign if sign.isdigit() else " " for sign in rule["ScheduleExpression"]).split()
-    return {"enabled": rule["State"].startswith("ENABLED"), "minutes": int(digits[0])}
+    """Whether the rule that runs the starter is enabled, and how many minutes apart it fires: None without a rate."""
+    return {"enabled": is_enabled(rule), "minutes": minutes_of(rule)} if rule else None
 
 
 def events_of(judged: Any) -> dict[str, Any]:
@@ -382,12 +380,7 @@ def audit_of(
         return None
     days = int(variables["AUDIT_DAYS"])
     last = {**audits[0], "seconds_ago": seconds_since(audits[0]["at"], now)} if audits else None
-    return {"days": days, "last": last, "next": next_audit(days, now)}
-
-
-def next_audit(days: int, now: float) -> str:
-    """The slot that comes (launch/audit.py)."""
-    return iso(newest_slot(now, days) + days * DAY)
+    return {"days": days, "last": last, "next": iso(next_slot(now, days))}
 
 
 def reads_of(metrics: Sequence[Any] | None) -> dict[str, Any] | None:

@@ -118,6 +118,7 @@ class OneCall:
         if words[0] == "aws" and words[1:] != ["--version"]:
             call = without_general_options(words[1:])
             name = re.sub(r"//\S*/tmp\.\w+/", "//", shlex.join(call))
+            name = re.sub(r"(?<=-time )\S+", "TIME", name)
             with self.lock:
                 self.seen[name] += 1
                 number = self.seen[name]

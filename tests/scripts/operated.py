@@ -385,8 +385,7 @@ class Verbs(Scripts):
                 key = words[-1].removeprefix(f"s3://{SOURCE}/") + file.name
                 self.account.s3_put_object({"Key": key, "Body": str(file)})
             return 0, 1, ""
-        status, text = self.answer(words if words[0] == "sleep" else [program, *words])
-        return status, 2 if status else 1, text
+        return self.shown(words if words[0] == "sleep" else [program, *words])
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
         """Ctrl-C reaches all processes of a terminal."""

@@ -1,6 +1,9 @@
 """The layout of the scripts: what has to stand where."""
 
+import ast
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -69,3 +72,57 @@ def test_the_local_cloud_s_jq_takes_every_option_that_the_scripts_use() -> None:
     one_by_one = re.compile(r"input_filename|[:|(] ?input\b(?!_)")  # its library reads no files, and all inputs at once
     assert [name for name, text in SCRIPTS.items() if one_by_one.search(code(text))] == []
     assert not any(one_by_one.search(text) for text in filters)
+
+
+OLDEST_PYTHON = (3, 9)  # of an operator (operate/__main__.py)
+
+
+def imported(name: str) -> set[str]:
+    """The files of ours that a file in Python imports, and so on."""
+    found, left = set[str](), [name]
+    while left:
+        name = left.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse((ROOT / name).read_text())):
+            modules: list[str] = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                modules = [node.module, *(f"{node.module}.{one.name}" for one in node.names)]
+            elif isinstance(node, ast.Import):
+                modules = [one.name for one in node.names]
+            files = [f"{module.replace('.', '/')}.py" for module in modules]
+            left += [file for file in files if (ROOT / file).exists()]
+    return found
+
+
+def test_what_operators_run_in_python_is_for_their_oldest() -> None:
+    entries = [str(file.relative_to(ROOT)) for folder in ("lib", "operate") for file in ROOT.glob(f"{folder}/**/*.py")]
+    files = {file for entry in entries for file in imported(entry)}
+    assert {"launch/path.py", "mirror/model/log_lines.py", "operate/verbs/status.py"} <= files
+    for file in files:
+        ast.parse((ROOT / file).read_text(), feature_version=OLDEST_PYTHON)
+    modules = [file.removesuffix(".py").replace("/", ".") for file in files if not file.endswith("__main__.py")]
+    python = shutil.which(f"python{OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]}")
+    if python and subprocess.run([python, "--version"], capture_output=True).returncode == 0:  # pyenv may have none
+        subprocess.run([python, "-B", "-c", f"import {', '.join(sorted(modules))}"], cwd=ROOT, check=True)
+
+
+def test_a_verb_in_python_runs_from_anywhere_by_itself_and_leaves_nothing(tmp_path: Path) -> None:
+    """What a user has in the folder at hand, or names in PYTHONPATH, does not take the place of a module."""
+    project, folder = tmp_path / "project", tmp_path / "folder"
+    for name in ("lib", "operate", "mirror", "launch"):
+        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("deploy.sh", "sync.sh"):
+        shutil.copy(ROOT / name, project)
+    folder.mkdir()
+    for name in ("json", "operate", "mirror"):
+        (folder / f"{name}.py").write_text("raise RuntimeError('not ours')\n")
+    (folder / "sync").symlink_to(project / "sync.sh")
+
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(folder), "LC_ALL": "C"}
+    command = ["./sync", "status", "caf\u00e9\n"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True)
+    said = "sync: status: unknown option caf\u00e9\\u000a (use --help)\n"
+    assert (done.returncode, done.stderr.decode(), done.stdout) == (2, said, b"")
+    assert [*project.rglob("__pycache__")] == []

@@ -1,4 +1,4 @@
-"""What the worker writes (mirror/model/log_lines.py) is what the scripts read (lib/log_lines.sh)."""
+"""What the worker writes (mirror/model/log_lines.py) is what the verbs read (operate/logs.py, lib/log_lines.sh)."""
 
 import json
 import re
@@ -26,6 +26,7 @@ from mirror.model.log_lines import (
     WAITS,
     quoted,
 )
+from operate import logs
 
 KEY = 'a "b" \\ é\t.txt'
 STAMP = "2026-11-25T01:02:03.456Z"
@@ -104,13 +105,10 @@ def rows(*lines: str) -> str:
     ("pattern", "found", "not_found"),
     [
         ("SYNCED_LINE", [SYNCED_LINE, DELETED_LINE], [FAILED_LINE, RECONCILED_LINE, *FORGED]),
-        ("SYNCED_LAG", [SYNCED_LINE], [DELETED_LINE, FAILED_LINE, *FORGED]),
         ("FAILED_LINE", [FAILED_LINE], [SYNCED_LINE, RECONCILED_LINE, *FORGED]),
         ("STARTED_LINE", [STARTED], FORGED),
         ("SUMMARY_START", [RECONCILED_LINE, WAITED_LINE], [SYNCED_LINE, FAILED_LINE, LACKING_LINE, *AUDITED_LINES]),
-        ("AUDITED_LINE", AUDITED_LINES, [IN_A_KEY, AUDITED_IN_A_KEY, FAILED_LINE, RECONCILED_LINE, WAITED_LINE]),
         ("OUTAGE_LINE", OUTAGE_LINES, [IN_A_KEY, FAILED_LINE, RECONCILED_LINE]),
-        ("MARKER_LINE", MARKER_LINES, [SYNCED_LINE, REMOVED_LINE, FAILED_LINE]),
         (
             "DECISION_OR_FAILURE",
             [DECISION, *FAILURES],
@@ -122,6 +120,26 @@ def rows(*lines: str) -> str:
 def test_a_pattern_finds_its_line_and_no_other(pattern: str, found: list[str], not_found: list[str]) -> None:
     lines = "\n".join([*found, *not_found])
     assert in_bash(f'grep -E "${pattern}"', lines).splitlines() == found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found", "not_found"),
+    [
+        (logs.SYNCED_LINE, [SYNCED_LINE, DELETED_LINE], [FAILED_LINE, RECONCILED_LINE, *FORGED]),
+        (f"{logs.SYNCED_LINE}.*{logs.LAG_START}", [SYNCED_LINE], [DELETED_LINE, FAILED_LINE, *FORGED]),
+        (logs.FAILED_LINE, [FAILED_LINE], [SYNCED_LINE, RECONCILED_LINE, *FORGED]),
+        (logs.AUDITED_LINE, AUDITED_LINES, [IN_A_KEY, AUDITED_IN_A_KEY, FAILED_LINE, RECONCILED_LINE, WAITED_LINE]),
+        (logs.OUTAGE_LINE, OUTAGE_LINES, [IN_A_KEY, FAILED_LINE, RECONCILED_LINE]),
+        (logs.WAITS_LINE, MARKER_LINES, [SYNCED_LINE, REMOVED_LINE, FAILED_LINE]),
+        (
+            logs.DECISION_OR_FAILURE,
+            [DECISION, *FAILURES],
+            [ENDED_ITSELF, *OF_A_RUN, *OUTAGE_LINES, SYNCED_LINE, *ODD_KEYS],
+        ),
+    ],
+)
+def test_a_query_finds_its_lines_and_no_others(pattern: str, found: list[str], not_found: list[str]) -> None:
+    assert [text for text in [*found, *not_found] if re.search(pattern, text)] == found
 
 
 def test_what_is_not_seen_is_escaped_in_a_key_and_comes_back_from_there() -> None:
@@ -187,14 +205,8 @@ def test_the_dashboard_counts_what_a_worker_writes_and_no_words_of_a_key() -> No
 
 def test_the_synced_lines_of_given_keys_are_found() -> None:
     """Whatever is in the key, the filter finds its lines and no others, in a query that is not too long."""
-    query = in_bash("filter_synced_of", json.dumps(KEYS))
-    pattern = re.fullmatch("filter @message like /(.*)/", query)[1]
+    pattern = logs.synced_of(KEYS)
     assert not re.search(r"(?<!\\)/", pattern)
     assert [text for text in SYNCED_KEYS if re.search(pattern, text)] == SYNCED_KEYS[:4]
-    long = in_bash("filter_synced_of", json.dumps([f"{number}/{'.' * 900}" for number in range(12)]))
+    long = logs.synced_of([f"{number}/{'.' * 900}" for number in range(12)])
     assert 4000 < len(long) < 10_000
-
-
-def test_the_newest_of_the_rows_gives_its_time() -> None:
-    assert in_bash("newest_of", rows(SYNCED_LINE, line("INFO", "older"))) == STAMP
-    assert in_bash("newest_of", rows()) == ""

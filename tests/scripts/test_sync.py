@@ -11,7 +11,8 @@ from operated import split
 
 ROOT = Path(__file__).parents[2]
 ENTRY_POINTS = ("deploy.sh", "cleanup.sh", "sync.sh")
-VERBS = re.findall(r"\w+", re.findall(r"^readonly VERBS=\((.*)\)$", (ROOT / "sync.sh").read_text(), re.MULTILINE)[0])
+FILES = {file.stem: file for pattern in ("lib/verbs/*.sh", "operate/verbs/[a-z]*.py") for file in ROOT.glob(pattern)}
+VERBS = sorted(FILES)
 EVERY_HELP = [*((script, "--help") for script in ENTRY_POINTS), *(("sync.sh", verb, "--help") for verb in VERBS)]
 
 
@@ -27,9 +28,11 @@ def called(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_help_is_the_head_of_its_file_in_80_columns(command: tuple[str, ...]) -> None:
     done = called(*command)
     assert (done.returncode, done.stderr) == (0, "")
-    file = f"lib/verbs/{command[1]}.sh" if len(command) == 3 else command[0]
-    head = re.search(r"^# usage: .*?(?=\n\n)", (ROOT / file).read_text(), re.MULTILINE | re.DOTALL)
-    assert head and done.stdout.startswith(re.sub("^# ?", "", head[0], flags=re.MULTILINE))
+    file = FILES[command[1]] if len(command) == 3 else ROOT / command[0]
+    in_python = file.suffix == ".py"
+    ends = r'^"""usage: .*?(?=\n""")' if in_python else r"^# usage: .*?(?=\n\n)"
+    head = re.search(ends, file.read_text(), re.MULTILINE | re.DOTALL)
+    assert head and done.stdout.startswith(re.sub('^(# ?|""")', "", head[0], flags=re.MULTILINE))
     assert done.stdout.startswith(f"usage: ./{' '.join(command[:-1])}")
     assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
     if command == ("sync.sh", "--help"):

@@ -1,0 +1,135 @@
+"""Verbs of which one call of the AWS CLI fails, each in turn, in each of five ways (failing.py).
+
+Whatever fails, a verb states nothing that it does not know: what it says is what it says without the failure, or that
+this is not known, with the error.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from account import MIRROR
+from failing import KINDS, Key, OneCall
+from operated import Operated, Ran, Verbs, deployed, stamp, verbs
+
+from mirror.model.log_lines import AUDITED, FAILED, LAG, OUTAGE, OUTAGE_OVER, SYNCED, WAITS, quoted
+from operate.health import DECIDING
+
+__all__ = ["verbs"]
+WAITED_SINCE = "2026-11-24T11:00:00Z"
+WHY = 'operation=CopyObject error=AccessDenied message="no"'
+# What the shell, jq or Python print of a mistake, and nobody can act on.
+RAW = re.compile(r"Traceback|line \d+|jq: |parse error|unbound variable|No such file|ambiguous redirect|syntax error")
+# Parts that say something else if another one is not known, beside itself.
+DEPENDS = {
+    "function": {"options", "audit", "markers", "function_age", "faults", "events", "paused", "starter"},
+    "queue": {"faults", "events"},
+    "dead_letters": {"faults"},
+    "rule": {"faults"},
+    "event_rule": {"faults", "events"},
+    "permissions": {"faults", "events"},
+    "oldest": {"queue"},
+    "outages": {"outage"},
+    "workers": {"outage"},
+}
+
+
+def busy() -> Operated:
+    """An account in which everything that status shows is to be seen, and nothing is wrong."""
+    found = deployed(AUDIT_DAYS="7", COPY_LAST="_SUCCESS", EVENT_SOURCE="eventbridge")
+    found.waiting[""] = 3
+    found.figures = [{"Timestamp": "2026-11-25T12:00:00Z", "Maximum": 5.0}]
+    found.start("a")
+    found.kept[f"request-metrics {MIRROR}"] = {"s3-to-s3express-sync-reads-1790000000-99-0": "models/"}
+    lines = (
+        (86400, "INFO " + AUDITED % ("complete", 0, 0, "foreign=2 seconds=1.0")),
+        (60, "INFO " + SYNCED % (quoted("k"), "copied", 1, 0.1, LAG % 2)),
+        (50, "ERROR " + FAILED % (quoted("k"), 1, 3, WHY)),
+        (40, "INFO " + WAITS % (quoted("a/_SUCCESS"), 1, quoted("a/"), quoted("a/x"), "archived", WAITED_SINCE)),
+        (35, "ERROR " + OUTAGE % (10, WHY)),
+        (30, "INFO " + OUTAGE_OVER % 5),
+    )  # fmt: skip
+    for ago, line in lines:
+        found.write(f"{stamp(ago)} {line}", ago=ago)
+    return found
+
+
+class Runs:
+    """Of status on such an account, each with a fault or none."""
+
+    def __init__(self, verbs: Verbs) -> None:
+        self.verbs, self.account = verbs, busy()
+        self.whole, calls = self.run(OneCall())
+        self.keys = calls.keys()
+
+    def run(self, fault: OneCall) -> tuple[Ran, OneCall]:
+        self.verbs.account, self.verbs.fault = copy.copy(self.account), fault
+        self.verbs.account.kept = json.loads(json.dumps(self.account.kept))
+        try:
+            return self.verbs.sync("status --json", None, RETRY_PAUSE="0"), fault
+        finally:
+            self.verbs.fault = None
+
+    def violations(self, key: Key, kind: str) -> Iterator[str]:
+        ran, fault = self.run(OneCall(key, kind))
+        if fault.seen[key[0]] < key[1]:
+            yield "was not made"
+        printed = ran.output + ran.errors
+        if RAW.search(printed):
+            yield f"a raw error: {printed}"
+        elif not ran.output:
+            if not ran.status or not re.search("^sync.sh: ", ran.errors, re.MULTILINE):
+                yield f"nothing is said: status {ran.status}, {ran.errors}"
+        else:
+            yield from wrong_statements(ran, self.whole.json)
+
+
+def timeless(part: Any) -> Any:
+    """Without what depends on the time of day."""
+    if isinstance(part, dict):
+        return {name: timeless(one) for name, one in part.items() if name not in ("seconds_ago", "next")}
+    return part
+
+
+def wrong_statements(ran: Ran, whole: dict[str, Any]) -> Iterator[str]:
+    found = ran.json
+    unread = {*found.get("not_known", [])}
+    may_differ = {"state", "reasons", "not_known", "errors", "function_age", *unread}
+    may_differ |= {part for name in unread for part in DEPENDS.get(name, ())}
+    if found["events"]["error"]:
+        may_differ |= {"events", "faults"}
+    for name in sorted(whole.keys() | found.keys()):
+        if name not in may_differ and timeless(found.get(name)) != timeless(whole.get(name)):
+            yield f"{name} is {found.get(name)}, not {whole.get(name)}"
+
+    decides = bool(unread & {*DECIDING})
+    fails = {name for name in ("source", "destination") if found[name]["error"] and name not in unread}
+    wanted = ("failing", 1) if fails else ("unknown", 3) if decides else (whole["state"], 0)
+    if (found["state"], ran.status) != wanted:
+        yield f"the word is {found['state']}, status {ran.status}, without {sorted(unread)}"
+    if unread != found.get("errors", {}).keys() or not all(found.get("errors", {}).values()):
+        yield f"no error of {sorted(unread)}"
+
+
+@pytest.fixture(scope="module")
+def runs(verbs: Verbs) -> Runs:
+    found = Runs(verbs)
+    assert (found.whole.status, found.whole.json["state"]) == (0, "working"), found.whole
+    assert len(found.keys) > 25
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_status_states_nothing_that_it_does_not_know(runs: Runs, kind: str) -> None:
+    """Each call fails in one way; NIGHTLY=1 in all of them."""
+    ways = len(KINDS)
+    turn = list(KINDS).index(kind)
+    is_all = os.environ.get("NIGHTLY") == "1"
+    keys = [key for number, key in enumerate(runs.keys) if is_all or number * 7 // 5 % ways == turn]
+    assert [f"{key} {said}" for key in keys for said in runs.violations(key, kind)] == []
