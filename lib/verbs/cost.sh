@@ -134,6 +134,13 @@ used_figures() {
   } | jq -s 'add | .announced = (if .announce // "" | startswith("all") then .copies + .deletes else 0 end) | del(.announce)'
 }
 
+# Reads the rule that runs the starter, prints whether it is enabled, and how many minutes apart it fires; null if there
+# is none.
+shown_rule() {
+  jq -s '.[0] | if . then {
+    enabled: (.State | startswith("ENABLED")), minutes: (.ScheduleExpression | capture("(?<n>\\d+)").n | tonumber)} else . end'
+}
+
 # setup_of TASK: how the deployment is set up, by its resources and the task that runs.
 setup_of() {
   local rule poll starter task image=$IMAGE_GB endpoints=0 dashboards=1

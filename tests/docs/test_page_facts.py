@@ -72,7 +72,7 @@ def names_of_scripts() -> frozenset[str]:
 # Log lines
 
 WORKER = ("worker.py", "starter.py", "mirror/**/*.py", "launch/*.py")
-SCRIPTS_TOO = (*WORKER, "*.sh", "lib/**/*.sh", "lib/*.jq")
+SCRIPTS_TOO = (*WORKER, "*.sh", "lib/**/*.sh", "operate/**/*.py")
 
 # Tables of what is written: (page, chapter) -> the column, and who writes it.
 TABLES_OF_LINES = {

@@ -71,6 +71,7 @@ class Runs:
     def run(self, fault: OneCall) -> tuple[Ran, OneCall]:
         self.verbs.account, self.verbs.fault = copy.copy(self.account), fault
         self.verbs.account.kept = json.loads(json.dumps(self.account.kept))
+        self.verbs.account.decide()  # the starter runs every minute
         try:
             return self.verbs.sync("status --json", None, RETRY_PAUSE="0"), fault
         finally:
@@ -93,7 +94,7 @@ class Runs:
 def timeless(part: Any) -> Any:
     """Without what depends on the time of day."""
     if isinstance(part, dict):
-        return {name: timeless(one) for name, one in part.items() if name not in ("seconds_ago", "next")}
+        return {name: timeless(one) for name, one in part.items() if name not in ("at", "seconds_ago", "next")}
     return part
 
 
