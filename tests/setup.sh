@@ -135,12 +135,8 @@ run_linters() {
   check shfmt -d -i 2 -ci -bn "${scripts[@]}"
   check .venv/bin/ruff check .
   check .venv/bin/ruff format --check .
-<<<<<<< HEAD
-  check .venv/bin/mypy --strict worker.py starter.py mirror launch tests/protocol/fakes.py
-=======
-  check .venv/bin/mypy --strict worker.py starter.py mirror launch operate
+  check .venv/bin/mypy --strict worker.py starter.py mirror launch operate tests/protocol/fakes.py
   check .venv/bin/mypy --strict --python-version 3.10 --follow-imports silent operate
->>>>>>> e72fba0 (Tests: each call of status fails once, and it states nothing that it does not know)
   check .venv/bin/lint-imports --no-logo --cache-dir "$CACHE/imports"
   check .venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
   check .venv/bin/zizmor --offline --quiet .github

@@ -30,7 +30,7 @@ class Seen:
         account.decide()
         shows(account)
         done = verbs.sync("status --json", None, **settings)
-        self.events, self.reasons, self.errors = done.json["events"], done.json["reasons"], done.errors
+        self.events, self.reasons, self.errors = done.json["events"], done.json["reasons"], done.json.get("errors", {})
         self.faults = [(one["link"], f"{one['fault']}: {one['cure']}") for one in done.json["faults"]]
         self.looks = [one["look"] for one in done.json["faults"]]
 

@@ -304,7 +304,7 @@ def test_what_may_not_be_read_is_said_and_is_no_fault(verbs: Verbs, deployments:
     seen = Seen(verbs, operated(kept, "GetBucketNotificationConfiguration", "GetPolicy"))
     assert (seen.reasons, seen.faults, seen.way[0]) == ([], [], "unknown")
     assert "no GetBucketNotificationConfiguration" in seen.events["error"]
-    assert "no GetPolicy" in seen.errors
+    assert "no GetPolicy" in seen.errors["permissions"]
 
 
 def test_the_policy_of_the_queue_is_checked_although_the_bucket_may_not_be_read(
