@@ -13,7 +13,10 @@ from pathlib import Path
 import cost
 from cost import ROOT
 
+sys.path.insert(0, str(ROOT / "tests/scripts"))
 sys.path.insert(0, str(ROOT))
+
+import noticed
 
 from mirror.model.checks import TABLE, Setting
 
@@ -63,12 +66,19 @@ def evidence(text: str) -> str:
     return with_cells(text, r"\| \[`([a-z-]+)`\]\(https://", rows)
 
 
+def noticing(text: str) -> str:
+    """After how many minutes a break is noticed."""
+    return with_cells(text, r"\| [^|]+ \| `([^`|]+)` \| [^|]+ \| [^|]+ \|$", noticed.rows())
+
+
 def files() -> dict[Path, str]:
     """What is to stand in the files that have something of others."""
     found = cost.files()
     for ending, words in {".md": ("(empty)", "to"), ".zh-CN.md": ("\uff08空\uff09", "到")}.items():
         page = ROOT / f"docs/settings{ending}"
         found[page] = settings(page.read_text(), *words)
+        page = ROOT / f"docs/operations{ending}"
+        found[page] = noticing(page.read_text())
         page = ROOT / f"docs/evidence{ending}"
         found[page] = evidence(page.read_text())
     return found

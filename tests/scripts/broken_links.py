@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from account import APP, REGION, SOURCE
+from account import APP, MIRROR, REGION, SOURCE
 from operated import Operated, stamp
 from paper_account import NUMBER
 
@@ -367,6 +367,94 @@ BROKEN = {
         f" delete-role-permissions-boundary --role-name {APP}-task-role",
         ("", ""),
         lambda account: in_outage(account, BOUNDED),
+    ),
+}
+
+
+def may_not_list(kept: Kept) -> None:
+    kept[f"role {APP}-starter-role"]["policies"].clear()
+
+
+def no_image(kept: Kept) -> None:
+    for name in [name for name in kept if name.startswith("image ")]:
+        del kept[name]
+
+
+def unconfirmed(kept: Kept) -> None:
+    kept[TOPIC]["subscriptions"][0]["SubscriptionArn"] = "PendingConfirmation"
+
+
+def not_subscribed(kept: Kept) -> None:
+    kept[TOPIC]["subscriptions"].clear()
+
+
+TOPIC = f"topic {APP}-alarms"
+DENIED = "[ERROR] ClientError: An error occurred (AccessDeniedException) when calling the ListTasks operation: no"
+# Of what is no link between the buckets and the workers, in a deployment with ALARM_EMAIL; `guard` as above.
+BESIDE = {
+    "the starter may do nothing": unasked(
+        may_not_list,
+        f"the starter failed: {DENIED}: ./deploy.sh restores its role",
+        ("role", "policy"),
+        lambda account: account.fail(DENIED),
+    ),
+    "the image is gone": unasked(
+        no_image,
+        f"workers stop before they start working: {NOT_PULLED}",
+        ("image", "create"),
+        lambda account: account.decide(failing=NOT_PULLED),
+    ),
+    "an alarm is gone": Broken(
+        without(f"alarm {APP}-behind"), "alarms are gone (1 of 5): behind", ("alarm", "create"), cure=DEPLOY
+    ),
+    "an alarm is disabled": Broken(
+        lambda kept: kept[f"alarm {APP}-outage"].update(ActionsEnabled=False),
+        "alarms are disabled (1 of 5): outage",
+        ("alarm", "ActionsEnabled"),
+        cure=DEPLOY,
+    ),
+    "an alarm has no action": Broken(
+        lambda kept: kept[f"alarm {APP}-dead-letters"].update(AlarmActions=[]),
+        "alarms have no action to tell anybody (1 of 5): dead-letters",
+        ("alarm", "AlarmActions"),
+        cure=DEPLOY,
+    ),
+    "a metric filter is gone": Broken(
+        without(f"filter {APP}-outage of /ecs/{APP}-task"),
+        f"the log group /ecs/{APP}-task has no metric filter {APP}-outage, so that this alarm never sees its lines",
+        ("metric filter", "create"),
+        cure=DEPLOY,
+    ),
+    "nobody is subscribed": Broken(
+        not_subscribed,
+        f"the address of ALARM_EMAIL is not subscribed to the topic {APP}-alarms",
+        ("topic", "subscription"),
+        cure=DEPLOY,
+    ),
+    "the topic is gone": Broken(
+        without(TOPIC), f"there is no topic {APP}-alarms, to which the alarms write", ("topic", "create"), cure=DEPLOY
+    ),
+    "the address is not confirmed": Broken(
+        unconfirmed,
+        f"the address of ALARM_EMAIL gets no mail of the topic {APP}-alarms, because nobody has confirmed it",
+        cure="open the link in the mail of AWS",
+    ),
+    "the alarm that the guard needs is gone": Broken(
+        without(f"alarm {APP}-starter-fails"),
+        "alarms are gone (1 of 5): starter-fails",
+        ("alarm", "create"),
+        cure=DEPLOY,
+    ),
+    "the destination bucket is gone": unasked(
+        lambda kept: kept.update({f"gone {MIRROR}": {}}),
+        f"the bucket {MIRROR} does not answer: ",
+        ("refused", f"DST_BUCKET={MIRROR} does not exist"),
+        lambda _: None,
+    ),
+    "the source bucket is gone": Broken(
+        lambda kept: kept.update({f"gone {SOURCE}": {}}),
+        f"there is no bucket {SOURCE}, which is the source",
+        ("refused", f"SRC_BUCKET={SOURCE}: "),
     ),
 }
 # Of an attribute of the queue: what it is, what it should be, and the cure, by whether messages are lost by it.

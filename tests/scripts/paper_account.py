@@ -275,10 +275,22 @@ class PaperAccount:
 
     # --- S3 -----------------------------------------------------------------------------------------------------------
 
-    def s3_get_bucket_notification_configuration(self, given: Given) -> Any:
-        """S3 answers events and filter names in its own order and case, and nothing at all if there is nothing."""
+    def find_bucket(self, given: Given) -> None:
+        """One is there, unless somebody has deleted it."""
         if f"gone {given['Bucket']}" in self.kept:
             raise Refused("NoSuchBucket", "The specified bucket does not exist")
+
+    def s3_get_bucket_location(self, given: Given) -> Any:
+        self.find_bucket(given)
+        return ANSWERS["s3", "GetBucketLocation"](self, given)
+
+    def s3_list_directory_buckets(self, given: Given) -> Any:
+        found = ANSWERS["s3", "ListDirectoryBuckets"](self, given)
+        return {"Buckets": [one for one in found["Buckets"] if f"gone {one['Name']}" not in self.kept]}
+
+    def s3_get_bucket_notification_configuration(self, given: Given) -> Any:
+        """S3 answers events and filter names in its own order and case, and nothing at all if there is nothing."""
+        self.find_bucket(given)
         found = copy.deepcopy(self.kept.get(f"notifications {given['Bucket']}", {}))
         for queue in found.get("QueueConfigurations", []):
             queue["Events"].reverse()
