@@ -9,7 +9,7 @@ MORE_PERIODS = 2  # that an alarm looks at beside its own: "three" looks at five
 
 
 class Alarm(NamedTuple):
-    """`enough` of `count` periods of so many seconds are to breach. No data is good, unless it is `missing`."""
+    """`enough` of `count` periods have to breach. A period without data does not, unless that is `missing`."""
 
     seconds: int
     count: int

@@ -1,4 +1,4 @@
-"""Who notices by itself that something is broken, and after how many minutes at most: the table in docs/operations.md.
+"""What says by itself that something is broken, and after how many minutes at most: the table in docs/operations.md.
 
 The figures follow from the rules: how often the starter runs and its guard looks, and the periods of the alarms that
 asked_for.py asks for. test_noticed.py breaks an account on paper in each way of broken_links.py, and plays the hours
@@ -18,7 +18,7 @@ from launch.rates import START_SECONDS
 
 MINUTE = 60
 RATE = MINUTE  # of the starter, as shipped
-# What workers that die show, test_losing_worlds.py says: whoever loses work for half an hour is told within another.
+# Of workers that die (test_losing_worlds.py): work is lost for half an hour, and a mail comes within another.
 TOLD_SECONDS = 3600
 
 # How a break comes to an alarm: each run fails from then on; runs fail from the guard's next look on; nothing runs;

@@ -315,6 +315,7 @@ class Operated(PaperAccount):
         ]  # fmt: skip
 
     def s3_list_objects_v2(self, given: Given) -> Any:
+        self.find_bucket(given)
         found = self.listed(given)[: given.get("MaxKeys")]
         return {"Contents": found} if found else {}
 
