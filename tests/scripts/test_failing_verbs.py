@@ -71,6 +71,7 @@ class Runs:
     def run(self, fault: OneCall) -> tuple[Ran, OneCall]:
         self.verbs.account, self.verbs.fault = copy.copy(self.account), fault
         self.verbs.account.kept = json.loads(json.dumps(self.account.kept))
+        self.verbs.account.queries = {}
         self.verbs.account.decide()  # the starter runs every minute
         try:
             return self.verbs.sync("status --json", None, RETRY_PAUSE="0"), fault
