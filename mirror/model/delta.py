@@ -176,10 +176,15 @@ def plan_for(log: Collection[LogFile], missing: Collection[str]) -> Plan:
     checkpoints = complete_checkpoints(log)
     newest = max(commits, default=max(checkpoints, default=-1))
     first = next(version for version in itertools.count(newest, -1) if version - 1 not in commits)
+
     useful = {version: keys for version, keys in checkpoints.items() if version >= first - 1}
-    there = [version for version, keys in useful.items() if not any(key in missing for key in keys)]
-    begins = max([-1] * (first == 0) + there, default=None)
     last = max(useful, default=-1)
+    absent = set(missing)
+    starts = [version for version, keys in useful.items() if absent.isdisjoint(keys)]
+    if first == 0:
+        starts.append(-1)
+    begins = max(starts, default=None)
+
     base: tuple[str, ...] = ()
     lacking = sorted(version for version, key in commits.items() if key in missing)
     if begins is None or sum(begins < version < last for version in lacking) > MANY_COMMITS:
@@ -187,6 +192,7 @@ def plan_for(log: Collection[LogFile], missing: Collection[str]) -> Plan:
             before = commits.get(first, LOG)
             return Plan(f"the source's log has a gap before {before} and no checkpoint after it, or EXCLUDE has them")
         begins, base = last, useful[last]
+
     chain = [commits[version] for version in lacking if version >= begins]
     pointers = [file.key for file in log if file.kind == POINTER]
     after = [key for key in (*useful.get(last, ()), *pointers) if key in missing and key not in base]
@@ -199,8 +205,13 @@ def complete_checkpoints(log: Iterable[LogFile]) -> dict[int, tuple[str, ...]]:
     for file in log:
         if file.kind == CHECKPOINT:
             found[file.version, file.parts][file.part] = file.key
-    complete = {(version, parts): keys for (version, parts), keys in found.items() if len(keys) == parts}
-    return {version: tuple(keys.values()) for (version, _), keys in sorted(complete.items(), reverse=True)}
+
+    complete: dict[int, tuple[str, ...]] = {}
+    for version, parts in sorted(found, reverse=True):
+        keys = found[version, parts]
+        if len(keys) == parts:
+            complete[version] = tuple(keys.values())
+    return complete
 
 
 def is_anew(log: Collection[LogFile], mirrored: Collection[LogFile], others: Collection[str]) -> bool:

@@ -156,8 +156,9 @@ def meaning(code: str, operation: str = "") -> Meaning:
     """The codes of KMS all begin alike; those of SQS's older protocol have a prefix."""
     code = "KMS" if code.startswith("KMS") else code.removeprefix("AWS.SimpleQueueService.")
     found = MEANINGS.get((code, operation)) or MEANINGS.get((code, ""), OWN_FAULT)
-    is_general = operation in NAME_NO_KEY and found.kind is not Kind.BUSY
-    return found._replace(kind=Kind.ENVIRONMENT) if is_general else found
+    if operation in NAME_NO_KEY and found.kind is not Kind.BUSY:
+        return found._replace(kind=Kind.ENVIRONMENT)
+    return found
 
 
 def meaning_of(error: BaseException) -> Meaning:
@@ -219,12 +220,14 @@ def describe(error: BaseException) -> str:
         return f"busy for too long: {describe(error.__cause__)}"
     if not isinstance(error, ClientError):
         return f"error={type(error).__name__} message={quoted(str(error))}"
-    message = quoted(str(error.response["Error"].get("Message", "")))
-    found = meaning_of(error)
+    message, found = quoted(str(error.response["Error"].get("Message", ""))), meaning_of(error)
+    text = f"operation={error.operation_name} error={visible(error_code(error))} message={message}"
+    # The rows that are for any operation have the advice for S3.
     is_of_s3 = "Message" not in error.operation_name and error.operation_name != "PutEvents"
-    is_known = found.advice and (is_of_s3 or "" not in found.operations)
-    advice = f' advice="{advice_on_denial(message) or found.advice}"' if is_known else ""
-    return f"operation={error.operation_name} error={visible(error_code(error))} message={message}{advice}"
+    has_advice = found.advice and (is_of_s3 or "" not in found.operations)
+    if not has_advice:
+        return text
+    return f'{text} advice="{advice_on_denial(message) or found.advice}"'
 
 
 def advice_on_denial(message: str) -> str:

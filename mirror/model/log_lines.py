@@ -64,6 +64,8 @@ def summary(counts: Mapping[str, int], seconds: float, cpu: float, announces: bo
     """The line at the end of a task: what was done, how fast, and what it took."""
     seconds = max(seconds, 0.001)
     numbers = [counts.get(name, 0) for name in SUMMED_UP]
-    events = SUMMARY_OF_EVENTS % (counts.get("announced", 0), counts.get("unannounced", 0)) if announces else ""
-    load = SUMMARY_OF_LOAD % (counts.get("busy", 0), cpu)
-    return SUMMARY % (*numbers, seconds, sum(numbers[:3]) / seconds) + events + load
+    synced = sum(numbers[:3])
+    line = SUMMARY % (*numbers, seconds, synced / seconds)
+    if announces:
+        line += SUMMARY_OF_EVENTS % (counts.get("announced", 0), counts.get("unannounced", 0))
+    return line + SUMMARY_OF_LOAD % (counts.get("busy", 0), cpu)

@@ -82,24 +82,33 @@ class MarkerPatterns:
 
     def match(self, key: str) -> bool:
         name = key[len(folder_of(key)) :]
-        return any(pattern.match(key) for pattern in self.of_keys) or any(
-            pattern.match(name) for pattern in self.of_names
-        )
+        is_meant_by_key = any(pattern.match(key) for pattern in self.of_keys)
+        return is_meant_by_key or any(pattern.match(name) for pattern in self.of_names)
 
 
 @functools.lru_cache(maxsize=16)
 def marker_patterns(copy_last: str) -> MarkerPatterns:
-    texts = list(dict.fromkeys(text.strip() for text in items_of(copy_last) if text.strip()))
+    stripped = [text.strip() for text in items_of(copy_last)]
+    texts = [text for text in dict.fromkeys(stripped) if text]
     names = dict.fromkeys(text[len(folder_of(text)) :] for text in texts)
+
+    def compiled(text: str) -> re.Pattern[str]:
+        return re.compile(fnmatch.translate(text))
+
     return MarkerPatterns(
-        of_keys=tuple(re.compile(fnmatch.translate(text)) for text in texts if "/" in text),
-        of_names=tuple(re.compile(fnmatch.translate(text)) for text in texts if "/" not in text),
-        fixed_names=tuple(name for name in names if not WILDCARDS & set(name)),
+        of_keys=tuple(compiled(text) for text in texts if "/" in text),
+        of_names=tuple(compiled(text) for text in texts if "/" not in text),
+        fixed_names=tuple(name for name in names if WILDCARDS.isdisjoint(name)),
     )
 
 
 def is_marker(key: str, copy_last: str) -> bool:
     return marker_patterns(copy_last).match(key)
+
+
+def folders_of(key: str) -> list[str]:
+    """The folders that the key lies in, the outermost first: that of all keys is ""."""
+    return ["", *(key[: match.end()] for match in re.finditer("/", key))]
 
 
 def folder_of(key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import time
@@ -71,9 +72,9 @@ class Announcer(Option):
     async def before_delete(self, leases: Sequence[Lease]) -> Collection[Lease]:
         """If the event of a marker was not taken, its message comes again."""
         events = {lease: self.events.pop(lease, []) for lease in leases}
-        left = await self.announce([event for some in events.values() for event in some])
-        awaited = [event for event in left if event.is_awaited]
-        return [lease for lease, some in events.items() if any(event in awaited for event in some)]
+        left = await self.announce([*itertools.chain.from_iterable(events.values())])
+        awaited = {event for event in left if event.is_awaited}
+        return [lease for lease, of_lease in events.items() if not awaited.isdisjoint(of_lease)]
 
     async def announce(self, events: list[Announcement]) -> list[Announcement]:
         """Returns the events that it gave up, which are counted as unannounced. They may still have been sent."""
@@ -128,11 +129,13 @@ class Announcer(Option):
         entries = [{"Source": SOURCE, "DetailType": event.detail_type, "Detail": event.detail} for event in events]
         answer = await self.client.put_events(Entries=entries)
         results: list[dict[str, Any]] = answer.get("Entries") or [{} for _ in events]
-        left = [(event, result) for event, result in zip(events, results, strict=True) if not result.get("EventId")]
-        if not left:
-            return [], None
-        code, message = (left[-1][1].get(name, "") for name in ("ErrorCode", "ErrorMessage"))
-        return [event for event, _ in left], ClientError({"Error": {"Code": code, "Message": message}}, "PutEvents")
+
+        left, refusal = [], None
+        for event, result in zip(events, results, strict=True):
+            if not result.get("EventId"):
+                left.append(event)
+                refusal = result
+        return left, error_of(refusal) if refusal is not None else None
 
     # What the log says
 
@@ -158,6 +161,12 @@ class Announcer(Option):
         self.unsaid = 0
 
 
+def error_of(result: dict[str, Any]) -> ClientError:
+    """What a call with this event alone would have raised."""
+    code, message = result.get("ErrorCode", ""), result.get("ErrorMessage", "")
+    return ClientError({"Error": {"Code": code, "Message": message}}, "PutEvents")
+
+
 def detail_of(settings: Settings, key: str | None, action: str, source: Source | None) -> dict[str, Any]:
     """`source`: what is announced of it; None if it has no such object, or could not be looked at."""
     version = None
@@ -175,7 +184,7 @@ def detail_of(settings: Settings, key: str | None, action: str, source: Source |
 
 
 def event_of_failure(settings: Settings, sync: KeySync | None, error: Exception) -> Announcement:
-    source = sync.result.sight[0] if sync else None
+    source = sync.result.sight.source if sync else None
     detail = detail_of(settings, sync.key if sync else None, "failed", source) | {
         "reason": describe(error)[:REASON_CHARACTERS]
     }
@@ -192,6 +201,6 @@ def events_of(settings: Settings, sync: KeySync) -> list[Announcement]:
         return []
     # Another worker may have changed what this sync wrote, so the action is the one that made both sides equal at last.
     action = "skipped" if result.action == "skipped" else LED_TO.get(result.end, result.action)
-    source = None if action == "deleted" else result.sight[0]
+    source = None if action == "deleted" else result.sight.source
     detail = json.dumps(detail_of(settings, sync.key, action, source), ensure_ascii=False)
     return [Announcement(SYNCED, detail, is_awaited)]

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from mirror.model.log_lines import log, quoted
-from mirror.model.selection import folder_of, is_marker, marker_patterns
+from mirror.model.selection import folder_of, folders_of, is_marker, marker_patterns
 from mirror.model.services import MAX_SQS_DELAY
 from mirror.options.others import remove_other
 from mirror.options.waiting import Awaited, Coalesced, Waits, remember
@@ -31,7 +30,7 @@ ASKED_SECONDS, MOST_ASKED = MAX_SQS_DELAY, 10_000
 ASKS = "asked for a look at %d keys that only the destination has, such as %s: the marker key=%s waits until they go"
 
 
-class Sight(NamedTuple):
+class Look(NamedTuple):
     """What the destination had of a marker, and when that look began."""
 
     began: float
@@ -44,7 +43,7 @@ class Markers(Option):
     def __init__(self, waits: Waits) -> None:
         self.buckets = waits.buckets
         self.waits = waits
-        self.looks: Coalesced[Sight] = Coalesced(self.buckets.now)
+        self.looks: Coalesced[Look] = Coalesced(self.buckets.now)
         self.removals: Coalesced[None] = Coalesced(self.buckets.now)
         self.slots, self.sends = waits.slots(LOOKS_AT_ONCE), waits.slots(SENDS_AT_ONCE)
         self.asked: dict[str, float] = {}  # key that was to be gone -> when the workers were asked to look at it
@@ -77,46 +76,53 @@ class Markers(Option):
         was none, because somebody made the copy inside the destination: the marker would never be copied."""
         now = self.buckets.now()
         self.asked = {key: asked for key, asked in self.asked.items() if now - asked < ASKED_SECONDS}
-        keys = [key for key in ghosts if key not in self.asked][: MOST_ASKED - len(self.asked)]
+        room = MOST_ASKED - len(self.asked)
+        keys = [key for key in ghosts if key not in self.asked][:room]
         if not keys:
             return
         log.info(ASKS, len(keys), quoted(keys[0]), quoted(sync.key))
         self.asked |= dict.fromkeys(keys, now)
-        await self.sends.run(lambda key: sync.host.look_later(key, 0, is_ghost=True), keys)
+
+        async def ask(key: str) -> None:
+            await sync.host.look_later(key, 0, is_ghost=True)
+
+        await self.sends.run(ask, keys)
 
     # A marker that was deleted goes first
 
     async def before_write(self, sync: KeySync) -> None:
         """Deletes the markers above the key that the source no longer has, the outermost first. All are looked at at
         the same time, because a marker is seldom there, and a key may have many folders above it."""
-        found: dict[str, Sight] = {}
+        found: dict[str, Look] = {}
 
         async def look(marker: str) -> None:
             found[marker] = await self.looks.get(sync, marker, functools.partial(self.look_at, marker))
 
         markers = [*markers_above(self.buckets, sync.key)]
         await self.slots.run(look, [marker for marker in markers if not self.is_known_absent(marker)])
+
         for marker in markers:
-            if marker in found and found[marker].existing:
-                remove = functools.partial(self.remove_if_stale, sync, marker, found[marker])
+            seen = found.get(marker)
+            if seen and seen.existing:
+                remove = functools.partial(self.remove_if_stale, sync, marker, seen)
                 await self.removals.get(sync, marker, remove)
 
     def is_known_absent(self, marker: str) -> bool:
         return self.buckets.now() - self.absent.get(marker, -math.inf) < ABSENT_SECONDS
 
-    async def look_at(self, marker: str) -> Sight:
+    async def look_at(self, marker: str) -> Look:
         began = self.buckets.now()
         if self.is_known_absent(marker):  # by now: another key's look has shown it
-            return Sight(began, None)
+            return Look(began, None)
         existing = await self.buckets.head_destination(marker)
         if existing is None or not is_ours_to_delete(existing):
             remember(self.absent, marker, began, MARKERS_KEPT)
-        return Sight(began, existing)
+        return Look(began, existing)
 
-    async def remove_if_stale(self, sync: KeySync, marker: str, sight: Sight) -> None:
+    async def remove_if_stale(self, sync: KeySync, marker: str, seen: Look) -> None:
         """Another key's sync may have removed what was seen."""
-        existing = sight.existing
-        if self.removed.get(marker, -math.inf) >= sight.began:
+        existing = seen.existing
+        if self.removed.get(marker, -math.inf) >= seen.began:
             existing = (await self.look_at(marker)).existing
         if existing and await self.buckets.head_source(marker) is None:
             await remove_other(self.buckets, sync, marker, None, existing, FOREIGN_MARKER)
@@ -126,8 +132,8 @@ class Markers(Option):
 def markers_above(buckets: Buckets, key: str) -> Iterator[str]:
     """The markers that may announce the key, as far as their names are known."""
     patterns, wanted = marker_patterns(buckets.settings.copy_last), buckets.settings.wanted
-    for end in [0, *(match.end() for match in re.finditer("/", key))]:
+    for folder in folders_of(key):
         for name in patterns.fixed_names:
-            marker = key[:end] + name
+            marker = folder + name
             if marker != key and wanted.takes(marker) and patterns.match(marker):
                 yield marker

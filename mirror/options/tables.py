@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Awaitable, Callable, Collection
 
 from mirror.model.delta import COMMIT, LOG, POINTER, LogFile, commit_key, is_in_log, log_file
 from mirror.model.errors import AWS_ERRORS, Changed, Postponed
+from mirror.model.selection import folders_of
 from mirror.options.others import fault_of
 from mirror.options.table_log import TableLogs, is_same
 from mirror.options.waiting import Awaited, Coalesced, Waits, remember
@@ -46,8 +46,7 @@ class Tables(Option):
 
     async def before_write(self, sync: KeySync) -> None:
         """If the key is of a table and is to be deleted, has the destination's log be like the source's before."""
-        source, _ = sync.result.sight
-        if source is None and (table := await self.table_of(sync)) is not None:
+        if sync.result.sight.source is None and (table := await self.table_of(sync)) is not None:
             await self.aside(sync, functools.partial(self.logs.bring_log, sync, table))
 
     async def aside(self, sync: KeySync, work: Callable[[], Awaitable[Awaited | None]]) -> None:
@@ -121,10 +120,12 @@ class Tables(Option):
 
     def folders_above(self, key: str) -> list[str]:
         """Those that may have a log, the innermost first."""
-        ends = [0, *(match.end() for match in re.finditer("/", key))]
-        takes = self.buckets.settings.wanted.takes
-        folders = (key[:end] for end in reversed(ends))
-        return [folder for folder in folders if not is_in_log(folder) and takes(commit_key(folder, 0))]
+        wanted = self.buckets.settings.wanted
+
+        def may_be_table(folder: str) -> bool:
+            return not is_in_log(folder) and wanted.takes(commit_key(folder, 0))
+
+        return list(filter(may_be_table, reversed(folders_of(key))))
 
     def has_none(self, folder: str, seen: Collection[str]) -> bool:
         return folder in seen or self.buckets.now() - self.without_log.get(folder, -math.inf) < NO_LOG_SECONDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mirror.concurrency import wait_at_most
 from mirror.model.errors import Interrupted
@@ -72,6 +72,13 @@ class Upload:
     part_size: int
 
 
+class Sight(NamedTuple):
+    """Both sides as an attempt saw them; None: nothing is there, or it was not looked at."""
+
+    source: Source | None = None
+    destination: Destination | None = None
+
+
 @dataclass(eq=False, slots=True)
 class Result:
     """What has come of a sync so far."""
@@ -79,7 +86,7 @@ class Result:
     action: Literal["copied", "deleted", "skipped"] = "skipped"  # the latest write, if there was one
     end: str = EQUAL  # what the latest attempt left: EQUAL, ABSENT, EXPIRED, which allows for both, or FOREIGN
     size: int = 0  # bytes that were copied
-    sight: tuple[Source | None, Destination | None] = (None, None)  # both sides as the latest attempt saw them
+    sight: Sight = Sight()  # noqa: RUF009 a value; of the latest attempt
     parts: int = 0  # of a large object, copied so far
     busy: int = 0  # answers that S3 is too busy, or none in time
     may_land_until: float = 0.0  # a write without an answer may take effect until then

@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -31,7 +30,7 @@ from mirror.model.errors import (
 )
 from mirror.model.log_lines import UNCONDITIONAL, log, quoted
 from mirror.model.services import MIB
-from mirror.protocol.attempt import KeySync
+from mirror.protocol.attempt import KeySync, Sight
 from mirror.protocol.buckets import CONDITIONAL_WRITES, NOTHING_LEFT_OUT, Buckets, LeftOut
 from mirror.protocol.multipart import LargeCopies, abort_orphans, drop_upload
 from mirror.protocol.objects import MOVED_CONTENT_ENCODING, Destination, Source, have_same_bytes
@@ -109,7 +108,7 @@ class Syncer:
         existing = await self.look_at_destination(sync, retries) if sync.destination_first else None
         sync.host.look_begins(sync)
         source = await retries.patiently(buckets.head_source, sync.key, by_checksum)
-        sync.result.sight = (source, existing)
+        sync.result.sight = Sight(source, existing)
         may_have_uploads = source is None or source.size > self.multipart_threshold
         expired = bool(source and self.keep_days and buckets.is_expired(source.modified))
         if not sync.destination_first and (may_have_uploads or expired):
@@ -234,7 +233,7 @@ class Retries:
     busy_since: float = 0.0
     parts: int = 0  # that were copied by then
     misses: int = 0  # changes between a look and its write
-    refused_sight: Any = None  # what both sides were at the latest of these
+    refused_sight: Sight | None = None  # at the latest of these
     stuck: int = 0  # times that both sides were the same as then
     changes: int = 0  # changes after a write
 

@@ -90,7 +90,7 @@ class Leases:
         """After an interruption the message comes back at once, because it is not at fault. What S3 is too busy for, or
         what is too much for this worker, comes back after a pause."""
         content = lease.content
-        pause = self.settings.retry_base_seconds * 4**content.tries
+        pause = self.pause_after(content.tries + 1)
         if lease.outcome is State.ACK:
             lease.outcome = State.REQUEUE
         lease.gave_up = lease.gave_up or isinstance(error, GaveUp)
@@ -151,7 +151,7 @@ class Leases:
         tries = lease.content.tries
         if lease.state is State.ACK and tries + 1 < self.settings.max_receives:
             lease.become(State.REQUEUE)
-            lease.gave_up, lease.postpone = True, self.settings.retry_base_seconds * 4**tries
+            lease.gave_up, lease.postpone = True, self.pause_after(tries + 1)
 
     async def nack(self, lease: Lease) -> None:
         self.show_after_pause(lease)
@@ -227,10 +227,15 @@ class Leases:
     def pause(self, lease: Lease) -> int:
         """Seconds until SQS shows it: growing, 0 if SQS then moves it to the dead-letter queue, and not before a copy
         without an answer must have ended."""
-        grows = lease.outcome is State.FAILED and not self.is_last(lease)
-        pause = self.settings.retry_base_seconds * 4 ** (lease.received.receive_count - 1) if grows else 0
-        pause = max(pause, lease.postpone, self.seconds_until(lease.may_land_until))
+        pause = max(lease.postpone, self.seconds_until(lease.may_land_until))
+        if lease.outcome is State.FAILED and not self.is_last(lease):
+            pause = max(pause, self.pause_after(lease.received.receive_count))
         return min(pause, self.visibility_left(lease))
+
+    def pause_after(self, failures: int) -> int:
+        """Seconds until a message comes again that has failed as often as that."""
+        seconds: int = self.settings.retry_base_seconds * 4 ** (failures - 1)
+        return seconds
 
     def is_last(self, lease: Lease) -> bool:
         return lease.received.receive_count >= self.settings.max_receives

@@ -87,15 +87,27 @@ def read_body(text: str, settings: Settings, sent_at: float = 0.0) -> Content:
 def events_of(body: dict[str, Any]) -> Iterator[Event]:
     """S3 User Guide, "Event message structure" and "EventBridge event message structure"."""
     if body.get("source") == "aws.s3":
-        detail, is_probably_new = body["detail"], body["detail-type"] == "Object Created"
-        yield Event(detail["bucket"]["name"], detail["object"]["key"], body.get("time"), True, is_probably_new)
+        detail = body["detail"]
+        yield Event(
+            bucket=detail["bucket"]["name"],
+            key=detail["object"]["key"],
+            time=body.get("time"),
+            is_of_s3=True,
+            is_probably_new=body["detail-type"] == "Object Created",
+        )
         return
     for record in body["Records"]:
-        name = record.get("eventSource"), record.get("eventName", "")
-        is_probably_new = name == OF_MISSING or (name[0] == "aws:s3" and name[1].startswith("ObjectCreated"))
-        key = unquote_plus(record["s3"]["object"]["key"])  # form-urlencoded: a space is "+"
-        bucket, time = record["s3"]["bucket"]["name"], record.get("eventTime")
-        yield Event(bucket, key, time, name[0] == "aws:s3", is_probably_new, name == OF_CORRUPT, name == OF_GHOST)
+        source, name = record.get("eventSource"), record.get("eventName", "")
+        is_of_s3, what = source == "aws:s3", (source, name)
+        yield Event(
+            bucket=record["s3"]["bucket"]["name"],
+            key=unquote_plus(record["s3"]["object"]["key"]),  # form-urlencoded: a space is "+"
+            time=record.get("eventTime"),
+            is_of_s3=is_of_s3,
+            is_probably_new=what == OF_MISSING or (is_of_s3 and name.startswith("ObjectCreated")),
+            is_probably_corrupt=what == OF_CORRUPT,
+            is_ghost=what == OF_GHOST,
+        )
 
 
 def hint_body(bucket: str, keys: Iterable[str], what: tuple[str, str] = OF_ANY) -> str:
@@ -117,11 +129,10 @@ def hint_body(bucket: str, keys: Iterable[str], what: tuple[str, str] = OF_ANY) 
 
 def handed_back_body(text: str, uploads: dict[str, Upload], tries: int, waiting_since: float | None = None) -> str:
     """The message once more, with the uploads to continue, the number of attempts and, if it waits, since when."""
-    body = json.loads(text)
-    body["sync"] = {"uploads": {key: asdict(upload) for key, upload in uploads.items()}, "tries": tries}
+    ours: dict[str, Any] = {"uploads": {key: asdict(upload) for key, upload in uploads.items()}, "tries": tries}
     if waiting_since is not None:
-        body["sync"]["since"] = waiting_since
-    return json.dumps(body)
+        ours["since"] = waiting_since
+    return json.dumps(json.loads(text) | {"sync": ours})
 
 
 # --- The queue --------------------------------------------------------------------------------------------------------
@@ -178,7 +189,8 @@ class Queue:
 
     async def send_batch(self, bodies: list[str], group: str = "") -> None:
         """At most ten. What SQS refuses of them is sent once more alone, which raises why."""
-        entries = [{"Id": str(i), "MessageBody": body, **in_group(group)} for i, body in enumerate(bodies)]
+        message = in_group(group)
+        entries = [{"Id": str(number), "MessageBody": body, **message} for number, body in enumerate(bodies)]
         answer = await self.sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
         for failed in answer.get("Failed") or []:
             await self.send(bodies[int(failed["Id"])], group=group)
@@ -187,7 +199,7 @@ class Queue:
         """At most ten. Returns those that were not deleted, and may be: not those that SQS knows no longer."""
         if not receipt_handles:
             return set()
-        entries = [{"Id": str(i), "ReceiptHandle": handle} for i, handle in enumerate(receipt_handles)]
+        entries = [{"Id": str(number), "ReceiptHandle": handle} for number, handle in enumerate(receipt_handles)]
         try:
             answer = await self.sqs.delete_message_batch(QueueUrl=self.url, Entries=entries)
         except AWS_ERRORS as error:
@@ -202,8 +214,8 @@ class Queue:
         """Receipt handle -> seconds from now on, at most ten. Returns those that were refused, with the error code."""
         handles = list(seconds)
         entries: list[dict[str, Any]] = [
-            {"Id": str(i), "ReceiptHandle": handle, "VisibilityTimeout": seconds[handle]}
-            for i, handle in enumerate(handles)
+            {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": seconds[handle]}
+            for number, handle in enumerate(handles)
         ]
         try:
             answer = await self.sqs.change_message_visibility_batch(QueueUrl=self.url, Entries=entries)

@@ -16,7 +16,7 @@ from world import MIRROR, SOURCE, World
 from mirror.model.selection import is_marker
 from mirror.options import options_for
 from mirror.options.announcer import events_of
-from mirror.protocol.attempt import KeySync, Result
+from mirror.protocol.attempt import KeySync, Result, Sight
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.verdict import ABSENT, EQUAL
 from mirror.queue.option import Option, methods
@@ -96,7 +96,7 @@ def test_each_key_is_told_once_it_is_there_and_what_is_refused_is_sent_again_alo
 def test_the_action_is_what_leads_to_what_is_there_now(action: str, is_there: bool, expected: str):
     source = SimpleNamespace(size=5, identity="etag 2026-01-01T00:00:00Z 5 null digest") if is_there else None
     end = EQUAL if is_there else ABSENT
-    sync = KeySync("k", result=Result(action=action, end=end, size=7, sight=(source, None)))
+    sync = KeySync("k", result=Result(action=action, end=end, size=7, sight=Sight(source)))
     (event,) = events_of(load_settings(ENVIRONMENT | ALL), sync)
     detail = json.loads(event.detail)
     assert (detail["action"], detail["size"]) == (expected, 5 if is_there else 0)
