@@ -159,8 +159,7 @@ class Leases:
 
     async def requeue(self, lease: Lease) -> None:
         """Sends the message again, so that an interruption does not use up a receive. The old one is then deleted."""
-        delay = max(lease.postpone, self.seconds_until(lease.may_land_until))
-        content = lease.content
+        delay, content = self.shortest_pause(lease), lease.content
         tries = content.tries + lease.gave_up
         body = handed_back_body(lease.received.body, content.uploads, tries, content.waiting_since)
         try:
@@ -225,12 +224,15 @@ class Leases:
         lease.due_at = due_at
 
     def pause(self, lease: Lease) -> int:
-        """Seconds until SQS shows it: growing, 0 if SQS then moves it to the dead-letter queue, and not before a copy
-        without an answer must have ended."""
-        pause = max(lease.postpone, self.seconds_until(lease.may_land_until))
+        """Seconds until SQS shows it: growing, 0 if SQS then moves it to the dead-letter queue."""
+        pause = self.shortest_pause(lease)
         if lease.outcome is State.FAILED and not self.is_last(lease):
             pause = max(pause, self.pause_after(lease.received.receive_count))
         return min(pause, self.visibility_left(lease))
+
+    def shortest_pause(self, lease: Lease) -> int:
+        """Not before a copy without an answer must have ended."""
+        return max(lease.postpone, self.seconds_until(lease.may_land_until))
 
     def pause_after(self, failures: int) -> int:
         """Seconds until a message comes again that has failed as often as that."""

@@ -11,7 +11,7 @@ from table_readers import LOG
 from mirror.model.errors import Postponed
 from mirror.options import options_for
 from mirror.options.waiting import ARCHIVED_SECONDS
-from mirror.protocol.attempt import Host, KeySync
+from mirror.protocol.attempt import Host, KeySync, Sight
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.objects import source_from_head
 from mirror.protocol.sync import LONG_COPY_SIZE, Syncer
@@ -240,7 +240,7 @@ def test_nothing_small_waits_for_large_comparisons(show):
     world.put("table/large", size=LONG_COPY_SIZE + 1, is_mirrored=False)
     world.put_log("a0", "a1+large", table="table/", mirrored=1)
     commit = KeySync(f"data/table/{COMMITS[1]}")
-    commit.result.sight = source_from_head(shaped("head_object", world.source[commit.key])), None
+    commit.result.sight = Sight(source_from_head(shaped("head_object", world.source[commit.key])))
 
     async def copy_the_large_file():
         await asyncio.sleep(3)

@@ -121,12 +121,12 @@ LEFT_OUT = {
         Case(("commit 1 a1", "commit 2 a2"), HELD),
         "version 2 is there, and 1 is not",
     ),
-    "the wait of deletes": ({"if source is None and": "if False and"}, REMOVED, EARLY_DELETE),
+    "the wait of deletes": ({"if sync.result.sight.source is None and": "if False and"}, REMOVED, EARLY_DELETE),
     "a look at the key before the log": (
         {
             "        by_checksum = sync.compares_bytes\n": """        by_checksum = sync.compares_bytes
         if "_delta_log" not in sync.key:
-            sync.result.sight = (None, None)
+            sync.result.sight = Sight()
             for step in self.before_write:
                 await step(sync)
 """,
