@@ -17,6 +17,7 @@ from botocore.parsers import ResponseParserError
 from mirror.aws import wire
 from mirror.aws.boto3_clients import OF_TASK, Boto3Events, Boto3S3, Boto3Sqs, Clients, Timeouts, make_session, once_more
 from mirror.aws.http import SESSION_HEADER, TOKEN_HEADER, CrtHttp, Endpoint, Request
+from mirror.aws.keys import RenewedKeys
 from mirror.concurrency import in_thread
 from mirror.model.errors import AWS_ERRORS, describe, is_busy, of_session
 from mirror.model.log_lines import log
@@ -81,15 +82,16 @@ class CrtS3(Boto3S3):
         """Signs copies with the role, and everything else on a directory bucket with its session (S3 User Guide,
         "Authorizing Zonal endpoint API operations with CreateSession")."""
         endpoint = self.endpoints[parameters["Bucket"]]
-        is_copy = "CopySource" in parameters
-        with_role = is_copy or endpoint.signing_name != "s3express" or not self.has_sessions
-        keys, token_header = (self.http.keys, TOKEN_HEADER) if with_role else (self.session, SESSION_HEADER)
 
-        async def send() -> dict[str, Any]:
+        async def send_with(keys: RenewedKeys, token_header: str) -> dict[str, Any]:
             request = wire.request_for(endpoint, operation.method, parameters)
-            return wire.read_answer(operation, await self.http.send(endpoint, request, timeout, keys, token_header))
+            answer = await self.http.send(endpoint, request, timeout, keys, token_header)
+            return wire.read_answer(operation, answer)
 
-        return await (send() if with_role else once_more(self.session, send))
+        is_copy = "CopySource" in parameters
+        if is_copy or endpoint.signing_name != "s3express" or not self.has_sessions:
+            return await send_with(self.http.keys, TOKEN_HEADER)
+        return await once_more(self.session, partial(send_with, self.session, SESSION_HEADER))
 
     async def open_session(self) -> None:
         if self.has_sessions:
@@ -153,7 +155,8 @@ async def call(
 ) -> Any:
     """Returns the answer, or None if the call failed, so that boto3 repeats it and raises its error. Only an error in
     `raises` is raised here."""
-    request = Request("POST", endpoint.path, [("host", endpoint.host), *headers], json.dumps(parameters).encode())
+    body = json.dumps(parameters).encode()
+    request = Request("POST", endpoint.path, [("host", endpoint.host), *headers], body)
     try:
         answer = await http.send(endpoint, request, timeout, http.keys)
         return json.loads(answer.body) if answer.status == 200 else None

@@ -8,8 +8,8 @@ import http.client
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import format_datetime, parsedate_to_datetime
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree
@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from mirror.aws.http import EMPTY_BODY, Answer, Endpoint, Request
+from mirror.model.expires import EXPIRES, header_of
 
 # Parameter of a call -> header, as in botocore's model (S3 API Reference).
 REQUEST_HEADERS = {
@@ -96,8 +97,8 @@ def request_for(endpoint: Endpoint, method: str, parameters: dict[str, Any]) -> 
     headers = [("host", endpoint.host), ("X-Amz-Content-SHA256", EMPTY_BODY)]
     headers += [(REQUEST_HEADERS[name], value) for name, value in parameters.items() if name in REQUEST_HEADERS]
     headers += [(f"{METADATA_HEADER}{name}", value) for name, value in parameters.get("Metadata", {}).items()]
-    if "Expires" in parameters:
-        headers.append(("Expires", format_datetime(parameters["Expires"].astimezone(UTC), usegmt=True)))
+    if EXPIRES in parameters:
+        headers.append((EXPIRES, header_of(parameters[EXPIRES])))
     if "CopySource" in parameters:
         source = parameters["CopySource"]
         headers.append(("x-amz-copy-source", f"{source['Bucket']}/{quoted_path(source['Key'])}"))
@@ -113,8 +114,9 @@ def listing_path(endpoint: Endpoint, parameters: dict[str, Any]) -> str:
     """The path and query of a request. XML cannot hold every key as it is, so S3 is asked to encode them."""
     query = {"encoding-type": "url", "list-type": "2"}
     query |= {QUERY[name]: str(value) for name, value in parameters.items() if name in QUERY}
+    terms = [f"{name}={quote(query[name], safe='~')}" for name in sorted(query)]
     path = endpoint.path.rstrip("/") or "/"
-    return path + "?" + "&".join(f"{name}={quote(query[name], safe='~')}" for name in sorted(query))
+    return f"{path}?{'&'.join(terms)}"
 
 
 # --- The answer -------------------------------------------------------------------------------------------------------
@@ -133,15 +135,18 @@ def read_answer(operation: Operation, answer: Answer) -> dict[str, Any]:
 
 def head_answer(headers: dict[str, str]) -> dict[str, Any]:
     """The fields of boto3's answer to HeadObject that the worker reads. Of Expires this is only its text."""
-    answer: dict[str, Any] = {ANSWER_FIELDS[name]: value for name, value in headers.items() if name in ANSWER_FIELDS}
-    kinds = {name.removeprefix(CHECKSUM_HEADER): name for name in headers if name.startswith(CHECKSUM_HEADER)}
-    answer |= {f"Checksum{'Type' if kind == 'type' else kind.upper()}": headers[kinds[kind]] for kind in kinds}
+    metadata: dict[str, str] = {}
+    answer: dict[str, Any] = {"Metadata": metadata, "MissingMeta": int(headers.get("x-amz-missing-meta", 0))}
     answer["ContentLength"] = int(headers["content-length"])
     answer["LastModified"] = parse_date(headers["last-modified"])
-    answer["MissingMeta"] = int(headers.get("x-amz-missing-meta", 0))
-    answer["Metadata"] = {
-        name[len(METADATA_HEADER) :]: value for name, value in headers.items() if name.startswith(METADATA_HEADER)
-    }
+    for name, value in headers.items():
+        if name in ANSWER_FIELDS:
+            answer[ANSWER_FIELDS[name]] = value
+        elif name.startswith(METADATA_HEADER):
+            metadata[name.removeprefix(METADATA_HEADER)] = value
+        elif name.startswith(CHECKSUM_HEADER):
+            kind = name.removeprefix(CHECKSUM_HEADER)
+            answer["ChecksumType" if kind == "type" else f"Checksum{kind.upper()}"] = value
     return answer
 
 
@@ -166,11 +171,11 @@ def parse_xml(operation: str, answer: Answer) -> ElementTree.Element:
 
 def client_error(operation: str, answer: Answer) -> ClientError:
     """What boto3 raises: code and message of the body, or of the status if there is no body."""
-    phrase = http.client.responses.get(answer.status, "")
-    error = {"Code": str(answer.status), "Message": phrase}
+    error = {"Code": str(answer.status), "Message": http.client.responses.get(answer.status, "")}
     if answer.body.lstrip().startswith(b"<"):
-        root = parse_xml(operation, answer)
-        error |= {child.tag: child.text or "" for child in root if child.tag in error}
+        for child in parse_xml(operation, answer):
+            if child.tag in error:
+                error[child.tag] = child.text or ""
     return ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": answer.status}}, operation)  # type: ignore[typeddict-item]
 
 
@@ -192,12 +197,14 @@ def read_page(answer: Answer) -> dict[str, Any]:
         raise ResponseParserError(f"ListObjectsV2 answered with a page that is no UTF-8: {error}") from error
     begin = text.find(OBJECT)
     end = text.rfind(OBJECT_END) + len(OBJECT_END) if begin >= 0 else begin
-    root = parse_xml(LIST_OBJECTS.name, Answer(answer.status, body=bytearray((text[:begin] + text[end:]).encode())))
+    beside = (text[:begin] + text[end:]).encode()
+    root = parse_xml(LIST_OBJECTS.name, Answer(answer.status, body=bytearray(beside)))
+
     fields = {child.tag.rpartition("}")[2]: child.text or "" for child in root}
     decode = unquote_plus if fields.get("EncodingType") == "url" else str
-    prefixes = [text for child in root if child.tag.endswith("CommonPrefixes") for text in child.itertext()]
+    prefixes = [prefix for child in root if child.tag.endswith("CommonPrefixes") for prefix in child.itertext()]
     page: dict[str, Any] = {
-        "CommonPrefixes": [{"Prefix": decode(text)} for text in prefixes if text.strip()],
+        "CommonPrefixes": [{"Prefix": decode(prefix)} for prefix in prefixes if prefix.strip()],
         "ResponseMetadata": {"HTTPHeaders": answer.headers},
     }
     try:
@@ -223,9 +230,14 @@ def read_objects(text: str, decode: Callable[[str], str]) -> list[dict[str, Any]
     if len(rows) != text.count(OBJECT):
         names, rows = LISTED, [fields_of(block) for block in text.split(OBJECT)[1:]]
     columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-    keys = decoded(columns["Key"], "%+&", lambda key: decode(html.unescape(key)))
+
+    def decode_key(key: str) -> str:
+        return decode(html.unescape(key))
+
+    keys = decoded(columns["Key"], "%+&", decode_key)
     etags = decoded([etag.replace("&quot;", '"') for etag in columns["ETag"]], "&", html.unescape)
-    sizes, moments = map(int, columns["Size"]), map(datetime.fromisoformat, columns["LastModified"])
+    sizes = map(int, columns["Size"])
+    moments = map(datetime.fromisoformat, columns["LastModified"])
     classes = columns.get("StorageClass", ("",) * len(rows))
     return [
         {"Key": key, "ETag": etag, "Size": size, "LastModified": moment, "StorageClass": storage_class}

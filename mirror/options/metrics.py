@@ -10,7 +10,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mirror.model.errors import Postponed
 from mirror.protocol.attempt import KeySync
@@ -72,11 +72,15 @@ class Metrics(Option):
         values |= {name: counts[count] - self.said[count] for name, count in COUNTED.items()}
         values |= {"HeldKeys": kept + len(self.put_off), "Keys": self.keys, "LateKeys": self.late}
         if any(values.values()):
-            values |= {"Lag": self.lags} if self.lags else {}
-            # Without dimensions, each of which would be a metric of its own: what all processes say adds up.
-            metrics = [{"Name": name, "Unit": UNITS.get(name, "Count")} for name in values]
-            directive = {"Namespace": self.namespace, "Dimensions": [[]], "Metrics": metrics}
-            about = {"Timestamp": int(self.now() * 1000), "CloudWatchMetrics": [directive]}
-            self.show(json.dumps({"_aws": about, **values}))
+            if self.lags:
+                values["Lag"] = self.lags
+            self.show(self.line_of(values))
         self.said = {count: counts[count] for count in COUNTED.values()}
         self.begin_line()
+
+    def line_of(self, values: Mapping[str, float | Sequence[float]]) -> str:
+        """Without dimensions, each of which would be a metric of its own: what all processes say adds up."""
+        metrics = [{"Name": name, "Unit": UNITS.get(name, "Count")} for name in values]
+        directive = {"Namespace": self.namespace, "Dimensions": [[]], "Metrics": metrics}
+        about = {"Timestamp": int(self.now() * 1000), "CloudWatchMetrics": [directive]}
+        return json.dumps({"_aws": about, **values})

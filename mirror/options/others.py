@@ -18,7 +18,8 @@ from mirror.protocol.attempt import Host, KeySync
 from mirror.protocol.buckets import Buckets
 from mirror.protocol.multipart import drop_upload
 from mirror.protocol.objects import Destination, Source
-from mirror.protocol.sync import Retries, Syncer
+from mirror.protocol.retries import Retries
+from mirror.protocol.sync import Syncer
 from mirror.protocol.verdict import is_ours_to_delete
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -32,7 +31,8 @@ from mirror.options.waiting import ARCHIVED_SECONDS, Awaited, Blocked, Coalesced
 from mirror.protocol.attempt import KeySync
 from mirror.protocol.buckets import LANDED_SECONDS
 from mirror.protocol.objects import Destination, Source
-from mirror.protocol.sync import STUCK_TRIES, Syncer
+from mirror.protocol.retries import STUCK_TRIES
+from mirror.protocol.sync import Syncer
 from mirror.protocol.verdict import (
     EQUAL,
     FOREIGN,
@@ -56,7 +56,6 @@ YOUNG_SECONDS = 3600  # a log file of this age may still be one of the table tha
 # folder had none (NO_LOG_SECONDS in tables.py), and the deletes that rely on that have been sent.
 FIRST_SHOWN_SECONDS = 5.0
 TABLES_KEPT = 1000  # that wait for archived files
-NOT_BLOCKED = -math.inf, 0, None  # as in TableLogs.blocked
 SAME_KEPT = 20_000  # log files that were looked at and are the same, at some 400 bytes each
 
 
@@ -67,6 +66,14 @@ class Planned(NamedTuple):
     plan: Plan
     etags: dict[str, str]
     is_first: bool = False  # the destination has no commit of this table yet
+
+
+class Waiting(NamedTuple):
+    """A commit that waits for archived files, and with it all that come after it."""
+
+    since: float
+    version: int
+    awaited: Awaited
 
 
 class TableLogs:
@@ -80,7 +87,7 @@ class TableLogs:
         self.ahead = waits.slots(READS)
         self.listings = waits.budget.listings
         self.shared: Coalesced[Awaited | None] = Coalesced(self.buckets.now)
-        self.blocked: dict[str, tuple[float, int, Awaited]] = {}  # table -> since when, which commit, what it waits for
+        self.blocked: dict[str, Waiting] = {}  # by table
         self.foreign: dict[str, str] = {}  # log file that the source does not have -> its ETag when a look showed that
         self.same: dict[str, tuple[str, str]] = {}  # log file -> both ETags when a look showed that it is the same
 
@@ -124,24 +131,30 @@ class TableLogs:
             page = functools.partial(self.listings.page, plan, sync.interruption)
             mirrored = await listed(self.buckets, self.buckets.destination, table + LOG, page)
             source = await listed(self.buckets, self.buckets.source, table + LOG, page)
-            missing, stale = await self.differing(source, mirrored)
-            files, copies = files_of(source), files_of(mirrored)
-            if not files:
-                return Planned([], Plan(), {})
-            others = await self.with_other_bytes([file for file in files if file.key in stale], source, mirrored)
-            if isinstance(others, Blocked):
-                return Planned([], Plan(f"{others.key}: {others.why}"), {})
-            foreign = await self.foreign_of(later_than(files, copies), mirrored)
-            if isinstance(foreign, Blocked):
-                return Planned([], Plan(f"{foreign.key}: {foreign.why}"), {})
-            anew = is_anew(files, [file for file in copies if file.key not in foreign], others)
-            old = [file for file in copies if file.key in stale or file.key not in source] if anew else []
-            plan = plan_for(files, missing)
-            checkpoints = (file.key for file in files if file.kind == CHECKPOINT)
-            planned = (*plan.base, *plan.commits, *plan.after, *checkpoints)
-            ours = (mirrored.keys() - missing) | stale
-            is_first = anew or not any(file.kind == COMMIT and file.key in ours for file in files)
-            return Planned(old, plan, {key: source[key].etag for key in planned}, is_first)
+            return await self.planned_for(source, mirrored)
+
+    async def planned_for(self, source: dict[str, Entry], mirrored: dict[str, Entry]) -> Planned:
+        missing, stale = await self.differing(source, mirrored)
+        files, copies = files_of(source), files_of(mirrored)
+        if not files:
+            return Planned([], Plan(), {})
+
+        others = await self.with_other_bytes([file for file in files if file.key in stale], source, mirrored)
+        if isinstance(others, Blocked):
+            return Planned([], Plan(f"{others.key}: {others.why}"), {})
+        foreign = await self.foreign_of(later_than(files, copies), mirrored)
+        if isinstance(foreign, Blocked):
+            return Planned([], Plan(f"{foreign.key}: {foreign.why}"), {})
+
+        anew = is_anew(files, [file for file in copies if file.key not in foreign], others)
+        old = [file for file in copies if file.key in stale or file.key not in source] if anew else []
+        ours = (mirrored.keys() - missing) | stale
+        is_first = anew or not any(file.kind == COMMIT and file.key in ours for file in files)
+
+        plan = plan_for(files, missing)
+        checkpoints = (file.key for file in files if file.kind == CHECKPOINT)
+        planned = (*plan.base, *plan.commits, *plan.after, *checkpoints)
+        return Planned(old, plan, {key: source[key].etag for key in planned}, is_first)
 
     async def foreign_of(self, later: Sequence[LogFile], mirrored: dict[str, Entry]) -> set[str] | Blocked:
         """Which of these files of the destination are foreign, as far as the first commit that is not: that shows that
@@ -214,8 +227,9 @@ class TableLogs:
             if lacking:
                 return self.note_blocked(key, lacking)
             file = log_file(key)
-            if file and self.blocked.get(file.table, NOT_BLOCKED)[1] <= file.version:
-                self.blocked.pop(file.table, None)
+            waiting = self.blocked.get(file.table) if file else None
+            if file and waiting and waiting.version <= file.version:
+                del self.blocked[file.table]
         return None
 
     def note_blocked(self, key: str, lacking: Awaited) -> Awaited:
@@ -223,14 +237,15 @@ class TableLogs:
         each for seconds."""
         file = log_file(key)
         if file and file.kind == COMMIT and not lacking.may_arrive:
-            remember(self.blocked, file.table, (self.buckets.now(), file.version, lacking), TABLES_KEPT)
+            remember(self.blocked, file.table, Waiting(self.buckets.now(), file.version, lacking), TABLES_KEPT)
         return lacking
 
     def blocked_by(self, file: LogFile) -> Awaited | None:
         """What a commit waits for if that was found out a moment ago."""
-        since, version, lacking = self.blocked.get(file.table, NOT_BLOCKED)
-        is_known = file.kind == COMMIT and file.version > version and self.buckets.now() - since < ARCHIVED_SECONDS
-        return lacking if is_known else None
+        waiting = self.blocked.get(file.table)
+        if waiting is None or file.kind != COMMIT or file.version <= waiting.version:
+            return None
+        return waiting.awaited if self.buckets.now() - waiting.since < ARCHIVED_SECONDS else None
 
     async def copy_ready(self, sync: KeySync, key: str, source: Source, state: Awaited) -> Awaited | None:
         """With one request as a rule: the destination has no such commit, unless another worker has copied it since."""
@@ -247,22 +262,26 @@ class TableLogs:
     async def differing(self, source: dict[str, Entry], mirrored: dict[str, Entry]) -> tuple[set[str], set[str]]:
         """What of the source's log the destination does not have, or has otherwise; and what of that is another copy of
         ours. A foreign file under such a key is just overwritten: it does not show that the table was made again."""
-        young, doubt = self.buckets.wall() - YOUNG_SECONDS, self.buckets.settings.copy_timeout + LANDED_SECONDS
-        missing, stale, unclear = source.keys() - mirrored.keys(), set[str](), list[str]()
-        for key in source.keys() & mirrored.keys():
+        missing, stale = source.keys() - mirrored.keys(), set[str]()
+
+        def is_unclear(key: str) -> bool:
             seen, copy = source[key], mirrored[key]
-            of_key = doubt if seen.modified > young else NO_DOUBT
-            what = judge_listed(seen.size_and_time, copy.size_and_time, doubt=of_key)
-            if what in (STALE, UNDECIDED) and self.same.get(key) != (seen.etag, copy.etag):
-                unclear.append(key)
+            return self.may_differ(seen, copy) and self.same.get(key) != (seen.etag, copy.etag)
 
         async def look(key: str) -> None:
             found = await self.look_at(key)
             if found != EQUAL:
                 (stale if found == STALE else missing).add(key)
 
-        await self.files.slots.run(look, sorted(unclear))
+        both = source.keys() & mirrored.keys()
+        await self.files.slots.run(look, sorted(filter(is_unclear, both)))
         return missing | stale, stale
+
+    def may_differ(self, listed: Entry, mirrored: Entry) -> bool:
+        """Of a log file, as far as two listings show."""
+        is_young = listed.modified > self.buckets.wall() - YOUNG_SECONDS
+        doubt = self.buckets.settings.copy_timeout + LANDED_SECONDS if is_young else NO_DOUBT
+        return judge_listed(listed.size_and_time, mirrored.size_and_time, doubt=doubt) in (STALE, UNDECIDED)
 
     async def look_at(self, key: str) -> str:
         """EQUAL, STALE, MISSING or FOREIGN: a log file of which listings do not show that it is the same."""

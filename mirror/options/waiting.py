@@ -174,16 +174,17 @@ class Waits:
         """What to raise: Postponed, or Refused if the key has waited for too long."""
         self.log_wait(logging.WARNING if self.age_of(sync) > LATE_SECONDS else logging.INFO, sync, state)
         since, delay = self.since_of(sync), self.delay_of(sync)
-        if self.wall() - since < LONGEST_WAIT:
-            delay = delay if state.may_arrive else max(delay, ARCHIVED_SECONDS)
-            return Postponed("what it needs is not there yet", delay, is_exact=True, waiting_since=since)
-        key, why = example_of(state)
-        return Refused(f"it waits for {state.lacking} keys since {text_of(since)}, such as {key}: {why}")
+        if self.wall() - since >= LONGEST_WAIT:
+            key, why = example_of(state)
+            return Refused(f"it waits for {state.lacking} keys since {text_of(since)}, such as {key}: {why}")
+        if not state.may_arrive:
+            delay = max(delay, ARCHIVED_SECONDS)
+        return Postponed("what it needs is not there yet", delay, is_exact=True, waiting_since=since)
 
     def log_wait(self, level: int, sync: KeySync, state: Awaited) -> None:
-        (key, why), prefixes = example_of(state), ",".join(state.prefixes)
-        values = quoted(sync.key), state.lacking, quoted(prefixes), quoted(key), why, text_of(self.since_of(sync))
-        log.log(level, WAITS, *values)
+        key, why = example_of(state)
+        prefixes, since = ",".join(state.prefixes), text_of(self.since_of(sync))
+        log.log(level, WAITS, quoted(sync.key), state.lacking, quoted(prefixes), quoted(key), why, since)
 
     def since_of(self, sync: KeySync) -> float:
         return sync.waiting_since or self.wall()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
-from email.utils import format_datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -13,11 +12,13 @@ from botocore.exceptions import ClientError
 
 from mirror.concurrency import Slots
 from mirror.model.errors import AWS_ERRORS, Refused, Unfinished, describe, error_code
+from mirror.model.expires import EXPIRES, header_of
 from mirror.model.log_lines import PARTS_BEGUN, PARTS_COPIED, log, quoted
+from mirror.model.selection import folder_of
 from mirror.model.services import MAX_COPY_SIZE, MAX_PARTS, MIB
 from mirror.protocol.attempt import KeySync, Upload
 from mirror.protocol.buckets import SMALL_COPY_SIZE, Buckets, LeftOut, holds_any, pages
-from mirror.protocol.objects import EXPIRES, Destination, Source, metadata_to_send
+from mirror.protocol.objects import Destination, Source, metadata_to_send
 
 UPLOADS = 64  # under way at once: a few are finished soon instead of many late, and their parts fit into memory
 ABORTS = 3
@@ -56,10 +57,11 @@ class LargeCopies:
         After an error or an interruption no further part is begun, and those under way are waited for, so that an abort
         that follows finds none.
         """
-        parts, limit = parts_of(source.size, upload.part_size), self.buckets.settings.max_concurrent_parts
+        parts = parts_of(source.size, upload.part_size)
         missing = [part for part in parts if part.number not in etags]
         parts_between_lines = max(20, len(parts) // 20)
         log.info(PARTS_BEGUN, quoted(sync.key), source.size, len(parts), upload.part_size, len(etags))
+        limit = self.buckets.settings.max_concurrent_parts
         log.info("Uploading %d parts in parallel (max %d concurrent)...", len(missing), limit)
 
         async def copy(part: Part) -> None:
@@ -68,9 +70,9 @@ class LargeCopies:
             etags[part.number] = await copy_part(self.buckets, sync.key, source, upload, part)
             sync.result.parts += 1
             sync.host.progressed(sync, began)
-            if len(etags) % parts_between_lines == 0 or len(etags) == len(parts):
-                percent = 100 * len(etags) // len(parts)
-                log.info(PARTS_COPIED, len(etags), len(parts), percent, quoted(sync.key))
+            copied = len(etags)
+            if copied % parts_between_lines == 0 or copied == len(parts):
+                log.info(PARTS_COPIED, copied, len(parts), 100 * copied // len(parts), quoted(sync.key))
 
         await self.parts.run(copy, missing)
 
@@ -78,11 +80,12 @@ class LargeCopies:
         self, sync: KeySync, source: Source, upload: Upload, etags: dict[int, str], condition: dict[str, str]
     ) -> None:
         """Makes the object visible. After a conflict the upload can no longer be completed (S3 API Reference)."""
+        parts = [{"PartNumber": number, "ETag": etags[number]} for number in sorted(etags)]
         try:
             answer = await self.buckets.s3.complete_multipart_upload(
                 Key=sync.key,
                 UploadId=upload.upload_id,
-                MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etags[n]} for n in sorted(etags)]},
+                MultipartUpload={"Parts": parts},
                 MpuObjectSize=source.size,
                 **self.buckets.destination,
                 **condition,
@@ -142,7 +145,7 @@ async def create_upload(buckets: Buckets, key: str, source: Source, left_out: Le
     part_size = part_size_for(source.size, buckets.settings.part_size)
     metadata = metadata_to_send(source, left_out.encoding)
     if source.odd_expires:
-        sent = format_datetime(metadata[EXPIRES], usegmt=True) if EXPIRES in metadata else "none"
+        sent = header_of(metadata[EXPIRES]) if EXPIRES in metadata else "none"
         log.warning(EXPIRES_CHANGED, quoted(source.odd_expires), quoted(key), sent)
     answer = await buckets.s3.create_multipart_upload(Key=key, **buckets.destination, **metadata)
     return Upload(answer["UploadId"], source.identity, part_size)
@@ -193,9 +196,10 @@ async def uploads_of(buckets: Buckets, key: str) -> list[str]:
             page["NextKeyMarker"] = unquote_plus(page.get("NextKeyMarker", ""))
         return page
 
-    prefix = {"Prefix": key[: key.rfind("/") + 1], **buckets.destination}
-    found = [page.get("Uploads", []) async for page in pages(list_decoded, prefix)]
-    return [upload["UploadId"] for uploads in found for upload in uploads if upload["Key"] == key]
+    uploads: list[dict[str, Any]] = []
+    async for page in pages(list_decoded, {"Prefix": folder_of(key), **buckets.destination}):
+        uploads += page.get("Uploads", [])
+    return [upload["UploadId"] for upload in uploads if upload["Key"] == key]
 
 
 # --- Parts ------------------------------------------------------------------------------------------------------------

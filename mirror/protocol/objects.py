@@ -8,13 +8,12 @@ import json
 import sys
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from email.utils import format_datetime, parsedate_to_datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
+from mirror.model.expires import EXPIRES, is_plain_date, moment_of
 from mirror.model.services import MAX_USER_METADATA
 
-EXPIRES = "Expires"
 # Of the source's metadata, what CopyObject with REPLACE and CreateMultipartUpload take. Both start from nothing, so
 # what is not listed here is not carried: tags, annotations, ACL, lock, storage class and encryption, which a directory
 # bucket either refuses or sets by itself (S3 API Reference, CopyObject and CreateMultipartUpload).
@@ -27,7 +26,6 @@ REPLICATED_FIELDS = (
     EXPIRES,
 )
 PROVENANCE = "sync-source"
-UTC = timezone.utc  # noqa: UP017 Python 3.9 has no datetime.UTC
 MOVED_CONTENT_ENCODING = "sync-content-encoding"
 ARCHIVED_CLASSES = {"GLACIER", "DEEP_ARCHIVE"}
 
@@ -114,22 +112,6 @@ def source_from_head(head: dict[str, Any]) -> Source:
         archived="" if is_restored else str(archived or ""),
         checksums=checksums_of(head),
     )
-
-
-@functools.lru_cache(maxsize=1024)
-def moment_of(expires: str) -> datetime | None:
-    """What Python takes the text of an Expires for. S3 keeps and shows any text, and each client reads it otherwise."""
-    try:
-        moment = parsedate_to_datetime(expires)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (IndexError, OverflowError, TypeError, ValueError):
-        return None
-
-
-def is_plain_date(expires: str) -> bool:
-    """Whether a request can carry the text: clients send an Expires only as a date in the form of RFC 1123."""
-    moment = moment_of(expires)
-    return moment is not None and format_datetime(moment, usegmt=True) == expires
 
 
 def checksums_of(head: dict[str, Any]) -> dict[str, str]:

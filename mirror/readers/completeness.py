@@ -175,10 +175,12 @@ class Completeness:
         """Looks at a key of the source, unless one was looked at already: only the answer says whether the source has
         versions. While that is not known, it counts as if it had some."""
         async with self.probing:
+            is_needed = self.buckets.settings.may_roll_back and self.buckets.is_versioned is None and not self.deep
+            if not is_needed or self.probes == MOST_PROBES:
+                return
             keys = (item["Key"] for item in page.get("Contents", []) if item["Key"].startswith(self.prefixes))
             key = next(filter(self.is_meant, keys), None)
-            is_needed = self.buckets.settings.may_roll_back and self.buckets.is_versioned is None and not self.deep
-            if key is None or not is_needed or self.probes == MOST_PROBES:
+            if key is None:
                 return
             self.probes += 1
             try:
@@ -255,10 +257,12 @@ class Completeness:
     def is_to_be_listed(self) -> bool:
         """If there are more keys than are remembered, and of those half have arrived, or a while is over: they may be
         just those that never arrive."""
+        if not self.more.keys:
+            return False
         since = self.buckets.now() - self.compared_at
         if not self.missing or since >= max(RELIST_SECONDS, RELIST_SHARE * self.took):
-            return self.more.keys > 0
-        return self.more.keys > 0 and 2 * len(self.missing) <= self.remembered and since >= self.took
+            return True
+        return 2 * len(self.missing) <= self.remembered and since >= self.took
 
     async def look_in_destination(self) -> None:
         """Looks at some keys, chosen at random. If most of them have arrived, it looks at all others. Otherwise it goes
@@ -269,9 +273,10 @@ class Completeness:
         """
         share = self.budget.share_of_one(self.budget.looks)
         keys = list(self.missing)
-        drawn = set(keys if len(keys) <= share else random.sample(keys, share))
-        are_most_here = await self.have_most_arrived([key for key in keys if key in drawn])
-        looked, rest = 0, [key for key in keys if key not in drawn]
+        chosen = set(keys if len(keys) <= share else random.sample(keys, share))
+        are_most_here = await self.have_most_arrived([key for key in keys if key in chosen])
+
+        looked, rest = 0, [key for key in keys if key not in chosen]
         while rest:
             some, rest = rest[:share], rest[share:]
             looked += len(some)

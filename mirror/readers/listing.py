@@ -185,12 +185,14 @@ async def look_at(buckets: Buckets, key: str, deep: bool) -> tuple[Destination |
     excluded = buckets.settings.wanted.excludes(key)
     is_unmarked = destination is not None and not destination.provenance
     source = await buckets.head_source(key, deep) if is_unmarked or not excluded else None
+
     expired = source is not None and buckets.is_expired(source.modified)
     same_bytes = have_same_bytes(source, destination)
     what, action, _ = judge(source, destination, excluded=excluded, expired=expired, deep=deep, same_bytes=same_bytes)
     checked = same_bytes is not None if deep and source and destination else None
     if what in (EQUAL, ABSENT):
         return destination, Finding(key, "", checked=checked)
+
     leaves_out = what in (EXCLUDED, EXPIRED) or (action == DELETE and source is not None)
     is_foreign = destination is not None and not is_ours_to_delete(destination) and (leaves_out or what == FOREIGN)
     if what in (EXCLUDED, EXPIRED) or (leaves_out and is_foreign):
@@ -206,7 +208,8 @@ async def when_not_busy[T](
 
     Raises the last error, or Interrupted in a pause.
     """
-    for pause in itertools.chain(BUSY_PAUSES, itertools.repeat(BUSY_PAUSES[-1]) if is_patient else ()):
+    more = itertools.repeat(BUSY_PAUSES[-1]) if is_patient else ()
+    for pause in itertools.chain(BUSY_PAUSES, more):
         try:
             return await call()
         except AWS_ERRORS as error:
@@ -225,8 +228,9 @@ class Progress:
 
     now: Callable[[], float] = time.monotonic
     known: int = 0
+    known_at: float = 0.0  # when a new folder was found last
+    done_then: int = 0
     done: int = 0
-    grown: tuple[float, int] = (0.0, 0)  # when a new folder was found last, and how many were done then
     done_at: float = 0.0  # when a folder was done last
     started: float = field(init=False)
 
@@ -241,20 +245,22 @@ class Progress:
 
     def text(self, listed: int, done: int, known: int) -> str:
         """For the log, after the numbers of what was found."""
+        now = self.now()
         if known > self.known:
-            self.known, self.grown = known, (self.now(), done)
+            self.known, self.known_at, self.done_then = known, now, done
         if done > self.done:
-            self.done, self.done_at = done, self.now()
-        rate = listed / max(self.now() - self.started, 0.001)
+            self.done, self.done_at = done, now
+        rate = listed / max(now - self.started, 0.001)
         left = self.left()
         rest = "left=estimating" if left is None else f"far={100 * done // known}% left={left:.0f}s"
         return f"keys/s={rate:.0f} folders={done}/{known} {rest}"
 
     def left(self) -> float | None:
         """Seconds, at the rate since the last folder was found; None if nobody can say."""
-        found_at, done_then = self.grown
-        quiet, done = self.now() - found_at, self.done - done_then
-        is_known = quiet >= max(QUIET_SECONDS, QUIET_SHARE * (self.now() - self.started)) and done >= QUIET_FOLDERS
-        if not is_known or self.done >= self.known or self.now() - self.done_at > STALLED_SECONDS:
+        now = self.now()
+        quiet, done = now - self.known_at, self.done - self.done_then
+        if quiet < max(QUIET_SECONDS, QUIET_SHARE * (now - self.started)) or done < QUIET_FOLDERS:
+            return None
+        if self.done >= self.known or now - self.done_at > STALLED_SECONDS:
             return None
         return (self.known - self.done) * quiet / done

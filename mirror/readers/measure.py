@@ -93,7 +93,8 @@ class Measure:
     async def count_all(self) -> None:
         would_keep = {f"kept_{days}": replace(self.wanted, keep_days=days) for days in DAYS}
         new_part = functools.partial(Counted, self.wanted, would_keep, self.now)
-        self.walk, self.progress = Walk(self.wanted.prefixes, self.list_page, new_part, self.take), Progress()
+        self.walk = Walk(self.wanted.prefixes, self.list_page, new_part, self.take)
+        self.progress = Progress()
         await self.walk.run()
 
     async def list_page(self, side: int, **parameters: str) -> Page:
@@ -107,11 +108,14 @@ class Measure:
         self.progress.show(self.walk, lambda: f"listed={self.walk.listed} {self.numbers()}")
 
     def figures(self) -> dict[str, int | float]:
-        counted: dict[str, int | float] = {}
+        figures: dict[str, int | float] = {}
         for kind in KINDS:
-            counted |= {f"{kind}_objects": self.objects[kind], f"{kind}_bytes": self.sizes[kind]}
-        requests = {f"{name}_lists": self.requests[name] for name in ("source", "destination")}
-        return {**counted, **requests, "seconds": round(time.monotonic() - self.started, 1)}
+            figures[f"{kind}_objects"] = self.objects[kind]
+            figures[f"{kind}_bytes"] = self.sizes[kind]
+        for name in ("source", "destination"):
+            figures[f"{name}_lists"] = self.requests[name]
+        figures["seconds"] = round(time.monotonic() - self.started, 1)
+        return figures
 
     def numbers(self) -> str:
         return " ".join(f"{name}={number}" for name, number in self.figures().items())

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from mirror.concurrency import Slots
@@ -206,16 +206,18 @@ class Reconciliation:
         """
         self.counts["compared"] += part.compared
         self.counts["expired"] += part.expired
-        unwanted = (key for key, _ in part.unwanted.take_all())
+        unwanted, suspects = keys_of(part.unwanted), keys_of(part.suspects)
         if not self.arguments.remove_unwanted:
             for key in unwanted:
                 self.set_aside(Finding(key, "unwanted"))
         ghosts = () if self.are_too_many() else itertools.chain(part.ghosts, unwanted)
-        exact = self.arguments.dry_run or self.arguments.audit
-        missing = [] if exact else [Finding(key, MISSING, COPY) for key in part.missing]
+
+        is_exact = self.arguments.dry_run or self.arguments.audit
+        missing = [] if is_exact else [Finding(key, MISSING, COPY) for key in part.missing]
         self.count(missing)
         await self.send(missing)
-        doubtful = itertools.chain((key for key, _ in part.suspects.take_all()), ghosts, part.missing if exact else ())
+
+        doubtful = itertools.chain(suspects, ghosts, part.missing if is_exact else ())
         for keys in pieces(doubtful, self.buckets.settings.task_memory):
             await self.send(self.hold_back(await self.check(keys)))
         self.show_progress()
@@ -345,10 +347,11 @@ class Reconciliation:
             await self.hints.send(findings, last)
 
     def found(self) -> str:
-        left_out = (*LEFT_OUT, "kept", "removed") if self.leaves_out else ("removed",)
-        checked = CHECKED if self.arguments.deep else ()
-        names = ("listed", "compared", *DIFFERENCES, "queued", "to_delete", *left_out, *checked)
-        self.counts["listed"], self.counts["queued"] = self.walk.listed, self.hints.sent
+        names = ["listed", "compared", *DIFFERENCES, "queued", "to_delete"]
+        names += [*LEFT_OUT, "kept", "removed"] if self.leaves_out else ["removed"]
+        names += CHECKED if self.arguments.deep else []
+        self.counts["listed"] = self.walk.listed
+        self.counts["queued"] = self.hints.sent
         self.counts["to_delete"] = self.hints.deletes
         counted = " ".join(f"{name}={self.counts[name]}" for name in names)
         return f"{counted} seconds={time.monotonic() - self.started:.1f}"
@@ -359,24 +362,33 @@ class Reconciliation:
         return f"{self.found()} keys/s={self.walk.listed / seconds:.0f}{reported}"
 
     def deletions(self) -> str:
-        kept = (
-            f"; {number} unwanted ones stay, because they do not say that the sync wrote them"
-            if (number := self.counts["kept"])
-            else ""
-        )
+        kept = ""
+        if number := self.counts["kept"]:
+            kept = f"; {number} unwanted ones stay, because they do not say that the sync wrote them"
         if self.arguments.dry_run:
             return f"a dry run: nothing is deleted or put on the queue{kept}"
         return f"{self.counts['removed']} deleted by this command, {self.hints.deletes} to be deleted by workers{kept}"
 
+    def rows(self) -> dict[str, str]:
+        """The categories of the report, and what they mean."""
+        rows = dict(DIFFERENCES)
+        if self.leaves_out:
+            rows |= LEFT_OUT
+        if self.arguments.deep:
+            rows |= CHECKED
+        return rows
+
+    def show_row(self, number: int, what: str, meaning: str) -> None:
+        self.show(f"{number:>12} {what:<10}  {meaning}")
+
     def report(self, end: str, status: int) -> int:
         """Shows the table, and logs all numbers as the last line. Returns the exit status."""
         self.show(f"{end}: {self.counts['compared']} keys of the source compared")
-        rows = DIFFERENCES | (LEFT_OUT if self.leaves_out else {}) | (CHECKED if self.arguments.deep else {})
-        for what, meaning in rows.items():
-            self.show(f"{self.counts[what]:>12} {what:<10}  {meaning}")
-        self.show(f"{self.hints.sent:>12} {'queued':<10}  for the workers, who look at each key again")
+        for what, meaning in self.rows().items():
+            self.show_row(self.counts[what], what, meaning)
+        self.show_row(self.hints.sent, "queued", "for the workers, who look at each key again")
         if removable := self.arguments.removable:
-            self.show(f"{self.counts['removed']:>12} {'removed':<10}  of those that are {removable}")
+            self.show_row(self.counts["removed"], "removed", f"of those that are {removable}")
         self.show(self.deletions())
         for what, keys in self.examples.items():
             for key in keys:
@@ -389,3 +401,8 @@ class Reconciliation:
             log.log(level, AUDITED, end, status, found, self.numbers())
         log.info(RECONCILED, end, status, self.numbers())
         return status
+
+
+def keys_of(table: KeyTable[str]) -> Iterator[str]:
+    """Removes them one by one."""
+    return (key for key, _ in table.take_all())

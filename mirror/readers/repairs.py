@@ -7,6 +7,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -34,6 +35,13 @@ AT_ONCE = 1000  # keys that are removed, of which each is a task
 MOST_REPORTED = 100_000  # lines, some 15 MB of the log
 
 
+class HintKind(NamedTuple):
+    """Of messages."""
+
+    category: str  # that they name, if any
+    keys: int  # of each
+
+
 class Hints:
     """What one comparison puts on the queue: messages that ask the workers to look at keys, in full batches."""
 
@@ -43,8 +51,7 @@ class Hints:
         self.sent = 0  # keys
         self.deletes = 0  # of those, that a worker deletes if nothing changes
         self.slots = Slots(SENDS)
-        # Keys by the category that their message names, if any, and how many of them go into one message.
-        self.unsent: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+        self.unsent: defaultdict[HintKind, list[str]] = defaultdict(list)
 
     async def send(self, findings: Collection[Finding], last: bool = False) -> None:
         """Puts the keys that a worker copies or deletes on the queue in full batches, at the `last` call all of them.
@@ -56,26 +63,25 @@ class Hints:
         for found in findings:
             if found.action in (COPY, DELETE):
                 may_wait = is_marker(found.key, settings.copy_last) or (settings.tables and log_file(found.key))
-                size = 1 if may_wait else KEYS_PER_HINT
-                self.unsent[found.category if found.category in SAID else "", size].append(found.key)
+                category = found.category if found.category in SAID else ""
+                self.unsent[HintKind(category, 1 if may_wait else KEYS_PER_HINT)].append(found.key)
         await self.slots.run(self.send_batch, self.batches(last))
         self.deletes += sum(found.action == DELETE for found in findings)
 
-    def batches(self, last: bool) -> Iterator[tuple[str, int, list[str]]]:
+    def batches(self, last: bool) -> Iterator[tuple[HintKind, list[str]]]:
         """Takes full batches off what is unsent, before another folder's keys are sent."""
-        for (category, size), keys in list(self.unsent.items()):
-            full = size * SQS_BATCH
+        for kind, keys in list(self.unsent.items()):
+            full = kind.keys * SQS_BATCH
             while len(keys) >= full or (last and keys):
                 batch = keys[:full]
                 del keys[:full]
-                yield category, size, batch
+                yield kind, batch
 
-    async def send_batch(self, batch: tuple[str, int, list[str]]) -> None:
-        category, size, keys = batch
-        bucket = self.settings.src_bucket
-        groups = [keys[start : start + size] for start in range(0, len(keys), size)]
-        bodies = [hint_body(bucket, group, SAID.get(category, OF_ANY)) for group in groups]
-        await self.queue.send_batch(bodies, GROUP)
+    async def send_batch(self, batch: tuple[HintKind, list[str]]) -> None:
+        kind, keys = batch
+        bucket, what = self.settings.src_bucket, SAID.get(kind.category, OF_ANY)
+        groups = itertools.batched(keys, kind.keys, strict=False)
+        await self.queue.send_batch([hint_body(bucket, group, what) for group in groups], GROUP)
         self.sent += len(keys)
 
 

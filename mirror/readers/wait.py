@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mirror.concurrency import wait_at_most
 from mirror.model.log_lines import LACKING, PROGRESS, WAITED, log, quoted
@@ -65,6 +66,14 @@ async def wait(
     return await Wait(state, arguments, show).run()
 
 
+class Point(NamedTuple):
+    """What was missing at a moment of the progress."""
+
+    at: float
+    keys: int
+    size: int  # bytes
+
+
 @dataclass(eq=False)
 class Wait:
     """One wait for the state that the source has at its start. It only reads, and needs no queue."""
@@ -74,7 +83,7 @@ class Wait:
     show: Callable[[str], None] = print
     started: float = field(default_factory=time.monotonic)
     is_compared: bool = False  # both listings were read
-    points: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=RATE_POINTS))
+    points: deque[Point] = field(default_factory=lambda: deque(maxlen=RATE_POINTS))
 
     async def run(self) -> int:
         """Returns the exit status: 0 if nothing is missing, 1 at the timeout, or if there is nothing to wait for, 3
@@ -141,14 +150,17 @@ class Wait:
     def progress(self) -> str:
         """How much has arrived, how fast the rest arrives, and how long that takes at the same rate."""
         here, here_bytes = self.here()
-        keys, size = self.state.keys - here, self.state.size - here_bytes  # that are missing
-        self.points.append((time.monotonic(), keys, size))
-        then, keys_then, size_then = self.points[0]
-        seconds = max(time.monotonic() - then, 0.001)
-        rates = (keys_then - keys) / seconds, (size_then - size) / seconds
-        left = max((rest / rate for rest, rate in zip((keys, size), rates, strict=True) if rate > 0), default=0)
-        shown = f"here={here}/{self.state.keys} bytes={here_bytes}/{self.state.size} bytes/s={rates[1]:.0f}"
-        return f"{shown} left={f'{left:.0f}s' if left else 'estimating'}"
+        now = Point(time.monotonic(), self.state.keys - here, self.state.size - here_bytes)
+        self.points.append(now)
+        then = self.points[0]
+
+        seconds = max(time.monotonic() - then.at, 0.001)
+        keys_per_second, bytes_per_second = (then.keys - now.keys) / seconds, (then.size - now.size) / seconds
+        rests = [(now.keys, keys_per_second), (now.size, bytes_per_second)]
+        left = max((rest / rate for rest, rate in rests if rate > 0), default=0)
+
+        shown = f"here={here}/{self.state.keys} bytes={here_bytes}/{self.state.size} bytes/s={bytes_per_second:.0f}"
+        return f"{shown} left={left:.0f}s" if left else f"{shown} left=estimating"
 
     # Figures
 
@@ -156,8 +168,10 @@ class Wait:
         """Keys and bytes of the source that are in the destination; not known before both listings were read."""
         if not self.is_compared:
             return 0, 0
-        missing, more = [source for source in self.state.missing.values() if source], self.state.more
-        keys, size = len(missing) + more.keys - more.ghosts, sum(source.size for source in missing) + more.size
+        missing = [source for source in self.state.missing.values() if source]
+        more = self.state.more
+        keys = len(missing) + more.keys - more.ghosts
+        size = sum(source.size for source in missing) + more.size
         return self.state.keys - keys, self.state.size - size
 
     def archived(self) -> int:
@@ -165,20 +179,24 @@ class Wait:
         return named + self.state.more.archived
 
     def figures(self) -> dict[str, int | float]:
-        here, here_bytes = self.here()
-        return {
-            "keys": self.state.keys,
-            "bytes": self.state.size,
+        state, (here, here_bytes) = self.state, self.here()
+        figures: dict[str, int | float] = {
+            "keys": state.keys,
+            "bytes": state.size,
             "here": here,
             "here_bytes": here_bytes,
-            "lacking": self.state.lacking,
+            "lacking": state.lacking,
             "archived": self.archived(),
-            "only_in_destination": self.state.only_in_destination,
-            **({"of_unknown_origin": self.state.of_unknown_origin} if self.state.exact else {}),
-            **({"checked": self.state.checked, "unchecked": self.state.unchecked} if self.state.deep else {}),
-            **({"expired": self.state.expired} if self.state.buckets.settings.keep_days else {}),
-            "seconds": round(time.monotonic() - self.started, 1),
+            "only_in_destination": state.only_in_destination,
         }
+        if state.exact:
+            figures["of_unknown_origin"] = state.of_unknown_origin
+        if state.deep:
+            figures |= {"checked": state.checked, "unchecked": state.unchecked}
+        if state.buckets.settings.keep_days:
+            figures["expired"] = state.expired
+        figures["seconds"] = round(time.monotonic() - self.started, 1)
+        return figures
 
     def numbers(self) -> str:
         return " ".join(f"{name}={number}" for name, number in self.figures().items())

@@ -174,10 +174,12 @@ class Walk[P: Part]:
         prefixes, subfolders = self.parts_of(name)
 
         async def read(side: int) -> None:
-            for prefix in prefixes if side == SOURCE or not prefixes else (name,):
+            # A directory bucket lists whole folders only. A folder with no key of ours in it directly is not listed.
+            listed = prefixes if side == SOURCE or not prefixes else [name]
+            for prefix in listed:
                 async for page in self.pages_of(side, Prefix=prefix, Delimiter="/"):
                     found = [item["Prefix"] for item in page.get("CommonPrefixes", [])]
-                    subfolders.update(folder for folder in found if self.leads_to_ours(folder))
+                    subfolders.update(filter(self.leads_to_ours, found))
                     join.add(side, [item for item in page.get("Contents", []) if item["Key"].startswith(self.prefixes)])
                     await self.hand_on(join)
             await self.end(join, side)
@@ -197,9 +199,15 @@ class Walk[P: Part]:
         folder itself, unless only some of what it holds is ours."""
         if name.startswith(self.prefixes):
             return [name], set()
-        inside = [prefix for prefix in self.prefixes if prefix.startswith(name)]
-        deeper = {name + prefix[len(name) :].partition("/")[0] + "/" for prefix in inside if "/" in prefix[len(name) :]}
-        return [prefix for prefix in inside if "/" not in prefix[len(name) :]], deeper
+        listed, subfolders = [], set()
+        for prefix in self.prefixes:
+            if prefix.startswith(name):
+                subfolder = subfolder_of(prefix, name)
+                if subfolder:
+                    subfolders.add(subfolder)
+                else:
+                    listed.append(prefix)
+        return listed, subfolders
 
     def leads_to_ours(self, folder: str) -> bool:
         return folder.startswith(self.prefixes) or any(prefix.startswith(folder) for prefix in self.prefixes)
@@ -248,10 +256,13 @@ class Walk[P: Part]:
         """Forgets the pages: many folders wait for a decision at a time, most of them for visits."""
         await close(folder.listings)
         folder.listings, folder.pages = self.listings_of(folder.name), [{}, {}]
+
         share = len(folder.subfolders) // self.scale.drawn_share
         number = max(self.scale.fewest_drawn, min(MOST_DRAWN, share))
-        folder.drawn = set(self.lots.sample(folder.subfolders, min(number, len(folder.subfolders))))
+        number = min(number, len(folder.subfolders))
+        folder.drawn = set(self.lots.sample(folder.subfolders, number))
         folder.subfolders = [name for name in folder.subfolders if name not in folder.drawn]
+
         folder.awaited = len(folder.drawn)
         self.known += folder.awaited
         self.jobs.append(functools.partial(self.visit, name, folder) for name in folder.drawn)
@@ -274,7 +285,8 @@ class Walk[P: Part]:
     # Without the delimiter: rule 4
 
     async def list_below(self, folder: Folder) -> None:
-        join, most = Join(self.new_part()), max(self.scale.fewest_pages, len(folder.subfolders) // PAGES_SHARE)
+        join = Join(self.new_part())
+        most = max(self.scale.fewest_pages, len(folder.subfolders) // PAGES_SHARE)  # pages, before visits are better
         own = {"", *folder.drawn}  # what visit() has compared: the folder's own keys, and subfolders that were drawn
         is_dropped = False
 
@@ -285,8 +297,8 @@ class Walk[P: Part]:
                 if is_dropped:  # meanwhile
                     return
                 folder.pages[side] = {}
-                found = page.get("Contents", [])
-                join.add(side, [item for item in found if subfolder_of(item["Key"], folder.name) not in own])
+                items = page.get("Contents", [])
+                join.add(side, [item for item in items if subfolder_of(item["Key"], folder.name) not in own])
                 if not page["IsTruncated"]:
                     await self.end(join, side)
                     return
@@ -311,8 +323,8 @@ def subfolder_of(key: str, folder: str) -> str:
 def keys_per_subfolder(folder: Folder) -> float:
     """On average, as far as a page shows that is not the last one; the source's, because its keys come in order."""
     page = next(page for page in folder.pages if page["IsTruncated"])
-    found = [subfolder_of(item["Key"], folder.name) for item in page.get("Contents", [])]
-    below = [name for name in found if name]
+    subfolders = [subfolder_of(item["Key"], folder.name) for item in page.get("Contents", [])]
+    below = [subfolder for subfolder in subfolders if subfolder]
     return len(below) / max(1, len(set(below)))
 
 
