@@ -316,8 +316,10 @@ def test_the_policy_of_the_queue_is_checked_although_the_bucket_may_not_be_read(
 
 
 def both_ways(deployments: dict[str, Kept]) -> Kept:
-    """While EVENT_SOURCE is being changed: the notifications beside a rule for the same prefixes."""
+    """While EVENT_SOURCE is being changed: the notifications beside a rule for the same prefixes, whose alarm is made
+    later, or removed earlier."""
     found = copy.deepcopy(deployments["eventbridge"])
+    del found[f"alarm {APP}-events"]
     found[FUNCTION]["Environment"]["Variables"] |= SQS | {"EXCLUDE": ""}
     found[BUCKET] |= copy.deepcopy(deployments["sqs"][BUCKET])
     other_pattern(detail=IN_BUCKET | {"object": {"key": [{"prefix": "a b/"}, {"prefix": "c/"}]}})(found)
