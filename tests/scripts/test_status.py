@@ -93,6 +93,7 @@ RULE = {"link": "no event", "fault": "the rule is disabled", "cure": "./deploy.s
 UNREAD = {"events": IDLE["events"] | {"source": "unknown", "error": "AccessDenied"}}
 FIXED = "the rule x is disabled: ./deploy.sh, then ./sync.sh reconcile (look at what it calls foreign)"
 PULL = "TaskFailedToStart: CannotPullContainerError: i/o timeout"
+COPYING = {"at": "2026-11-25T02:00:07Z", "why": f"no key can be synced: {WHY}", "times": 2, "failing": True}
 ENDED = {"outage": {"state": "ended", "since": "1", "at": "2", "seconds": 600, "reason": WHY}}
 NO_ROOM = {"audit": {"problem": "no audit could be started: no room"}}
 
@@ -120,6 +121,8 @@ NO_ROOM = {"audit": {"problem": "no audit could be started: no room"}}
         (starter(seconds_ago=200) | {"rule": {"minutes": 5}}, "idle", ""),
         ({"starter": None, "rule": {"minutes": 120}}, "idle", ""),
         (decided(failing=PULL), "failing", f"workers stop before they start working: {PULL}"),
+        (decided(copying_failed=COPYING), "failing", "the function could not copy at 2026-11-25T02:00:07Z and has"),
+        (decided(copying_failed=COPYING | {"failing": False}), "idle", ""),
         (failed(f"RuntimeError: {PULL}"), "failing", f"the starter failed: [ERROR] RuntimeError: {PULL}"),
         ({"source": {"name": "a", "error": "NoSuchBucket"}}, "failing", "the bucket a does not answer: NoSuchBucket"),
         (ENDED | queue(visible=1), "failing", f"a worker ended in an outage, and none has synced a key since: {WHY}"),
