@@ -73,15 +73,17 @@ def this_process() -> Process:
 def look(aws: calls.Aws, settings: Mapping[str, Any], visible: int, in_flight: int, arns: Sequence[str]) -> Decision:
     """Reads from ECS what the decision needs. `arns`: workers that run.
 
-    If no message waits and MIN_WORKERS is 0, this is only whether one of them was started to stay.
+    Without work, which is a message that waits or is in flight or MIN_WORKERS, this is only whether one of them was
+    started to stay. The messages of a worker that was killed are in flight.
     """
     if settings["PAUSED_SINCE"]:
         return decide_paused(calls.describe_tasks(aws, settings, arns, arns), settings["PAUSED_SINCE"])
     least, stopped = settings["MIN_WORKERS"], []
-    if visible or least:
+    has_work = bool(visible or in_flight or least)
+    if has_work:
         stopped = [arn for arn in calls.list_stopped(aws, settings) if arn not in arns]
     tasks = calls.describe_tasks(aws, settings, [*arns, *stopped], arns)
-    if visible or least or any(task.stays for task in tasks):
+    if has_work or any(task.stays for task in tasks):
         revision = calls.find_revision(aws, settings) if least else ""
         return decide(visible, in_flight, tasks, aws.clock(), settings, revision)
     return Decision(len(arns), wanted_workers(visible, in_flight, 0, len(arns), settings))
@@ -129,8 +131,9 @@ def run(process: Process, event: object, context: Any) -> dict[str, Any]:
 
     Raises ValueError for wrong settings, botocore's error if the queue or the cluster cannot be read, and RuntimeError
     if ECS failed for another reason than a shortage of capacity, which the next run tries again, if workers stop before
-    they work, if the function cannot copy, or if a link of the path of events is broken. The last three are raised in
-    every run until they are over, so that the metric Errors shows them; of copying, from its second failure on.
+    they work or die again and again, if the function cannot copy, if the cluster does not have a capacity provider, or
+    if a link of the path of events is broken. All but the first are raised in every run until they are over, so that
+    the metric Errors shows them; of copying, from its second failure on.
 
     An event of the bucket is there to get the first worker going. If one runs or starts, it needs one call or none:
     whether more workers are needed is decided by the run of the minute.
@@ -164,7 +167,8 @@ def run(process: Process, event: object, context: Any) -> dict[str, Any]:
     report |= {} if process.failure is None else {"copying_failed": describe_failure(process.failure, aws.clock())}
     report |= {} if not (audited := audit(process, settings, event)) else {"audit": audited}
     print_report(report)
-    faults = [*copying_faults(process, decision, copied), *check_path(process, settings, event, context)]
+    faults = [*calls.missing_providers(aws, settings), *copying_faults(process, decision, copied)]
+    faults += check_path(process, settings, event, context)
     complain(settings, report, faults, is_enough=0 < decision.start <= len(started))
     return report
 
@@ -237,12 +241,13 @@ def print_report(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def complain(settings: Mapping[str, Any], report: Mapping[str, Any], faults: Sequence[str], is_enough: bool) -> None:
-    """Raises one RuntimeError for everything that went wrong. `faults`: of copying, and of the guard. `is_enough`: all
-    workers that were wanted have been started, so that a quota of Spot or of on demand that others have used up is
-    worth no alarm."""
+    """Raises one RuntimeError for everything that went wrong. `faults`: lines with a cure, on capacity providers,
+    of copying, and of the guard. `is_enough`: all workers that were wanted have been started, so that a quota of Spot
+    or of on demand that others have used up is worth no alarm."""
     family = settings["TASK_DEFINITION"]
     passes = is_shortage if is_enough else lambda failure: SHORTAGE in failure
     errors = [failure for failure in report["failures"] if not passes(failure)]
+    errors = [error for error in errors if calls.NOT_ASSOCIATED not in error]  # of which `faults` say what to do
     problems = [f"workers of {family} were not started: {'; '.join(dict.fromkeys(errors))}"] if errors else []
     if report["failing"]:
         problems.append(f"workers of {family} do not get to work: {report['failing']}")

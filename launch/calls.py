@@ -30,6 +30,9 @@ SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]  # of workers that st
 # lists it and cannot describe it yet, what RunTask has returned describes it.
 JUST_STARTED_SECONDS, DESCRIBED_SECONDS = 30, 600
 
+NOT_ASSOCIATED = "not associated with the cluster"  # of a capacity provider that is named in RunTask
+ASK_AGAIN_SECONDS = 3600  # for which this is reported after the last start that it hindered
+
 FAILURE_FIELDS = ("arn", "reason", "detail")
 
 # Three attempts of the slowest kind end before the function's 60 seconds do, so that a failure is still reported.
@@ -45,6 +48,8 @@ class Aws:
     clock: Callable[[], float] = time
     # ARN -> when, the task as RunTask returned it
     just_started: dict[str, tuple[float, Mapping[str, Any]]] = field(default_factory=dict)
+    undated: dict[str, float] = field(default_factory=dict)  # ARN of a task without createdAt -> when it was first seen
+    not_associated: dict[str, float] = field(default_factory=dict)  # capacity provider -> when ECS last said so
     is_untagged_said: bool = False
 
 
@@ -104,8 +109,19 @@ def describe_tasks(
     now = aws.clock()
     known = {arn: task for arn, (_, task) in aws.just_started.items() if arn in arns}
     known |= {task["taskArn"]: task for task in found}
-    tasks = [read_task(task, now) for task in known.values() if task.get("startedBy") == settings["STARTED_BY"]]
+    ours = [task for task in known.values() if task.get("startedBy") == settings["STARTED_BY"]]
+    tasks = [read_task(task, first_seen(aws, task, now)) for task in ours]
     return tasks + [Task(arn, now) for arn in listed if arn not in known]
+
+
+def first_seen(aws: Aws, task: Mapping[str, Any], now: float) -> float:
+    """When a task without createdAt was first seen by this process. What ECS has dated is forgotten."""
+    arn = task["taskArn"]
+    if "createdAt" in task:
+        aws.undated.pop(arn, None)
+        return now
+    started_at, _ = aws.just_started.get(arn, (now, {}))
+    return aws.undated.setdefault(arn, started_at)
 
 
 def find_revision(aws: Aws, settings: Mapping[str, Any]) -> str:
@@ -174,6 +190,32 @@ def stop_tasks(aws: Aws, settings: Mapping[str, Any], stop: Mapping[str, str]) -
     return []
 
 
+def note_providers(aws: Aws, strategy: Sequence[Mapping[str, Any]], error: ClientError | None = None) -> None:
+    """Remembers that the cluster does not have a capacity provider, which does not pass by itself, until ECS accepts a
+    strategy that begins with it."""
+    first = strategy[0]["capacityProvider"]
+    if error is None:
+        aws.not_associated.pop(first, None)
+    elif error.response["Error"]["Code"] == "InvalidParameterException" and NOT_ASSOCIATED in str(error):
+        aws.not_associated[first] = aws.clock()
+
+
+def missing_providers(aws: Aws, settings: Mapping[str, Any]) -> list[str]:
+    """A line for each capacity provider that the cluster did not have at a start of the last hour. A pause is no
+    fault."""
+    if settings["PAUSED_SINCE"]:
+        return []
+    now = aws.clock()
+    lost = [provider for provider, at in aws.not_associated.items() if now - at < ASK_AGAIN_SECONDS]
+    effect = {"FARGATE_SPOT": "workers run on demand only, at about three times the price"}
+    cluster = settings["CLUSTER"]
+    return [
+        f"the cluster {cluster} does not have the capacity provider {provider}, so "
+        f"{effect.get(provider, 'workers cannot be started')}: ./deploy.sh adds it"
+        for provider in lost
+    ]
+
+
 def batches(count: int) -> Iterator[int]:
     """10, 10, 3 for 23."""
     for first in range(0, count, TASKS_PER_CALL):
@@ -201,8 +243,10 @@ def start_workers(
                 changes = {"environment": [STAY]} if stays else {}
                 try:
                     providers, reasons = run_tasks(aws, settings, missing, strategy, changes)
+                    note_providers(aws, strategy)
                 except ClientError as error:
                     providers, reasons, refused = [], [str(error)], refused + 1
+                    note_providers(aws, strategy, error)
                 except BotoCoreError as error:
                     return started, [*failures, str(error)]
                 started += providers

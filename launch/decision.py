@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launch.tasks import AT_ONCE_SECONDS, GAVE_UP, ON_SPOT, OUTAGE_STATUS, PAUSED, REPLACED, SPOT_SECONDS, SURPLUS, Task
+from launch.failures import after_failures, describe_failure, dying_tasks, failed_tasks
+from launch.rates import forgets
+from launch.tasks import AT_ONCE_SECONDS, GAVE_UP, ON_SPOT, PAUSED, REPLACED, SPOT_SECONDS, SURPLUS, Task
 
 MOST_STOPS = 100  # StopTask takes one task; the others count as running and are stopped by the next run
 
+SAME_START_SECONDS = 30  # tasks that are made within these are of one run
 SHORTAGE_SECONDS = 900  # after the last sign of a shortage of Spot, until it is asked again
-PAUSE_SECONDS = (60, 900)  # shortest and longest pause between two attempts while workers do not get to work
-OUTAGE_SECONDS = 660  # one that runs for longer is in no outage: it would have ended after ten minutes
 
 RECEIVED_AT_ONCE = 10  # messages: a process receives no more once it has no room for that many
 ROUNDING = 2  # messages, as the counts are approximate
@@ -72,54 +73,23 @@ def wanted_workers(visible: int, in_flight: int, started: int, live: int, settin
 
 
 def is_spot_short(tasks: Sequence[Task], now: float) -> bool:
-    """Whether Spot has had no room for five minutes: there are signs of it, and no Spot task started since.
+    """Whether Spot has had no room for five minutes: there are signs of it, and no Spot task has got going since. Those
+    that are taken back at once are signs if they are of more than one start.
 
     A quarter of an hour after the last sign, and after an on-demand task, Spot is asked again. If that goes wrong the
     first sign is an old one, and on demand follows at once.
     """
-    spot = [task for task in tasks if task.spot]
+    spot = [task for task in tasks if task.spot and not task.is_taken_at_once]
     last_start = max((task.started for task in spot if task.started is not None), default=0.0)
-    signs = [(task.created, task.ended or now) for task in spot if task.lacked_spot(now)]
-    signs = [(begin, end) for begin, end in signs if end > last_start]
-    if not signs:
+    lacked = [task for task in tasks if task.lacked_spot(now) and (task.ended or now) > last_start]
+    if not lacked:
         return False
-    begin, end = min(begin for begin, _ in signs), max(end for _, end in signs)
+    begin, end = min(task.created for task in lacked), max(task.ended or now for task in lacked)
+    is_one_start = max(task.created for task in lacked) - begin < SAME_START_SECONDS
+    if is_one_start and all(task.is_taken_at_once for task in lacked):
+        return False
     helped = any(not task.spot and task.created >= end for task in tasks)
     return now - begin >= SPOT_SECONDS and not (helped and now - end >= SHORTAGE_SECONDS)
-
-
-def seconds_of_proof(failed: Sequence[Task]) -> float:
-    """How long a task has to run until it counts as one that works: twice as long as any of these did, because those
-    that fail after a while look as if they worked until then. In an outage that is as long as a worker waits for it."""
-    if any(task.exit_code == OUTAGE_STATUS for task in failed):
-        return OUTAGE_SECONDS
-    longest = max((task.seconds for task in failed), default=0.0)
-    return min(OUTAGE_SECONDS, max(AT_ONCE_SECONDS, 2 * longest))
-
-
-def failed_tasks(tasks: Sequence[Task], now: float) -> list[Task]:
-    """The tasks that failed since the last one that worked, the oldest first."""
-    failed = sorted((task for task in tasks if task.failed), key=lambda task: task.created)
-    proof = seconds_of_proof(failed)
-    last_good = max((task.created for task in tasks if task.worked(now, proof)), default=0.0)
-    return [task for task in failed if task.created > last_good]
-
-
-def next_attempt(failed: Sequence[Task]) -> float:
-    """When to try again: the pause is as long as it has been going wrong, which doubles it each time."""
-    shortest, longest = PAUSE_SECONDS
-    times = [task.ended if task.ended and task.exit_code == OUTAGE_STATUS else task.created for task in failed]
-    return max(times) + min(longest, max(shortest, max(times) - min(times)))
-
-
-def describe_failure(failed: Sequence[Task], outlook: str) -> str:
-    last = failed[-1]
-    code = "" if last.exit_code is None else f" (exit code {last.exit_code})"
-    number = "task" if len(failed) == 1 else f"{len(failed)} tasks"
-    how = "ended in an outage" if last.exit_code == OUTAGE_STATUS else "stopped before working"
-    if last.exit_code != OUTAGE_STATUS and last.seconds >= AT_ONCE_SECONDS:
-        how = f"failed after {max(task.seconds for task in failed):.0f} s at most"
-    return f"the last {number} {how}: {last.stop_code}: {last.reason}{code}; {outlook}"
 
 
 class StayingPlan(NamedTuple):
@@ -173,27 +143,16 @@ def count_missing(wanted: int, live: int, plan: StayingPlan, settings: Mapping[s
     return wanted, start + newer, min(start, plan.missing) + newer
 
 
-def after_failures(failed: Sequence[Task], live: Sequence[Task], start: int, now: float) -> tuple[int, str, str]:
-    """(how many to start, why workers do not get to work, why others wait for one that runs): after a failure workers
-    are tried one at a time, with pauses.
-
-    If it happens again, each run fails until a worker works, so that it is an alarm. A worker that fails once, after
-    minutes, makes a single run fail, which is none.
-    """
-    last, is_again = failed[-1], len(failed) > 1
-    if any(task.started is None for task in live):
-        is_late = last.exit_code != OUTAGE_STATUS and last.seconds >= AT_ONCE_SECONDS
-        text = describe_failure(failed, "the next one is starting")
-        return (0, text, "") if is_again or not is_late else (0, "", text if start else "")
-    if any(task.created > last.created for task in live):
-        text = describe_failure(failed, f"one is tried alone, until it has run for {seconds_of_proof(failed):.0f} s")
-        return (0, text, "") if is_again else (0, "", text if start else "")
-    if not start:
-        return 0, "", ""
-    pause = next_attempt(failed) - now
-    if pause > 0:
-        return 0, describe_failure(failed, f"the next one is started in {pause:.0f} s"), ""
-    return 1, describe_failure(failed, "the next one is starting"), ""
+def count_tried(
+    start: int, tasks: Sequence[Task], live: Sequence[Task], now: float, settings: Mapping[str, Any]
+) -> int:
+    """How many of those to start now. If ECS forgets a task before the next run, what failed is not known then: so they
+    are tried one in each run, until one has worked."""
+    is_proved = any(task.worked(now, AT_ONCE_SECONDS) for task in tasks)
+    if is_proved or not forgets(settings["LAMBDA_POLL_RATE"]):
+        return start
+    is_tried = any(task.started is None for task in live)
+    return 0 if is_tried else min(1, start)
 
 
 def decide_paused(tasks: Sequence[Task], since: str) -> Decision:
@@ -221,8 +180,11 @@ def decide(
     started = sum(task.started is not None for task in live)
     wanted = wanted_workers(visible, in_flight, started, len(live), settings)
     wanted, start, stay = count_missing(wanted, len(live), plan, settings)
-    failing, trial = "", ""
+    start, failing, trial = count_tried(start, tasks, live, now, settings), "", ""
     if failed := failed_tasks(tasks, now):
         start, failing, trial = after_failures(failed, live, start, now)
+    dying = dying_tasks(tasks, now)
+    if dying and not failing:
+        failing = describe_failure(dying, "each run fails until another one has worked")
     staying, stay = sum(task.stays for task in live), min(start, stay)
     return Decision(len(live), wanted, start, spot_is_short, stop, failing, trial, stay, staying, plan.only_spot)

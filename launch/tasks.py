@@ -57,6 +57,12 @@ class Task(NamedTuple):
         """For how long it ran, of one that has ended."""
         return (self.ended or self.started or 0.0) - self.started if self.started is not None else 0.0
 
+    @property
+    def is_taken_at_once(self) -> bool:
+        """Spot took it back before it had done any work to speak of."""
+        is_taken = self.spot and self.stop_code in INTERRUPTED
+        return is_taken and self.started is not None and self.seconds < AT_ONCE_SECONDS
+
     def has_got_going(self, now: float) -> bool:
         """It has run for longer than one does that fails at once."""
         return self.started is not None and now - self.started >= AT_ONCE_SECONDS
@@ -74,8 +80,11 @@ class Task(NamedTuple):
         return unstarted and self.spot and now - self.created >= SPOT_SECONDS
 
     def lacked_spot(self, now: float) -> bool:
-        """It is a sign of a shortage of Spot (ECS developer guide, "Amazon ECS Fargate Spot": the three forms)."""
-        if self.started is not None or not self.spot:
+        """It is a sign of a shortage of Spot (ECS developer guide, "Amazon ECS Fargate Spot": the three forms), or
+        Spot took it back as soon as it had started."""
+        if self.started is not None:
+            return self.is_taken_at_once
+        if not self.spot:
             return False
         stopped = self.stop_code in INTERRUPTED or GAVE_UP in self.reason or SHORTAGE in self.reason
         return stopped or self.waits_for_spot(now)
@@ -86,15 +95,23 @@ def is_shortage(reason: str) -> bool:
     return SHORTAGE in reason or QUOTA in reason
 
 
-def read_task(found: Mapping[str, Any], now: float) -> Task:
-    """Reads a task of DescribeTasks. Before it is PENDING it may have no createdAt (ECS API reference, Task)."""
+def why_stopped(found: Mapping[str, Any], container: Mapping[str, Any]) -> str:
+    """What ECS says of the task, and of its container: only there it says that it ran out of memory."""
+    reasons = [found.get("stoppedReason", ""), container.get("reason", "")]
+    return ": ".join(dict.fromkeys(filter(None, reasons)))
+
+
+def read_task(found: Mapping[str, Any], seen: float) -> Task:
+    """Reads a task of DescribeTasks. `seen`: when it was first seen, for one without createdAt, which it may not have
+    before it is PENDING (ECS API reference, Task)."""
     times = {name: value.timestamp() for name, value in found.items() if isinstance(value, datetime)}
     ends = [times[name] for name in ("executionStoppedAt", "stoppingAt", "stoppedAt") if name in times]  # not its drain
     overrides = found.get("overrides", {}).get("containerOverrides", [])
     containers = [container for container in found.get("containers", []) if container.get("name") == "worker"]
+    container = containers[0] if containers else {}
     return Task(
         arn=found["taskArn"],
-        created=times.get("createdAt", now),
+        created=times.get("createdAt", seen),
         started=times.get("startedAt"),
         ended=min(ends, default=None),
         wanted=found.get("desiredStatus") == "RUNNING",
@@ -102,8 +119,8 @@ def read_task(found: Mapping[str, Any], now: float) -> Task:
         spot=found.get("capacityProviderName") == "FARGATE_SPOT",
         pulling="pullStartedAt" in times,
         stop_code=found.get("stopCode", ""),
-        reason=found.get("stoppedReason", ""),
-        exit_code=next((container.get("exitCode") for container in containers), None),
+        reason=why_stopped(found, container),
+        exit_code=container.get("exitCode"),
         stays=any(STAY in container.get("environment", []) for container in overrides),
         revision=found.get("taskDefinitionArn", ""),
     )

@@ -129,8 +129,9 @@ list_alarm_rows() {
     '{"DatapointsToAlarm": 1, "of": "Keys"}'
 }
 
-# Two failed runs in a row are an alarm: of a starter that runs every 15 minutes they are three periods of five minutes
-# apart. If it runs less often, a second one would come late, so the first is one.
+# Two failed runs in a row are an alarm: one fails now and then because AWS does not answer. Of a starter that runs every
+# 15 minutes they are three periods of five minutes apart. If it runs less often than every hour, a second one would come
+# late, and ECS has forgotten by then what the first one saw, so the first is one.
 #
 # What does not run reports no error, so for silence no data is the alarm. An alarm on three points looks at the last five,
 # and has no data when all of them are missing (CloudWatch User Guide, "Configuring how CloudWatch alarms treat missing
@@ -138,7 +139,7 @@ list_alarm_rows() {
 # becomes so. Five periods are three times LAMBDA_POLL_RATE, in whole minutes.
 list_alarms_of_starter() {
   local minutes=$(((LAMBDA_POLL_RATE * 3 + 4) / 5)) why cure form periods=$((LAMBDA_POLL_RATE / 5 + 2)) two=2 seconds=300
-  ((LAMBDA_POLL_RATE <= 15)) || periods=1 two=1 seconds=$((LAMBDA_POLL_RATE * 60))
+  ((LAMBDA_POLL_RATE <= 60)) || periods=1 two=1 seconds=$((LAMBDA_POLL_RATE * 60))
   why="Why: the function that starts workers fails: it cannot start them, they die or end in an outage,"
   why+=" or its guard has found that events or alarms do not arrive; little or nothing is synced. Or only workers copy,"
   why+=" because it cannot (STARTER_COPIES)."

@@ -15,7 +15,7 @@ from mirror.settings import load_settings
 def messages_of_a_full_worker(keys, processes=1):
     """The fewest in flight for which another worker is started, if one runs and one message waits."""
     settings = {"MAX_CONCURRENT_KEYS": keys, "PROCESSES": processes, "MESSAGES_PER_WORKER": 1}
-    settings |= {"MIN_WORKERS": 0, "MAX_WORKERS": 2}
+    settings |= {"MIN_WORKERS": 0, "MAX_WORKERS": 2, "LAMBDA_POLL_RATE": 1}
     running = [Task("arn", created=0, started=1)]
     return next(number for number in count(1) if decide(1, number, running, 1000, settings).start)
 

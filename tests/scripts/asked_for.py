@@ -329,7 +329,7 @@ class Asked:
         """Name -> metric, dimension, statistic, threshold, then the seconds of a period, periods, and how many of them
         are too much; see test_alarms.py."""
         queue, starter = f"QueueName={self.app}", f"FunctionName={self.app}-starter"
-        failing = (300, self.rate // 5 + 2, 2) if self.rate <= 15 else (60 * self.rate, 1, 1)
+        failing = (300, self.rate // 5 + 2, 2) if self.rate <= 60 else (60 * self.rate, 1, 1)
         silence = 60 * ((self.rate * 3 + 4) // 5)
         late = int(self.settings["ALARM_AGE_SECONDS"])
         if late == 3600:  # a start may take ten minutes; five too many are not seen in three periods

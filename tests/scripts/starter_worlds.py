@@ -76,6 +76,7 @@ class Plan(NamedTuple):
     seconds: float = DAY
     rate: int = MINUTE
     most: int = 2
+    limits: Sequence[tuple[float, int]] = ()  # MAX_WORKERS from then on, in place of `most`
     least: Sequence[tuple[float, int]] = ((0.0, 0),)  # MIN_WORKERS from then on
     deploys: Sequence[float] = ()
     arrivals: Sequence[tuple[float, int]] = ()  # messages
@@ -85,6 +86,8 @@ class Plan(NamedTuple):
     crash: float = math.inf  # when one worker is killed
     no_spot: Span = Span()  # `how`: it "waits", "stops", "refuses" for want of room, or refuses with this reason
     no_demand: Span = Span()  # likewise, but no task waits or is stopped
+    pends: float = 0  # seconds that a task on demand is pending for, at most
+    undated: bool = False  # a task has no createdAt until it has a machine
     refusals: Sequence[Span] = ()  # `how`: of which operation
     interruptions: Sequence[float] = ()
     paused: Span = Span()
@@ -97,6 +100,9 @@ class Plan(NamedTuple):
 
     def min_workers(self, now: float) -> int:
         return [least for at, least in self.least if at <= now][-1]
+
+    def max_workers(self, now: float) -> int:
+        return [self.most, *(most for at, most in self.limits if at <= now)][-1]
 
 
 def some(chance: random.Random, share: float, value: Callable[[], Any], otherwise: Any) -> Any:
@@ -134,6 +140,8 @@ def draw(number: int) -> Plan:
         arrivals.insert(0, (0.0, 10**6))
     elif doomed or chance.random() < 0.3:
         arrivals.insert(0, (0.0, chance.choice([50, 510, 600, 1500])))
+    later = random.Random(f"later {number}")
+    limits = sorted((later.uniform(0, busy), later.choice([1, 2, 5])) for _ in range(later.choice([0, 1, 2])))
     return Plan(
         seconds=busy + (0 if number % 3 else CALM),
         rate=rate,
@@ -154,6 +162,9 @@ def draw(number: int) -> Plan:
         loses=chance.choice([0, 0, 0.2]) if not bursts else 0,
         partial=chance.choice([0, 0, 0.2]),
         bursts=bursts,
+        limits=() if stays else limits,
+        pends=later.choice([0, 0, 480]),
+        undated=later.random() < 0.3,
     )
 
 
@@ -203,6 +214,7 @@ class Run:
     gone: float = math.inf
     end: tuple[str, str, int | None] = ("", "", None)  # stop code, reason, exit status
     dies: bool = False  # it works on no message, and fails
+    dated_at: float = 0.0  # from then on it has a createdAt
     held: int = 0
     idle: float = 0.0
 
@@ -219,7 +231,8 @@ class Run:
         return self.starts <= now < self.ends
 
     def described(self, now: float) -> dict[str, Any]:
-        times = {"createdAt": self.created, "pullStartedAt": self.pulls, "startedAt": self.starts}
+        created = max(self.created, self.dated_at)
+        times = {"createdAt": created, "pullStartedAt": self.pulls, "startedAt": self.starts}
         times |= {"stoppingAt": self.ends, "executionStoppedAt": self.gone, "stoppedAt": self.gone}
         code, reason, status = self.end if now >= self.ends else ("", "", None)
         started = "RUNNING" if self.starts <= now else "PROVISIONING"
@@ -339,12 +352,16 @@ class World(PaperAccount):
         self.note(f"{task.arn} is made: spot={spot} stays={stays} {started_by}")
         short = self.plan.no_spot
         starts = self.now + self.chance.uniform(25, 70)
+        if self.plan.pends and not spot and started_by == WORKERS:
+            starts += self.chance.uniform(0, self.plan.pends)
         if spot and short.holds(self.now) and short.how == "stops":
             self.end(task, self.now + 40, ("SpotInterruption", "no capacity", None))
             return task
         if spot and short.holds(self.now) and short.how == "waits":
             starts = short.end + 30
         self.settle(task, starts)
+        if self.plan.undated:
+            task.dated_at = task.pulls
         return task
 
     def settle(self, task: Run, starts: float) -> None:

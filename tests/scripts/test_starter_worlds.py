@@ -55,6 +55,8 @@ class Watch:
             if not is_event and at - last_start > MINUTE and chance.random() < 0.1:
                 self.starter.begin_process()
                 self.colds += 1
+                # It does not know since when a task without createdAt waits.
+                self.short_since = math.inf if self.plan.undated else self.short_since
             made = len(self.world.tasks)
             self.run(is_event)
             last_start = at if len(self.world.tasks) > made else last_start
@@ -65,6 +67,7 @@ class Watch:
         world.was_clear, before = True, world.live()
         world.told, world.asks_demand = (-1, -1), False
         values = {"MIN_WORKERS": str(plan.min_workers(world.now)), "AUDIT_DAYS": str(plan.audit_days)}
+        values["MAX_WORKERS"] = str(plan.max_workers(world.now))
         values["PAUSED_SINCE"] = "2026-11-25T11:00:00Z" if plan.paused.holds(world.now) else ""
         self.starter.environment.update(values)
         try:
@@ -74,7 +77,7 @@ class Watch:
                 self.fault(f"raises {raised!r}")
             return
         world.note(f"{report} {error and 'RAISES'}")
-        self.check_most()
+        self.check_most(before)
         if "visible" in report:
             self.check(report, error, before)
             if plan.audit_days:
@@ -82,10 +85,11 @@ class Watch:
 
     # What has to hold
 
-    def check_most(self) -> None:
+    def check_most(self, before: list[Run]) -> None:
         live, least = self.world.live(), max(least for _, least in self.plan.least)
-        if len(live) > self.plan.most + bool(least):
-            self.fault(f"{len(live)} run, MAX_WORKERS={self.plan.most}")
+        most = self.plan.max_workers(self.world.now)
+        if len(live) > max(most + bool(least), len(before)):  # one that runs is not stopped when it is lowered
+            self.fault(f"{len(live)} run, MAX_WORKERS={most}")
 
     def check(self, report: dict[str, Any], error: str, before: list[Run]) -> None:
         self.check_stops()
@@ -139,7 +143,8 @@ class Watch:
             task for task in world.workers() if task.created > self.nothing_since and not task.end[0].startswith("Spot")
         ]
         seconds = world.now - self.nothing_since
-        if hopeless and len(ours) > plan.most + 8 + seconds / (LONGEST_PAUSE - MINUTE) and not world.stops:
+        most = max(plan.most, *(most for _, most in plan.limits)) if plan.limits else plan.most
+        if hopeless and len(ours) > most + 8 + seconds / (LONGEST_PAUSE - MINUTE) and not world.stops:
             self.fault(f"{len(ours)} tasks in {seconds:.0f} s, though all of them fail")
 
     def check_enough(self, report: dict[str, Any], before: list[Run]) -> None:
@@ -152,17 +157,18 @@ class Watch:
             self.fault(f"for {world.now - self.nobody_since:.0f} s nobody runs though messages wait")
         if not world.was_clear:
             return
-        needed = min(plan.most, max(least, math.ceil(visible / SHARE)))
+        most = plan.max_workers(world.now)
+        needed = min(most, max(least, math.ceil(visible / SHARE)))
         ready = sum(task.runs(world.now) for task in before)
         if visible > 0 and in_flight >= (FULL + 2) * max(1, ready) and ready == len(before):
-            needed = max(needed, min(plan.most, ready + 1))
+            needed = max(needed, min(most, ready + 1))
         unknown = [task for task in world.workers() if not task.is_live(world.now) and task.known_at > world.now]
         if len(live) + len(unknown) < needed and not report["failing"] and not report["trial"]:
             self.fault(f"{len(live)} run, {needed} are needed")
         roll_over = any(task.stays for task in live)
-        most = max(len(before), math.ceil(max(visible, bool(report.get("event"))) / SHARE) + in_flight // FULL)
-        if len(live) > max(most, least) + (least if roll_over else 0):
-            self.fault(f"{len(live)} run, {most} are enough")
+        enough = max(len(before), math.ceil(max(visible, bool(report.get("event"))) / SHARE) + in_flight // FULL)
+        if len(live) > max(enough, least) + (least if roll_over else 0):
+            self.fault(f"{len(live)} run, {enough} are enough")
 
     def check_spot(self, report: dict[str, Any]) -> None:
         """On demand is asked first only after five minutes without Spot, and soon then; Spot is asked again later."""
@@ -176,7 +182,7 @@ class Watch:
                 self.fault("Spot is not asked again")
         waits = world.told[0] > 0 and world.was_clear and not report["failing"] and not report["trial"]
         waits &= short.how != "refuses" and short.holds(world.now) and not self.plan.no_demand.holds(world.now)
-        nobody = not any(task.starts <= world.now + MINUTE for task in world.live())
+        nobody = not any(task.starts <= world.now + MINUTE or not task.spot for task in world.live())
         self.short_since = min(self.short_since, world.now) if waits and nobody else math.inf
         if world.now - self.short_since > 10 * MINUTE + 2 * self.plan.rate:
             self.fault("nobody works, Spot has no room, and on demand is not asked")
@@ -305,6 +311,9 @@ DAYS = {
     ),
     "Spot has no room for three hours": Day(
         Plan(arrivals=IN_3_HOURS, most=1, no_spot=Span(0, 3 * HOUR, "waits")), (40, 60), on_spot=12
+    ),
+    "and ECS does not say since when they wait": Day(
+        Plan(arrivals=IN_3_HOURS, most=1, no_spot=Span(0, 3 * HOUR, "waits"), undated=True), (30, 60), on_spot=30
     ),
     "one stays": Day(Plan(least=[(0.0, 1)], arrivals=NOW_AND_THEN), (1, 1)),
     "one stays, Spot interrupts every hour": Day(Plan(least=[(0.0, 1)], interruptions=DEPLOYS), (23, 23), 24.5),
