@@ -27,9 +27,7 @@ def faults_in(number: int) -> list[str]:
     life.play()
     faults = life.untold()
     if not fault.how:
-        faults += [
-            f"at {at:.0f} s: a mail of a healthy world: {name}" for at, name in life.mails if plan.rate <= 15 * MINUTE
-        ]
+        faults += [f"at {at:.0f} s: a mail of a healthy world: {name}" for at, name in life.mails if plan.rate <= HOUR]
         if len(life.failed) > 1:
             faults.append(f"{len(life.failed)} runs of a healthy world fail: {life.failed[0]}")
     return [f"loss {number} ({fault.how}, every {plan.rate / MINUTE:.0f} minutes) {text}" for text in faults]
