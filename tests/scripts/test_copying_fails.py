@@ -12,6 +12,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
+from cloudwatch import ALARM, states
+from noticed import alarm_of
 from starter_worlds import HOUR, MINUTE, MINUTES_EVENT, Plan, Starter, World, event
 
 REASON = 'operation=CreateSession error=AccessDenied message="no"'
@@ -21,7 +23,7 @@ BADLY = {"status": 1, "emptied": 0}
 COPIED, DELETED, FAILED, NOTHING = (
     {name: 1, "status": 0, "emptied": 1} for name in ("copied", "deleted", "failed", "unanswered")
 )
-PERIOD = 5 * MINUTE  # of the alarm starter-fails, which is red after two in a row with a run that failed
+PERIOD = 5 * MINUTE  # of the alarm starter-fails
 TOLD = 3 * PERIOD
 LIVES = 500 if os.environ.get("NIGHTLY") == "1" else 10
 WHOLE_TIME = 50.0  # seconds that an outage takes the function
@@ -65,10 +67,10 @@ class Life:
             self.runs.append((self.world.now, *self.starter.run(begun_by, context)))
         return self
 
-    def red(self) -> list[int]:
-        """The periods at whose end the alarm is red."""
-        failed = {int(at // PERIOD) for at, _, error in self.runs if error}
-        return sorted(number for number in failed if number - 1 in failed)
+    def red(self) -> list[float]:
+        """When the alarm starter-fails is red: at the ends of its periods."""
+        errors = [(at, float(bool(error))) for at, _, error in self.runs]
+        return [at for at, state in states(errors, alarm_of("starter-fails"), self.hours * HOUR) if state == ALARM]
 
     def fails_after(self, number: int) -> str:
         """How many of the runs fail from that file on until the next."""
@@ -89,10 +91,10 @@ def each(minutes: int, hours: float) -> list[float]:
 def test_a_function_that_never_copies_is_an_alarm_and_delays_one_file(every: int, answer: Any) -> None:
     hours = max(7, every // 60 + 2)
     life = Life(each(every, hours), hours, [answer]).live()
-    second = int(life.tries[1] // PERIOD)
-    assert life.red()[0] <= second + 2
+    red, second = life.red(), life.tries[1]
+    assert red[0] <= second + TOLD
     if every <= 60:
-        assert {*life.red()} >= {*range(second + 2, hours * HOUR // PERIOD)}
+        assert red == [*range(int(red[0]), hours * HOUR + 1, PERIOD)]
 
     last = life.runs[-1][1]["copying_failed"]
     errors = [error for _, _, error in life.runs if error]
@@ -189,7 +191,7 @@ def rows_of(life: Life) -> Iterator[Row]:
 def test_somebody_is_told_in_time_and_of_nothing_that_has_passed(block: int) -> None:
     for number in range(block * LIVES, (block + 1) * LIVES):
         life = draw(number).live()
-        failed, red = [at for at, _, error in life.runs if error], [(one + 1) * PERIOD for one in life.red()]
+        failed, red = [at for at, _, error in life.runs if error], life.red()
         for row in rows_of(life):
             its_runs = [at for at in failed if row.failed[0] - MINUTE < at < row.over]
             failed = [at for at in failed if at not in its_runs]
