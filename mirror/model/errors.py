@@ -20,6 +20,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NotConnected
 from botocore.parsers import ResponseParserError
 
+from mirror.model.denials import BOTH, DEPLOY, READ, SSE_C, advice_on_denial
 from mirror.model.log_lines import quoted, visible
 
 
@@ -88,18 +89,7 @@ class Meaning(NamedTuple):
     is_unknown: bool = False  # S3 may have done what it was asked, or may still be doing it
 
 
-SSE_C = "an object encrypted with a customer-provided key (SSE-C) cannot be read by the worker"
-READ = (
-    "run deploy.sh, so that the task role may use s3:GetObject on the object and s3:ListBucket on the source bucket, "
-    "and the KMS key; for other policies see docs/troubleshooting.md#denied"
-)
-BOTH = (
-    "run deploy.sh, so that the task role may use s3:GetObject on the source and s3:ListBucket, "
-    "s3express:CreateSession on the destination, and the KMS keys of both; "
-    "for other policies see docs/troubleshooting.md#denied"
-)
 ENDED = "the credentials of the task role or the session have expired: check the role"
-DEPLOY = "run deploy.sh with ANNOUNCE set, so that the role may use events:PutEvents"
 QUOTA = "request a higher quota of PutEvents, or announce less: ANNOUNCE=markers"
 NO_CREDENTIALS = CredentialRetrievalError, NoCredentialsError, PartialCredentialsError
 RECEIVE, ANNOUNCE = ("ReceiveMessage",), ("PutEvents",)
@@ -138,15 +128,6 @@ TABLE = (
     # The codes of EventBridge (EventBridge API Reference, PutEvents).
     Meaning(Kind.DENIED, "AccessDeniedException", DEPLOY, ANNOUNCE),
     Meaning(Kind.BUSY, "ThrottlingException", QUOTA, ANNOUNCE),
-)
-# Words of AWS that name the policy which decided (IAM User Guide, "Troubleshoot access denied error messages"), and the
-# advice that then takes the place of a row's; "" if that row is right. deploy.sh sets no other policy than the role's.
-DENIED_BY = (
-    ("no identity-based policy allows", ""),
-    ("explicit deny in an identity-based policy", "somebody has added a policy to the role: change that"),
-    ("resource-based policy", "change the policy of the bucket or the KMS key, of which deploy.sh changes none"),
-    ("permissions boundary", "the permissions boundary of the role (ROLE_BOUNDARY_ARN) has to allow this: change that"),
-    ("control policy", "a policy of your organization forbids this: ask those who manage it"),
 )
 MEANINGS = {pair: row for row in TABLE for pair in product((*row.codes.split(), *row.classes), row.operations)}
 OWN_FAULT = Meaning(Kind.OWN)  # of what is in no row
@@ -228,9 +209,3 @@ def describe(error: BaseException) -> str:
     if not has_advice:
         return text
     return f'{text} advice="{advice_on_denial(message) or found.advice}"'
-
-
-def advice_on_denial(message: str) -> str:
-    """By what AWS says last, because the key, which comes before that, may have any words in it."""
-    at, advice = max((message.rfind(words), advice) for words, advice in DENIED_BY)
-    return f"{advice}; see docs/troubleshooting.md#denied" if at >= 0 and advice else ""

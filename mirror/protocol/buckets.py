@@ -14,6 +14,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mirror.model.client import S3Client
+from mirror.model.denials import UNEXPLAINED
 from mirror.model.errors import AWS_ERRORS, Interrupted, Unfinished, describe, error_code, outcome_unknown
 from mirror.model.log_lines import FOREIGN_STAYS, log, quoted
 from mirror.model.services import MIB
@@ -37,7 +38,6 @@ CONDITIONAL_WRITES = frozenset({"CopyObject", "CompleteMultipartUpload", "Delete
 # A directory bucket takes only the empty tag set, and no annotations. With the defaults of both directives S3 answers
 # 501 for a source that has some (S3 API Reference, CopyObject).
 COPY_DIRECTIVES = {"TaggingDirective": "REPLACE", "AnnotationDirective": "EXCLUDE"}
-UNEXPLAINED_CODES = ("400", "403")  # of a HEAD request, whose answer has no body
 WITH_CHECKSUMS = {"ChecksumMode": "ENABLED"}  # of HeadObject, which costs no more
 SMALL_COPY_SIZE = 64 * MIB  # S3 copies this in seconds
 
@@ -169,11 +169,11 @@ class Buckets:
         except ClientError as error:
             if error_code(error) in ("404", "NoSuchKey"):
                 return None
-            if checksums and error_code(error) in (*UNEXPLAINED_CODES, "501"):
+            if checksums and error_code(error) in (*UNEXPLAINED, "501"):
                 found = await self.head(bucket, key)
                 self.note_no_checksums(bucket["Bucket"], key, describe(error))
                 return found
-            if error_code(error) in UNEXPLAINED_CODES:
+            if error_code(error) in UNEXPLAINED:
                 await self.explain(bucket, key, error)
             raise
 
@@ -187,7 +187,7 @@ class Buckets:
         try:
             await self.s3.get_object(Key=key, Range="bytes=0-0", **bucket)
         except ClientError as explanation:
-            if str(explanation.response.get("ResponseMetadata", {}).get("HTTPStatusCode")) in UNEXPLAINED_CODES:
+            if str(explanation.response.get("ResponseMetadata", {}).get("HTTPStatusCode")) in UNEXPLAINED:
                 raise ClientError(explanation.response, error.operation_name) from error
         except BotoCoreError as failure:
             log.debug("no reason found for the %s of key=%s: %s", error_code(error), quoted(key), describe(failure))

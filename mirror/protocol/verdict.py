@@ -75,8 +75,10 @@ def judge(
     unknown = destination is not None and not destination.provenance
     if excluded:
         return Verdict(EXCLUDED, NOTHING, unknown)
+    if source is None and destination is None:
+        return Verdict(ABSENT, NOTHING)
     if source is None:
-        return Verdict(FOREIGN if unknown else GHOST, DELETE, unknown) if destination else Verdict(ABSENT, NOTHING)
+        return Verdict(FOREIGN if unknown else GHOST, DELETE, unknown)
     if expired:
         if destination is None or is_equal(destination, source, deep=False):
             return Verdict(EXPIRED, NOTHING, unknown)
