@@ -267,11 +267,16 @@ BROKEN = {
         "the rule that runs the starter is disabled",
         ("rule", "State"),
     )._replace(mode="eventbridge", guard=EVENT_RUNS),
+    "the minute's rule fires at noon": no_starter(
+        lambda kept: kept[RULE].update(ScheduleExpression="cron(0 12 * * ? *)"),
+        OTHER_SCHEDULE % "cron(0 12 * * ? *)",
+        ("rule", "ScheduleExpression"),
+    )._replace(link="wrong schedule", mode="eventbridge", guard=EVENT_RUNS),
     "the minute's rule fires once a day": no_starter(
         lambda kept: kept[RULE].update(ScheduleExpression="rate(1 day)"),
         OTHER_SCHEDULE % "rate(1 day)",
         ("rule", "ScheduleExpression"),
-    )._replace(link="wrong schedule", mode="eventbridge", guard=EVENT_RUNS),
+    )._replace(link="wrong schedule"),
     "the minute's rule fires once an hour": no_starter(
         lambda kept: kept[RULE].update(ScheduleExpression="rate(60 minutes)"),
         OTHER_SCHEDULE % "rate(60 minutes)",
