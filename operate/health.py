@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from launch.rates import behind_seconds
 from operate.text import amount, visible
 from operate.times import DAY
 
 IDLE, WORKING, BEHIND, PAUSED, FAILING, UNKNOWN = "idle", "working", "behind", "paused", "failing", "unknown"
-BEHIND_SECONDS = 900  # older than that, the oldest message says that the sync is behind
 HOUR = 3600
 
 # Without these, nobody knows whether the sync works.
@@ -66,7 +66,7 @@ def reasons_of_failure(parts: Parts, unread: Mapping[str, str], names: Names) ->
     yield from reasons_of_wrong_pause(parts, names)
     yield from reasons_of_starter(parts, unread, names)
     yield from reasons_of_outage(parts, names)
-    yield from reasons_of_silence(parts)
+    yield from reasons_of_silence(parts, names)
 
     dead = all_messages(parts["dead_letters"])
     if dead:
@@ -88,7 +88,7 @@ def reasons_of_starter(parts: Parts, unread: Mapping[str, str], names: Names) ->
     if starter is None:
         is_late = (parts["function_age"] or 0) > silence
         if "starter" not in unread and silence <= HOUR and is_late:
-            yield "the starter has not run for an hour"
+            yield f"the starter has not run for an hour: {what_was_changed(names)}"
         return
 
     unfixed = unfixed_errors(parts)
@@ -117,10 +117,14 @@ def reasons_of_outage(parts: Parts, names: Names) -> Iterator[str]:
             yield f"a worker ended in an outage, and none has synced a key since: {outage['reason']}"
 
 
-def reasons_of_silence(parts: Parts) -> Iterator[str]:
+def reasons_of_silence(parts: Parts, names: Names) -> Iterator[str]:
     starter = parts["starter"]
     if starter and starter["seconds_ago"] > silence_of(parts):
-        yield f"the starter has not run for {starter['seconds_ago']} s"
+        yield f"the starter has not run for {starter['seconds_ago']} s: {what_was_changed(names)}"
+
+
+def what_was_changed(names: Names) -> str:
+    return f"./deploy.sh{names.via} --dry-run shows what was changed, such as its reserved concurrency"
 
 
 def reasons_of_audit(parts: Parts, names: Names) -> Iterator[str]:
@@ -141,7 +145,7 @@ def reasons_of_audit(parts: Parts, names: Names) -> Iterator[str]:
 
 def reasons_of_delay(parts: Parts) -> Iterator[str]:
     oldest = (parts["queue"] or {}).get("oldest_seconds")
-    if oldest and oldest > BEHIND_SECONDS:
+    if oldest and oldest > behind_seconds(minutes_of(parts)):
         yield f"the oldest message has been waiting for {oldest // 60} min"
 
     decision = (parts["starter"] or {}).get("decision") or {}
@@ -155,9 +159,14 @@ def reasons_of_pause(parts: Parts, names: Names) -> Iterator[str]:
         yield f"since {paused['since']} nothing is copied, until ./sync.sh{names.via} resume; {until}"
 
 
+def minutes_of(parts: Parts) -> int:
+    """How far apart the runs of the starter are, as far as that is known."""
+    return int((parts["rule"] or {}).get("minutes") or 1)
+
+
 def silence_of(parts: Parts) -> int:
     """Seconds without a run after which the starter does not run."""
-    return 180 * ((parts["rule"] or {}).get("minutes") or 1)
+    return 180 * minutes_of(parts)
 
 
 # --- the error of the starter -----------------------------------------------------------------------------------------
@@ -194,7 +203,9 @@ def with_only(error: str, some: Sequence[str]) -> str:
 
 
 def with_cure(error: str, role: str, via: str) -> str:
-    """What to do if the starter or a worker was denied or changed."""
+    """What to do if the starter or a worker was denied or changed, unless a worker has said that itself."""
+    if " advice=" in error:
+        return error
     deploy = f"./deploy.sh{via}"
     if "permissions boundary" in error:
         command = f"aws iam delete-role-permissions-boundary --role-name {role}"

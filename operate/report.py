@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from operate.health import Names, Parts, all_messages, order_of, unsaid
@@ -14,7 +15,8 @@ from operate.times import DAY, epoch
 MEBIBYTE = 1_048_576
 
 
-def rows(parts: Parts, unread: Mapping[str, str], names: Names, now: float) -> Iterator[str]:
+def rows(parts: Parts, unread: Mapping[str, str], names: Names, reasons: Sequence[str], now: float) -> Iterator[str]:
+    """`reasons`: what is said above them."""
     via = names.via
     for name in ("source", "destination"):
         yield row(name, bucket(parts[name], unread.get(name)))
@@ -29,10 +31,10 @@ def rows(parts: Parts, unread: Mapping[str, str], names: Names, now: float) -> I
     yield row("starter", known("starter", unread) or starter(parts["starter"]))
     yield row("lag", known("lag", unread) or lag(parts["lag"]))
     yield from rows_of_markers(parts, unread)
-    yield from rows_of_outage(parts, unread)
+    yield from rows_of_outage(parts, unread, reasons)
     yield from row_of_audit(parts, unread, via)
     yield from row_of_reads(parts, unread, via, now)
-    yield row("failures", known("failures", unread) or f"{parts['failures']['count']} in the last hour")
+    yield row("failures", known("failures", unread) or failures(parts["failures"]))
     yield from (failure(one) for one in parts["failures"]["newest"])
 
 
@@ -199,7 +201,7 @@ def waiting(wait: Mapping[str, Any]) -> str:
     return f"at {wait['at']} {quoted(wait['key'])} {what}{since}"
 
 
-def rows_of_outage(parts: Parts, unread: Mapping[str, str]) -> Iterator[str]:
+def rows_of_outage(parts: Parts, unread: Mapping[str, str], reasons: Sequence[str]) -> Iterator[str]:
     outage = parts["outage"]
     if "outages" in unread:
         yield row("outage", not_known(unread["outages"]))
@@ -208,7 +210,7 @@ def rows_of_outage(parts: Parts, unread: Mapping[str, str]) -> Iterator[str]:
         yield row("outage", "none in the last hour")
         return
 
-    seconds, reason = outage.get("seconds"), f": {outage['reason']}" if outage["reason"] else ""
+    seconds, reason = outage.get("seconds"), why(outage, reasons)
     state = {
         "goes on": "it goes on",
         "over": f"over after {seconds} s",
@@ -220,6 +222,14 @@ def rows_of_outage(parts: Parts, unread: Mapping[str, str]) -> Iterator[str]:
     if outage["state"] != "over":
         soon = "" if outage["state"] == "goes on" else ", the next one within 15 minutes"
         yield f"  nothing is lost: fix the reason, and the workers resume by themselves{soon}"
+
+
+def why(outage: Mapping[str, Any], reasons: Sequence[str]) -> str:
+    """Once. Of an outage that is over, what to do about it is of no use any more."""
+    reason = outage["reason"]
+    if not reason or any(reason in one for one in reasons):
+        return ""
+    return f": {re.split(' (?:message|advice)=', reason)[0] if outage['state'] == 'over' else reason}"
 
 
 def row_of_audit(parts: Parts, unread: Mapping[str, str], via: str) -> Iterator[str]:
@@ -260,6 +270,14 @@ def row_of_reads(parts: Parts, unread: Mapping[str, str], via: str, now: float) 
             on = f"were for the time until {reads['until']}, and are still charged"
         command = f"./sync.sh{via} cost --reads 1 --stop"
         yield row("reads", f"request metrics of {reads['folders']} folders {on}: {command} turns them off")
+
+
+def failures(part: Mapping[str, Any]) -> str:
+    """With how many of their keys need no look any more."""
+    synced = part.get("synced", 0)
+    has = "has" if synced == 1 else "have"
+    more = f"; {amount(synced, 'key')} of these {has} been synced since" if synced else ""
+    return f"{part['count']} in the last hour{more}"
 
 
 def failure(one: Mapping[str, Any]) -> str:

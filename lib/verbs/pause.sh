@@ -108,7 +108,7 @@ verb_pause() {
       "next such run after the pause removes the rest"
   done
   end_work "$until" "$IS_WORKER or $IS_REMOVAL"
-  until=$(iso $(($(now) + QUEUE_SECONDS)))
+  until=$(iso $(($(epoch_of "$SINCE") + QUEUE_SECONDS))) # as status has it
   say "paused since $SINCE: no worker runs, and nothing is copied. New events" \
     "wait in the queue, until $until at most. To continue: ./sync.sh$VIA resume"
 }

@@ -4,8 +4,8 @@ One word, from idle to failing, and then the details.
 
   idle     nothing is waiting and no worker is running
   working  messages are waiting or in progress
-  behind   the oldest message has waited for more than 15 minutes, or workers
-           could not be started
+  behind   the oldest message has waited for more than 15 minutes (longer with
+           LAMBDA_POLL_RATE above 5), or workers could not be started
   paused   somebody ran ./sync.sh pause; shows since when, and until when events
            wait
   failing  a bucket does not respond, the starter fails or does not run, workers
@@ -23,6 +23,7 @@ CloudWatch metric, about a minute old.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -74,7 +75,8 @@ def run(options: Options, deployment: Deployment, cloud: Cloud) -> int:
         text.print_json({"state": state, "reasons": reasons, **as_shown(parts, unread)})
     else:
         text.paint(COLOURS.get(state, text.AMBER), state)
-        text.print_rows([*(f"  {reason}" for reason in reasons), "", *report.rows(parts, unread, names, time.time())])
+        rows = report.rows(parts, unread, names, reasons, time.time())
+        text.print_rows([*(f"  {reason}" for reason in reasons), "", *rows])
         if state in STATUSES:
             text.say('what to do about each reason: docs/operations.md, "Status"')
     return STATUSES.get(state, 0)
@@ -173,9 +175,20 @@ def read_last_start(cloud: Cloud, deployment: Deployment, _variables: Mapping[st
 
 
 def read_failures(cloud: Cloud, deployment: Deployment, _variables: Mapping[str, str], copies: bool) -> Part:
-    """The failures of the last hour."""
-    rows = logs.query(cloud, logs.groups_of(deployment, copies), 3600, logs.newest(logs.FAILED_LINE, MOST_LINES))
-    return logs.failures(logs.messages(rows)) if isinstance(rows, list) else rows
+    """The failures of the last hour; `synced`: whether the key has been synced since, by a query that names as many
+    keys as it can, those that failed last."""
+    groups = logs.groups_of(deployment, copies)
+    rows = logs.query(cloud, groups, 3600, logs.newest(logs.FAILED_LINE, MOST_LINES))
+    if not isinstance(rows, list) or not rows:
+        return rows
+    failures = sorted(logs.failures(logs.messages(rows)), key=lambda one: str(one["at"]), reverse=True)
+
+    keys = list(dict.fromkeys(one["key"] for one in failures))
+    rows = logs.query(cloud, groups, 3600, logs.newest(logs.synced_of(keys), MOST_LINES))
+    if not isinstance(rows, list):
+        return rows
+    synced = logs.synced_at(logs.messages(rows))
+    return [{**one, "synced": one["at"] < synced.get(one["key"], "")} for one in failures]
 
 
 def read_lags(cloud: Cloud, deployment: Deployment, _variables: Mapping[str, str], copies: bool) -> Part:
@@ -326,12 +339,17 @@ def start_of(rows: Sequence[Mapping[str, str]] | None, now: float) -> dict[str, 
 
 
 def failures_of(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Their number, and of each key the newest one and how many it had, the newest first."""
-    by_time = sorted(found, key=lambda one: str(one["at"]))
-    newest = {one["key"]: one for one in by_time}
-    shown = sorted(newest.values(), key=lambda one: str(one["at"]), reverse=True)[:SHOWN]
-    times = {key: sum(one["key"] == key for one in found) for key in newest}
-    return {"count": len(found), "newest": [{**one, "times": times[one["key"]]} for one in shown]}
+    """`found`: the newest first. Their number, and of each key that has not been synced since the newest one and how
+    many it had; of the other keys their number."""
+    newest: dict[str, Mapping[str, Any]] = {}
+    for one in found:
+        newest.setdefault(one["key"], one)
+    times = Counter(one["key"] for one in found)
+
+    failing = [one for one in newest.values() if not one["synced"]]
+    shown = [{name: one[name] for name in ("at", "key", "reason")} for one in failing[:SHOWN]]
+    newest_first = [{**one, "times": times[one["key"]]} for one in shown]
+    return {"count": len(found), "newest": newest_first, "synced": len(newest) - len(failing)}
 
 
 def lag_of(lines: Sequence[str] | None) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def told(parts: dict[str, Any], **unread: str) -> str:
     whole = IDLE | parts
     if health.is_fixed(whole):
         whole["starter"] = whole["starter"] | {"fixed": True}
-    return "\n".join([*report.rows(whole, unread, named(), NOON), ""])
+    _, reasons = health.judge(whole, unread, named())
+    return "\n".join([*report.rows(whole, unread, named(), reasons, NOON), ""])
 
 
 def starter(**more: Any) -> dict[str, Any]:
@@ -95,6 +96,7 @@ FIXED = "the rule x is disabled: ./deploy.sh, then ./sync.sh reconcile (look at 
 PULL = "TaskFailedToStart: CannotPullContainerError: i/o timeout"
 COPYING = {"at": "2026-11-25T02:00:07Z", "why": f"no key can be synced: {WHY}", "times": 2, "failing": True}
 ENDED = {"outage": {"state": "ended", "since": "1", "at": "2", "seconds": 600, "reason": WHY}}
+GOES_ON = {"outage": {"state": "goes on", "since": "1", "at": "2", "seconds": None, "reason": WHY}}
 NO_ROOM = {"audit": {"problem": "no audit could be started: no room"}}
 
 
@@ -110,6 +112,8 @@ NO_ROOM = {"audit": {"problem": "no audit could be started: no room"}}
         ({"faults": [RULE]}, "failing", "the rule is disabled: ./deploy.sh"),
         (queue(visible=1, oldest_seconds=901), "behind", "the oldest message has been waiting for 15 min"),
         (queue(oldest_seconds=901), "idle", ""),
+        (queue(visible=1, oldest_seconds=1380) | {"rule": {"minutes": 60}}, "working", ""),
+        (queue(visible=1, oldest_seconds=4201) | {"rule": {"minutes": 60}}, "behind", "has been waiting for 70 min"),
         (queue(visible=1) | decided(failures=["no capacity"]), "behind", "a worker was not started: no capacity"),
         (decided(failures=["no capacity"]), "idle", ""),
         ({"dead_letters": {"visible": 1}}, "failing", "1 message in the dead-letter queue: ./sync.sh redrive --list"),
@@ -124,10 +128,13 @@ NO_ROOM = {"audit": {"problem": "no audit could be started: no room"}}
         (decided(copying_failed=COPYING), "failing", "the function could not copy at 2026-11-25T02:00:07Z and has"),
         (decided(copying_failed=COPYING | {"failing": False}), "idle", ""),
         (failed(f"RuntimeError: {PULL}"), "failing", f"the starter failed: [ERROR] RuntimeError: {PULL}"),
+        (starter(seconds_ago=253), "failing", "253 s: ./deploy.sh --dry-run shows what was changed, such as its"),
         ({"source": {"name": "a", "error": "NoSuchBucket"}}, "failing", "the bucket a does not answer: NoSuchBucket"),
         (ENDED | queue(visible=1), "failing", f"a worker ended in an outage, and none has synced a key since: {WHY}"),
         (ENDED | queue(visible=1) | {"lag": {"newest": "3", "count": 0}}, "working", ""),
         (ENDED, "idle", ""),
+        # What a worker says to do about it is not said again.
+        (GOES_ON, "failing", f"no key can be synced since 1: {WHY}"),
         # What the guard failed with is said once; what was fixed since, which a look at the path shows, is no reason.
         (failed("RuntimeError: the rule is disabled: ./deploy.sh") | {"faults": [RULE]}, "failing",
          "the rule is disabled: ./deploy.sh"),
@@ -193,9 +200,9 @@ def options(**more: Any) -> dict[str, Any]:
     ("parts", "said"),
     [
         ({}, "events        sqs: a notification of the bucket\nqueue "),  # and no line on options
-        ({"events": {"source": "eventbridge", "at_once": True}}, "a rule, which also starts the starter at"),
-        ({"events": {"source": "eventbridge", "at_once": False}}, "events        eventbridge: a rule\nqueue "),
-        ({"events": {"source": "both"}}, "both (the source is being changed: run ./deploy.sh again)"),
+        ({"events": {"source": "eventbridge", "at_once": True, "error": ""}}, "a rule, which also starts the starter"),
+        ({"events": {"source": "eventbridge", "at_once": False, "error": ""}}, "   eventbridge: a rule\nqueue "),
+        ({"events": {"source": "both", "error": ""}}, "both (the source is being changed: run ./deploy.sh again)"),
         (UNREAD, "events        unknown: AccessDenied"),
         (options(starter_copies=True, starter_max_size=67108864, min_workers=2),
          "options       the starter copies objects up to 64 MiB itself, 2 workers are kept running\n"),
@@ -254,7 +261,9 @@ def test_status_tells_an_outage_since_when_why_and_how_it_ended(
     output = unfolded(verbs.run_words("status", status=int(state == "failing"), shows="stdout").output)
     row = re.findall(r"^outage +(.*)$", output, re.MULTILINE)[0]
     assert output.startswith(f"{COLOURS[state]}{state}\x1b[0m\n")
-    assert (said in row, WHY in row) == (True, "none" not in said), output
+    assert said in row, output
+    assert output.count(WHY) == (said == "it goes on" or said.startswith("after 600")), output  # once, or no advice
+    assert ("error=AccessDenied" in output) == ("none in" not in said)
     assert ("no key can be synced since" in output) == (said == "it goes on")
     assert ("fix the reason" in output) == ("none in" not in said and "over after" not in said)
     assert "\nmarkers" not in output
@@ -319,11 +328,16 @@ def test_status_has_the_figures_of_the_last_hour(verbs: Verbs, account: Operated
     account.figures = [{"Timestamp": f"2026-11-25T{at}:00Z", "Maximum": age} for at, age in ages]
     account.waiting[""] = 1
     account.kept[f"function {APP}-starter"]["tags"]["version"] = "0.10.0"
+    for key, ago in (("b", 8), ("only synced", 7)):  # before its last failure, and of a key that never failed
+        account.write(f'{stamp(ago)} INFO synced key="{key}" action=copied size=1 seconds=0.1', ago=ago)
+    for n, key in enumerate(("fixed", "gone", "fixed")):
+        account.write(f'{stamp(20 - n)} ERROR failed key="{key}" attempt=1/3 operation=X', ago=20 - n)
+        account.write(f'{stamp(5)} INFO synced key="{key}" action=deleted size=0 seconds=0.1', ago=5)
     output = unfolded(verbs.sync("status").output)
     assert "from event to copy p50 50.5 s, p99 99.5 s of the newest 101 keys\n" in output
     assert "\nqueue         1 waiting, 0 in flight, 0 delayed, the oldest for 5 s\n" in output
     assert f"0.10.0 is deployed, older than this checkout ({VERSION}): run ./deploy.sh" in output
-    assert "failures      3 in the last hour\n" in output
+    assert "failures      6 in the last hour; 2 keys of these have been synced since\n" in output
     rows = [line for line in output.splitlines() if " failed " in line]
     ends = (": attempt=3/3 operation=X", f": attempt=2/3 operation={WHY}")
     assert [row.endswith(end) for row, end in zip(rows, ends, strict=True)] == [True, True], rows
@@ -374,3 +388,44 @@ def test_the_newest_that_the_starter_wrote_counts(verbs: Verbs, account: Operate
     assert [reason in one for reason, one in zip(reasons, found["reasons"], strict=True)] == [True, True]
     account.decide()
     assert len(verbs.sync("status --json", 1).json["reasons"]) == 1
+
+
+def test_a_status_of_nothing_is_one_fault(verbs: Verbs, account: Operated) -> None:
+    """Of a mistyped APP_NAME, with both buckets named."""
+    buckets = {"SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR}
+    done = verbs.sync("status", 2, APP_NAME="s3-to-s3express-snyc", **buckets)
+    said = "nothing is deployed as s3-to-s3express-snyc in us-east-1: set REGION and APP_NAME"
+    assert (done.output, done.errors.splitlines()[-1]) == ("", f"sync.sh: {said}")
+    account.deny("GetFunctionConfiguration", "AccessDeniedException")  # then it may be there
+    assert verbs.sync("status --json", 1, APP_NAME="s3-to-s3express-snyc", **buckets).json["state"] == "failing"
+
+
+def test_status_and_pause_name_one_deadline(verbs: Verbs, account: Operated) -> None:
+    said = re.findall(r"wait in the queue, until (\S+) at most", verbs.sync("pause").errors)
+    assert [verbs.sync("status --json").json["paused"]["events_until"]] == said
+    account.waiting[""] = 1
+    reasons = verbs.sync("status --json").json["reasons"]
+    assert len(reasons) == 1 and f"events wait in the queue until {said[0]}" in reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "state", "status"),
+    [
+        ("ListTasks", "AccessDeniedException", "unknown", 3),
+        ("GetFunctionConfiguration", "AccessDeniedException", "unknown", 3),
+        ("GetMetricStatistics", "AccessDenied", "idle", 0),  # which decides nothing
+        ("GetPolicy", "AccessDeniedException", "idle", 0),
+        ("StartQuery", "AccessDeniedException", "idle", 0),
+        ("ListObjectsV2", "AccessDenied", "unknown", 3),
+        ("ListObjectsV2", "InternalError", "failing", 1),
+    ],
+)
+def test_a_part_that_decides_and_is_not_known_is_the_word(
+    verbs: Verbs, account: Operated, call: str, code: str, state: str, status: int
+) -> None:
+    account.deny(call, code)
+    done = verbs.sync("status", status)
+    assert done.output.startswith(f"{state}\n")
+    rows = unfolded(done.output).partition("\n\n")[2]
+    assert call in rows or (call, state) == ("GetMetricStatistics", "idle"), done.output  # whose row has no messages
+    assert "idle" not in done.output or state == "idle"
