@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _thread  # as Thread.start() takes locks, which the code that a signal interrupts may hold
+import _thread  # because Thread.start() takes locks, which the code that a signal interrupts may hold
 import asyncio
 import functools
 import json
@@ -82,6 +82,7 @@ def run_processes(count: int, run: Callable[[], Outcome], signals: Signals) -> O
         return run()
     reports = dict(fork(run, signals) for _ in range(count))
     writer.start()
+
     exit_status, are_stopped = 0, False
     counts: Counter[str] = Counter()
     while reports:
@@ -89,22 +90,28 @@ def run_processes(count: int, run: Callable[[], Outcome], signals: Signals) -> O
             are_stopped = True
             for child in reports:
                 os.kill(child, signal.SIGTERM)
+
         child, status = os.waitpid(-1, os.WNOHANG)
         if not child:
             time.sleep(CHILD_LOOK_SECONDS)
             continue
+
         with os.fdopen(reports.pop(child), "rb") as file:
             report = json.loads(file.read() or b"{}")  # nothing of a child that was killed
         counts += Counter(report.get("counts"))
         if status:
             exit_status = max(os.waitstatus_to_exitcode(status), 1)
         if (status or report.get("stopped")) and not signals.came:
-            how = f"failed with status {os.waitstatus_to_exitcode(status)}" if status else "was stopped"
-            if os.WIFSIGNALED(status):
-                how = f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
-            log.error("process %d of this worker %s, the others end, too", child, how)
+            log.error("process %d of this worker %s, the others end, too", child, how_it_ended(status))
             signals.came = True
     return exit_status, counts
+
+
+def how_it_ended(status: int) -> str:
+    """`status`: as os.waitpid() returns it."""
+    if os.WIFSIGNALED(status):
+        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"failed with status {os.waitstatus_to_exitcode(status)}" if status else "was stopped"
 
 
 def fork(run: Callable[[], Outcome], signals: Signals) -> tuple[int, int]:

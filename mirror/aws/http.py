@@ -130,7 +130,7 @@ class CrtHttp:
         self.connect_timeout = connect_timeout
         self.keys: RenewedKeys = credentials  # of the role, to sign with
         self.bootstrap = awscrt.io.ClientBootstrap.get_or_create_static_default()
-        # It trusts what boto3 trusts: AWS_CA_BUNDLE, else the certificates that botocore brings.
+        # It trusts what boto3 trusts: AWS_CA_BUNDLE, otherwise the certificates that botocore brings.
         trusting = awscrt.io.TlsContextOptions()
         trusting.override_default_trust_store_from_path(None, os.environ.get("AWS_CA_BUNDLE") or certificates())
         self.tls = awscrt.io.ClientTlsContext(trusting)
@@ -152,6 +152,7 @@ class CrtHttp:
         sign(request, self.region, endpoint.signing_name, valid, token_header)
         if request.method not in ("GET", "HEAD"):
             request.headers.append(("Content-Length", str(len(request.body))))  # boto3 does not sign it either
+
         connection = self.take_idle(endpoint) or await self.open_connection(endpoint)
         answer = Answer()
         ended = self.loop.create_future()
@@ -164,6 +165,7 @@ class CrtHttp:
             del self.deadlines[connection]
             connection.close()
             raise
+
         now = self.loop.time()
         is_late = now > self.deadlines.pop(connection)
         if not isinstance(outcome, BaseException):
@@ -207,6 +209,7 @@ class CrtHttp:
         options.keep_alive = True  # a copy is silent for minutes, and a firewall may forget a silent connection
         options.keep_alive_timeout_secs = options.keep_alive_interval_secs = 60
         options.connect_timeout_ms = self.connect_timeout * 1000
+
         port = parts.port or (443 if tls else 80)
         opened = self.loop.create_future()
         opening = awscrt.http.HttpClientConnection.new(parts.hostname, port, self.bootstrap, options, tls)
@@ -243,12 +246,14 @@ def sign(
     request.headers.append(("X-Amz-Date", date))
     if keys.token:
         request.headers.append((token_header, keys.token))
+
     signed = sorted([(name.lower(), " ".join(value.split())) for name, value in request.headers])
     names = ";".join([name for name, _ in signed])
     lines = "\n".join([f"{name}:{value}" for name, value in signed])
     path, _, query = request.path.partition("?")
     body = hashlib.sha256(request.body).hexdigest() if request.body else EMPTY_BODY
     canonical = f"{request.method}\n{path}\n{query}\n{lines}\n\n{names}\n{body}"
+
     scope = f"{date[:8]}/{region}/{service}/aws4_request"
     text = f"{ALGORITHM}\n{date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     signature = hmac.digest(signing_key(keys.secret_key, scope), text.encode(), "sha256").hex()

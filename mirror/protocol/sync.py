@@ -93,11 +93,13 @@ class Syncer:
         buckets = self.buckets
         if not buckets.is_open:
             await buckets.open()
+
         by_checksum = sync.compares_bytes
         existing = await self.look_at_destination(sync, retries) if sync.destination_first else None
         sync.host.look_begins(sync)
         source = await retries.patiently(buckets.head_source, sync.key, by_checksum)
         sync.result.sight = Sight(source, existing)
+
         may_have_uploads = source is None or source.size > self.multipart_threshold
         expired = bool(source and self.keep_days and buckets.is_expired(source.modified))
         if not sync.destination_first and (may_have_uploads or expired):
@@ -105,6 +107,7 @@ class Syncer:
         if sync.redelivered and may_have_uploads:
             await abort_orphans(buckets, sync)
             sync.redelivered = False
+
         wrote = await self.make_equal(sync, retries, source, existing, expired)
         if wrote:
             buckets.note_creation(sync, was_there=False)
@@ -131,6 +134,7 @@ class Syncer:
             if expired and (existing is None or verdict.of_unknown_origin):
                 log.info(NOT_KEPT, quoted(sync.key), self.keep_days)
             return False
+
         if verdict.action == DELETE and existing and sync.spares_foreign and not is_ours_to_delete(existing):
             buckets.note_foreign(sync.key, FOREIGN_FOUND)
             result.end = EXPIRED if source else FOREIGN
@@ -139,10 +143,12 @@ class Syncer:
             await self.write(sync, retries, None, existing)
             result.action, result.size, result.end = "deleted", 0, EXPIRED if source else ABSENT
             return True
+
         if verdict.action == REFUSE:
             raise Refused(f"the object is archived in {source.archived}: restore it, its restore event copies it")
         if source.size > (buckets.settings.largest or source.size):
             raise Postponed("larger than what is copied here", FOR_WORKER_SECONDS)
+
         for step in self.before_copy:
             await step(sync)
         if source.size > LONG_COPY_SIZE and not sync.host.step_aside(sync):

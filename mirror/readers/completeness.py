@@ -343,13 +343,14 @@ class Completeness:
         if key in self.unjudged:
             return await self.shows_no_ghost(key)
         destination = await self.buckets.head_destination(key, self.deep)
-        found = judge(version, destination)
-        is_here = found.what == EQUAL or (destination is not None and destination.is_copy_of_later(self.newest))
-        if found.what == ABSENT or (is_here and not self.deep):
+        what = judge(version, destination).what
+        is_here = what == EQUAL or (destination is not None and destination.is_copy_of_later(self.newest))
+        if what == ABSENT or (is_here and not self.deep):
             return True
-        if found.what == FOREIGN:
+        if what == FOREIGN:
             self.of_unknown_origin += 1
             return True
+
         is_young = version is not None and destination is not None and destination.modified >= version.modified
         if not (is_here or is_young or with_source):
             return False
@@ -364,13 +365,14 @@ class Completeness:
 
     def are_equal(self, key: str, source: Source | None, destination: Destination | None) -> bool:
         """Or the source has expired, so that nothing is to be waited for."""
-        expired = source is not None and self.buckets.is_expired(source.modified)
         same_bytes = have_same_bytes(source, destination)
         what = judge(source, destination, deep=self.deep, same_bytes=same_bytes).what
-        self.corrupt -= {key}
         if what == CORRUPT:
             self.corrupt.add(key)
-        return expired or what in (EQUAL, ABSENT)
+        else:
+            self.corrupt.discard(key)
+        has_expired = source is not None and self.buckets.is_expired(source.modified)
+        return has_expired or what in (EQUAL, ABSENT)
 
     def count_checked(self, source: Source | None, destination: Destination | None) -> None:
         """The checksums of a version that came since say nothing of a copy of the one that was listed."""
