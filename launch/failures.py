@@ -107,13 +107,15 @@ def describe_failure(failed: Sequence[Task], outlook: str) -> str:
     return f"the last {number} {how}: {last.stop_code}: {last.reason}{code}; {outlook}; what to do: {cure_of(last)}"
 
 
-def after_failures(failed: Sequence[Task], live: Sequence[Task], start: int, now: float) -> tuple[int, str, str]:
+def after_failures(
+    failed: Sequence[Task], live: Sequence[Task], start: int, now: float, is_again: bool
+) -> tuple[int, str, str]:
     """(how many to start, why workers do not get to work, why others wait for one that runs): after a failure workers
     are tried one at a time, with pauses.
 
-    A worker that fails once, after minutes, makes a single run fail, which is no alarm.
+    `is_again`: see dying_tasks(). A worker that fails once, after minutes, makes a single run fail, which is no alarm.
     """
-    last, is_again = failed[-1], len(failed) > 1
+    last = failed[-1]
     if any(task.started is None for task in live):
         is_late = last.exit_code != OUTAGE_STATUS and last.seconds >= AT_ONCE_SECONDS
         text = describe_failure(failed, "the next one is starting")

@@ -214,6 +214,7 @@ class LosingWorld(World):
             self.end(task, starts + life, ("EssentialContainerExited", EXITED, code))
             self.values["outage"] += [(starts + at, 1) for at in (300, 600)] if how == "outage" else []
         elif how == TAKEN and task.spot:
+            task.dies = True
             end = "SpotInterruption", "Your Spot Task was interrupted.", 0
             self.end(task, starts + chance.uniform(5, 20), end, drains=90)
 

@@ -244,12 +244,15 @@ class Run:
             "desiredStatus": "RUNNING" if self.is_live(now) else "STOPPED",
             "lastStatus": "STOPPED" if self.gone <= now else "STOPPING" if self.ends <= now else started,
             "overrides": {"containerOverrides": [{"name": "worker", "environment": [STAY] if self.stays else []}]},
-            "containers": [
-                {"name": "worker"} | ({"exitCode": status} if status is not None and self.gone <= now else {})
-            ],
+            "containers": [self.described_container(reason, status, now)],
             **{name: datetime.fromtimestamp(BEGIN + at, UTC) for name, at in times.items() if at <= now},
-            **({"stopCode": code, "stoppedReason": reason} if code else {}),
+            **({"stopCode": code, "stoppedReason": EXITED if reason == OUT_OF_MEMORY else reason} if code else {}),
         }
+
+    def described_container(self, reason: str, status: int | None, now: float) -> dict[str, Any]:
+        """Only here ECS says that the memory was used up."""
+        why = {"reason": reason} if reason == OUT_OF_MEMORY else {}
+        return {"name": "worker", **({"exitCode": status, **why} if status is not None and self.gone <= now else {})}
 
 
 @dataclass

@@ -15,7 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from cloudwatch import ALARM, NO_DATA, OK, Alarm, mails, state_of, states
-from losing_worlds import NO_PROVIDER, TAKEN, Fault, Life, alarms_of, draw_loss
+from losing_worlds import DEATHS, DENIED, NO_PROVIDER, TAKEN, Fault, Life, alarms_of, draw_loss
 from starter_worlds import DAY, HOUR, MINUTE, Plan, Span
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
@@ -97,6 +97,18 @@ def test_work_that_is_lost_like_this_raises_an_alarm(name: str) -> None:
     assert len(life.world.tasks) <= example.tasks
     assert [alarm for _, alarm in life.mails][:1] == [example.alarm] * bool(example.alarm)
     assert not life.mails or life.mails[0][0] <= example.told
+    assert [alarm for _, alarm in life.mails].count(example.alarm) <= 1
+
+
+@pytest.mark.parametrize("how", [*DEATHS, NO_PROVIDER, DENIED])
+def test_runs_fail_for_no_longer_than_an_hour_after_the_reason_is_gone(how: str) -> None:
+    end = 2 * HOUR
+    fault = Fault(how, Span(0, end), (20, 40), poisoned=EVERY_10_MINUTES[:12] if how == "poison" else ())
+    life = Life(1, Plan(FOR_HOURS, arrivals=EACH_12_MINUTES, speed=1), fault, colds=0)
+    life.play()
+    assert [at for at, _ in life.failed if at < end]
+    assert [at for at, _ in life.failed if at > end + HOUR + 5 * MINUTE] == []
+    assert life.states["starter-fails"][-1][1] == OK
 
 
 # What ECS says of a dead task, in what the run fails with, and what to do.

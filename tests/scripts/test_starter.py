@@ -17,7 +17,19 @@ from typing import Any, NamedTuple
 import pytest
 from account import PROJECT
 from botocore.exceptions import ClientError
-from starter_worlds import AUDITS, MINUTES_EVENT, SETTINGS, WORKERS, Plan, Run, Span, Starter, World, event
+from starter_worlds import (
+    AUDITS,
+    MINUTES_EVENT,
+    OUT_OF_MEMORY,
+    SETTINGS,
+    WORKERS,
+    Plan,
+    Run,
+    Span,
+    Starter,
+    World,
+    event,
+)
 
 from launch.calls import ON_DEMAND, SPOT, SPOT_FIRST
 from launch.copying import FEW_MESSAGES, RESERVE_SECONDS
@@ -122,6 +134,19 @@ def quiet(tasks: list[Run], asks: str = "", stops: str = "", **plan: Any) -> Row
     return Row(tasks, [asks] * bool(asks), [stops] * bool(stops), visible=0, settings=ONE_STAYS, plan=plan)
 
 
+DIED = "the last 2 tasks failed after 800 s at most: .* each run fails until another one has worked"
+
+
+def died(age: float) -> Run:
+    """It was killed after 800 s, because it had used up its memory."""
+    return stopped(running(age), "EssentialContainerExited", OUT_OF_MEMORY, age - 845, 137)
+
+
+def waiting(tasks: list[Run], says: str = "") -> Row:
+    """Five messages are in flight, and none waits."""
+    return Row(tasks, [], says=says, visible=0, in_flight=5)
+
+
 MOMENTS: dict[str, Row] = {
     # One worker for each ten messages, up to MAX_WORKERS.
     "nothing waits": Row([], [], visible=0),
@@ -171,6 +196,17 @@ MOMENTS: dict[str, Row] = {
     "the next one has run for a minute": Row([not_pulled(200), running(106)], [f"1 {MIXED}"], visible=10_000),
     "it found no capacity": Row([stopped(starting(100), "TaskFailedToStart", SHORTAGE, 60)], [f"1 {MIXED}"]),
     "a comparison of the buckets failed": Row([not_pulled(200, by="sync-reconcile")], [f"1 {MIXED}"]),
+    # Their messages are in flight, so no other one is started for these.
+    "two died of memory": waiting([died(3000), died(1500)], "OutOfMemoryError.* each run fails .*raise TASK_MEMORY"),
+    "two died, and their messages are done": Row([died(3000), died(1500)], [], visible=0),
+    "one died": waiting([died(1500)]),
+    "two were stopped by hand": waiting([replace(died(age), end=("UserInitiated", "", 137)) for age in (3000, 1500)]),
+    "Spot took two": waiting([replace(died(age), end=("SpotInterruption", "", 137)) for age in (3000, 1500)]),
+    "the next one has run for as long as they did": waiting([died(3000), died(2000), running(1000)], DIED),
+    "the next one has run for twice as long": waiting([died(3500), died(2500), running(1700)]),
+    "a later one has emptied the queue": waiting([died(3500), died(2500), ended(1500, 1300, 0)]),
+    "one beside it has ended with 0": waiting([died(3500), died(2500), ended(2500, 2300, 0)], DIED),
+    "one of a newer task definition runs": waiting([died(3000), died(1500), running(200, revision=1)]),
     # A worker that ended with exit status 3 could sync no key for ten minutes.
     "an outage": Row([ended(700, 10, 3)], [], says=f"{OUTAGE}; the next one is started in 50 s"),
     "and no second one beside it": Row([ended(1300, 600, 3), running(500)], [], visible=10_000),
