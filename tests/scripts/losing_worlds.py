@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 from cloudwatch import ALARM, NO_DATA, Alarm, mails, states
 from paper_account import Given, PaperAccount, Refused
 from starter_worlds import (
+    DAY,
     EXITED,
     HELD,
     HOUR,
@@ -337,17 +338,18 @@ class Life:
 
 
 def draw_rate(chance: random.Random) -> int:
-    return MINUTE * chance.choice([1, 1, 1, 2, 5, 15, 16, 30, 60, 61, 90])
+    return MINUTE * chance.choice([1, 1, 1, 2, 5, 15, 16, 30, 60, 61, 90, 240])
 
 
 def draw_loss(number: int) -> tuple[Plan, Fault]:
     """Work that comes at any pace, and a fault of any kind from some moment on, or for a while; or none."""
     chance = random.Random(f"loss {number}")
-    rate = draw_rate(chance)
+    rate = DAY if number % 200 == 1 else draw_rate(chance)
     hours = 2.5 if rate <= 5 * MINUTE else 6 * rate / HOUR + 2
     until = hours * HOUR
     how = chance.choice(FAULTS) if number % 4 else ""
     every = chance.choice([7, 60, 240, 11 * MINUTE, 12 * MINUTE, 15 * MINUTE, 30 * MINUTE, 60 * MINUTE])
+    every = max(every, rate // 60)
     first = chance.uniform(0, 20 * MINUTE)
     amount = chance.choice([1, 1, 1, 5, 100]) if every > MINUTE else 1
     arrivals = [(first + at, chance.randint(1, amount)) for at in range(0, int(until - first), every)]
