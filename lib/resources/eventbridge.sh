@@ -166,7 +166,7 @@ ensure_rule() {
 # say_pause TIME ADVICE: gives the rule the words of a pause since then, or takes those of one away, and leaves the rest.
 # A verb does so, which may be denied it. ADVICE: what an error of AWS means for the user.
 say_pause() {
-  local have want RESOURCE="rule $RULE_NAME" RESOURCE_ADVICE=$2
+  local have want denied RESOURCE="rule $RULE_NAME" RESOURCE_ADVICE=$2
   have=$(aws_if_allowed events describe-rule --name "$RULE_NAME")
   if [[ -n $have ]]; then
     want=$(words_of_rule "$1")
@@ -177,8 +177,9 @@ say_pause() {
     [[ -z $want ]] || aws_if_allowed events put-rule --cli-input-json "$want" >/dev/null
   fi
   was_denied || return 0
-  have=$(denial)
-  say "the rule $RULE_NAME could not be changed, so only the function knows whether the sync is paused: $have"
+  denied=$(denial)
+  say "the rule $RULE_NAME could not be changed, so only the function knows whether the sync is paused: $denied; grant" \
+    "yourself events:DescribeRule and events:PutRule, and run this again"
 }
 
 list_rule() {

@@ -16,6 +16,7 @@ from looks import Seen, guarded, operated
 from noticed import ALARMS, DYING, GUARD, MINUTE, OUTAGE, ROWS, RUNS_FAIL, SHOWN, SILENT, Values, minutes_of
 from operated import Operated, Verbs, verbs
 from paper_account import PaperAccount
+from test_losing_worlds import EXAMPLES
 
 MAIL = {"ALARM_EMAIL": "you@example.com"}
 ALL = BROKEN | BESIDE
@@ -121,6 +122,12 @@ NO_MAIL = (
     "the address is not confirmed",
     "the alarm that the guard needs is gone",
 )
+
+
+def test_workers_that_die_are_noticed_within_the_time_that_their_worlds_have() -> None:
+    """Each example is played there."""
+    told = [example.told for example in EXAMPLES.values() if example.alarm == ALARMS[DYING]]
+    assert max(told) == minutes_of(DYING) * MINUTE
 
 
 def test_the_words_of_the_page_are_those_that_are_said() -> None:
