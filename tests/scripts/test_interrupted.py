@@ -44,6 +44,10 @@ def paused(kept: Kept) -> None:
 
 def resumed_after_an_interruption(kept: Kept) -> None:
     older_than_its_role(kept)
+    said_by_the_rule(kept)
+
+
+def said_by_the_rule(kept: Kept) -> None:
     kept[RULE]["Description"] = f"The sync has been paused since {SINCE}"
 
 
@@ -57,6 +61,9 @@ PARTS = {
     "a paused function of a new role": Part((), NEW_ROLE, happened=paused),
     "one whose rule is gone": Part(("rule",), NEW_ROLE, happened=paused),
     "one that was resumed in between": Part((), NEW_ROLE, happened=resumed_after_an_interruption),
+    "one that somebody deleted in a pause": Part(
+        ("function",), ("ensure_function", "ensure_rule"), happened=said_by_the_rule
+    ),
     "a topic": Part(("topic",), ("ensure_topic",), {"ALARM_EMAIL": "ops@example.com"}),
     "a lifecycle": Part(("lifecycle", "bucket-policy"), ("ensure_lifecycle",)),
     "audits": Part((), AUDITS, {"AUDIT_DAYS": "7"}),
