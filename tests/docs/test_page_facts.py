@@ -12,12 +12,14 @@ from functools import cache
 from importlib.metadata import metadata
 
 import cost
+import noticed
 import pytest
 from mutants import MUTANTS
 from pages import PAGES, ROOT, all_code_in, blocks, chinese_of, code_in, in_both, prose, section, text_of
 from terminal_picture import SCENES, lines_of
 from written import NOT_FOR_USERS, files
 
+from launch import rates
 from mirror.model.checks import TABLE
 from mirror.options.announcer import SYNCED
 from mirror.version import VERSION
@@ -67,6 +69,31 @@ def test_every_name_in_capitals_is_one_of_the_scripts_or_is_set_on_the_page(page
 def names_of_scripts() -> frozenset[str]:
     patterns = (*SCRIPTS_TOO, "local/**/*.sh", "local/*.py", "tests/protocol/*.py")
     return frozenset(re.findall(r"(?<!\w)[A-Z][A-Z0-9_]+(?!\w)", written(patterns)))
+
+
+# Alarms
+
+
+@in_both("docs/operations.md")
+def test_the_minutes_of_the_alarms_are_those_of_their_periods(page: str) -> None:
+    found = {name: noticed.alarm_of(name) for name in ("behind", "starter-fails", "starter-silent", "outage")}
+    minutes = {name: [alarm.seconds * alarm.count // 60] for name, alarm in found.items()}
+    silent = found["starter-silent"]
+    minutes["starter-silent"] = [(silent.count + extra) * silent.seconds // 60 for extra in (2, 3)]
+    minutes["behind"] += [rates.lowest_age(0) // 60, highest_rate_of_an_hour()]
+    rows = dict(re.findall(r"^\| \[`\.\.\.-([a-z-]+)`\]\([^)]*\) \| (.*) \|$", text_of(page), re.MULTILINE))
+    for name, wanted in minutes.items():
+        assert {str(one) for one in wanted} <= {*re.findall(r"\d+", rows[name])}, name
+
+
+@in_both(SETTINGS)
+def test_the_rate_up_to_which_an_hour_is_right_is_that_of_the_rule(page: str) -> None:
+    (row,) = re.findall(r"^\| `ALARM_AGE_SECONDS` .*$", text_of(page), re.MULTILINE)
+    assert {str(highest_rate_of_an_hour()), str(rates.lowest_age(0) // 60)} <= {*re.findall(r"\d+", row)}
+
+
+def highest_rate_of_an_hour() -> int:
+    return max(minutes for minutes in range(60) if rates.lowest_age(minutes) <= 3600)
 
 
 # Log lines
