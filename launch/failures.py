@@ -28,6 +28,10 @@ CURES = (
 )
 
 
+def is_in_outage(task: Task) -> bool:
+    return task.exit_code == OUTAGE_STATUS
+
+
 def is_beside(task: Task, failed: Sequence[Task]) -> bool:
     """Whether it was there at the same time as one of them that could receive messages."""
     end = task.ended or math.inf
@@ -47,7 +51,7 @@ def has_worked(task: Task, failed: Sequence[Task], now: float, proof: float) -> 
 def seconds_of_proof(failed: Sequence[Task]) -> float:
     """How long a task has to run until it counts as one that works: twice as long as any of these did, because those
     that fail after a while look as if they worked until then. In an outage that is as long as a worker waits for it."""
-    if any(task.exit_code == OUTAGE_STATUS for task in failed):
+    if any(map(is_in_outage, failed)):
         return OUTAGE_SECONDS
     longest = max((task.seconds for task in failed), default=0.0)
     return min(OUTAGE_SECONDS, max(AT_ONCE_SECONDS, 2 * longest))
@@ -66,16 +70,20 @@ def failed_tasks(tasks: Sequence[Task], now: float) -> list[Task]:
 
 
 def dying_tasks(tasks: Sequence[Task], now: float) -> list[Task]:
-    """Workers fail again and again: two or more of the newest task definition, and none has worked since.
+    """Workers fail again and again: two or more of the newest task definition, and none has worked since. An outage
+    does not end with another task definition.
 
     Those that die after a while do so until one runs for longer: for twice as long as two of them did. So one that died
     after hours does not count as the measure of others that fail at once.
     """
     newest = max(tasks, key=lambda task: (bool(task.revision), task.created), default=None)
-    failed = [task for task in tasks if task.failed and newest and task.revision == newest.revision]
+    if newest is None:
+        return []
+    failed = [task for task in tasks if task.failed]
+    failed = [task for task in failed if task.revision == newest.revision or is_in_outage(task)]
     if len(failed) < 2:
         return []
-    lives = sorted(0.0 if task.exit_code == OUTAGE_STATUS else task.seconds for task in failed)
+    lives = sorted(0.0 if is_in_outage(task) else task.seconds for task in failed)
     dying = since_one_worked(tasks, failed, now, max(seconds_of_proof(failed), 2 * lives[-2]))
     return dying if len(dying) > 1 else []
 
@@ -83,7 +91,7 @@ def dying_tasks(tasks: Sequence[Task], now: float) -> list[Task]:
 def next_attempt(failed: Sequence[Task]) -> float:
     """When to try again: the pause is as long as it has been going wrong, which doubles it each time."""
     shortest, longest = PAUSE_SECONDS
-    times = [task.ended if task.ended and task.exit_code == OUTAGE_STATUS else task.created for task in failed]
+    times = [task.ended if task.ended and is_in_outage(task) else task.created for task in failed]
     return max(times) + min(longest, max(shortest, max(times) - min(times)))
 
 
@@ -94,6 +102,8 @@ def cure_of(task: Task) -> str:
             return cure
     if task.exit_code == KILLED_STATUS:
         return MEMORY_CURE
+    if is_in_outage(task):
+        return "./sync.sh status says what fails"
     return "./sync.sh logs worker says why; after SIGKILL, raise TASK_MEMORY" if task.exit_code else "run ./deploy.sh"
 
 
@@ -101,8 +111,8 @@ def describe_failure(failed: Sequence[Task], outlook: str) -> str:
     last = failed[-1]
     code = "" if last.exit_code is None else f" (exit code {last.exit_code})"
     number = "task" if len(failed) == 1 else f"{len(failed)} tasks"
-    how = "ended in an outage" if last.exit_code == OUTAGE_STATUS else "stopped before working"
-    if last.exit_code != OUTAGE_STATUS and last.seconds >= AT_ONCE_SECONDS:
+    how = "ended in an outage" if is_in_outage(last) else "stopped before working"
+    if not is_in_outage(last) and last.seconds >= AT_ONCE_SECONDS:
         how = f"failed after {max(task.seconds for task in failed):.0f} s at most"
     return f"the last {number} {how}: {last.stop_code}: {last.reason}{code}; {outlook}; what to do: {cure_of(last)}"
 
@@ -117,7 +127,7 @@ def after_failures(
     """
     last = failed[-1]
     if any(task.started is None for task in live):
-        is_late = last.exit_code != OUTAGE_STATUS and last.seconds >= AT_ONCE_SECONDS
+        is_late = not is_in_outage(last) and last.seconds >= AT_ONCE_SECONDS
         text = describe_failure(failed, "the next one is starting")
         return (0, text, "") if is_again or not is_late else (0, "", text if start else "")
     if any(task.created > last.created for task in live):

@@ -120,7 +120,7 @@ SAYS = {
     "image": "CannotPullContainerError: .* check SUBNETS and ASSIGN_PUBLIC_IP",
     "assume": "unable to assume the role .* makes the role again",
     "role": r"exit code 1\).* ./sync.sh logs worker says why",
-    "outage": r"ended in an outage.* ./sync.sh logs worker says why",
+    "outage": r"ended in an outage.* ./sync.sh status says what fails",
     NO_PROVIDER: "capacity provider FARGATE_SPOT.* ./deploy.sh adds it",
 }
 
