@@ -29,20 +29,10 @@ readonly -A PARSED=(
   [failed]='^\S+ ERROR (?<failed>failed) key='
 )
 
-# Reads a key as JSON, prints it as a worker writes it, as a regular expression.
-key_pattern() { jq -r "$JQ_TEXT pattern"; }
-
 # A query of Logs Insights on a whole time: keys and bytes by action, of all objects or of those above this many bytes.
 count_synced() {
   printf '%s | parse @message /%s/%s | stats count(*) as keys, sum(size) as bytes by action\n' \
     "$(like "$SYNCED_LINE")" "${PARSED[size]}" "${1:+ | filter size > $1}"
-}
-
-# Reads the rows of a query on synced keys, prints when each was synced last as a JSON object.
-synced_of() {
-  jq -c --arg line "$SYNCED_LINE" --arg key "$KEY_FIELD" '[.[]["@message"]
-    | select(test($line)) | capture("^(?<at>\\S+) .*? key=\($key) ") | {(.key | fromjson): .at}]
-    | sort_by(.[]) | add // {}'
 }
 
 # The regular expression of a synced line, whose groups are key, action, size, seconds and lag.
@@ -56,16 +46,6 @@ synced_fields() {
 failures_of() {
   jq -c --arg fields "^(?<at>\\S+) ERROR failed key=$KEY_FIELD (?<attempt>attempt=\\S+ )?(?<reason>.*)" \
     '[.[]["@message"] | capture($fields) | .key |= fromjson]'
-}
-
-# Worker: TIME INFO|WARNING marker key=KEY waits for N keys under PREFIX, such as KEY: WHY since=TIME; without the last
-# of release 1.1.0. Reads the rows of a query on markers, prints {at, key, keys, prefix, example, why, since} of each as a JSON list; the
-# last may be null.
-markers_of() {
-  jq -c --arg key "$KEY_FIELD" --arg prefix "${KEY_FIELD/key/prefix}" --arg example "${KEY_FIELD/key/example}" '
-    ("^(?<at>\\S+) \\S+ marker key=\($key) waits for (?<keys>\\d+) keys under \($prefix), such as \($example): "
-      + "(?<why>.*?)( since=(?<since>\\S+))?$") as $fields
-    | [.[]["@message"] | rtrimstr("\n") | capture($fields) | (.key, .prefix, .example) |= fromjson | .keys |= tonumber]'
 }
 
 # The regular expressions of the lines on the parts of a large object: of the one that they are begun, which has the

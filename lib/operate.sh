@@ -6,13 +6,27 @@ readonly HANDED_OVER=(
   ACCOUNT VERSION VIA CLI_VERSION
   QUEUE_NAME DLQ_NAME STARTER_NAME RULE_NAME EVENT_RULE_NAME CLUSTER_NAME TASK_FAMILY STARTER_ROLE TASK_ROLE
   STARTER_LOG_GROUP WORKER_LOG_GROUP STARTED_BY NOTIFICATION_ID
-  QUEUE_ARN DLQ_ARN STARTER_ARN RULE_ARN EVENT_RULE_ARN TOPIC_ARN
-  QUEUE_SECONDS QUEUE_POLICY READS_ID APP_NUMBER READS_PROBLEM
+  QUEUE_ARN DLQ_ARN STARTER_ARN RULE_ARN EVENT_RULE_ARN TOPIC_ARN DST_BUCKET_ARN
+  WORKER_SETTINGS QUEUE_SECONDS QUEUE_POLICY READS_ID APP_NUMBER READS_PROBLEM
 )
+
+# Prints what the workers are given, by the task definition; null if that could not be read, nothing if there is none
+# that tasks can be started with.
+worker_settings() {
+  local definition
+  if [[ $KNOWS_DEPLOYMENT == false ]]; then
+    printf 'null\n'
+    return
+  fi
+  definition=$(fact task_definition)
+  [[ -z $definition ]] || jq -c '[.containerDefinitions[] | select(.name == "worker")][0].environment // []
+    | map({(.name): .value}) | add // {}' <<<"$definition"
+}
 
 # Prints NAME=VALUE, and a NUL after each.
 hand_over() {
-  local name QUEUE_POLICY APP_NUMBER READS_PROBLEM
+  local name WORKER_SETTINGS QUEUE_POLICY APP_NUMBER READS_PROBLEM
+  WORKER_SETTINGS=$(worker_settings)
   QUEUE_POLICY=$(queue_policy "${EVENT_SENDERS[*]}")
   APP_NUMBER=$(number_of_app)
   READS_PROBLEM=$(problem_with_cli_of_metrics)

@@ -94,7 +94,7 @@ stop_ticking() {
 # print_help FILE: the comment at the head of a script, or of a verb, is its help; in Python the docstring.
 print_help() {
   if [[ $1 == *.py ]]; then
-    sed -n -e '1s/^"""//' -e '/^"""$/q' -e p "$1"
+    sed -n -e '1s/^r\{0,1\}"""//' -e '/^"""$/q' -e p "$1"
   else
     sed -n '/^# usage: /,/^$/s/^# \{0,1\}//p' "$1"
   fi

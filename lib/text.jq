@@ -8,9 +8,6 @@ def hex: [(. / 4096 | floor), (. / 256 | floor), (. / 16 | floor), .]
 def visible: gsub("(?<sign>[\\x{0}-\\x{8}\\x{a}-\\x{1f}\\x{7f}-\\x{9f}\\x{2028}-\\x{202e}\\x{2066}-\\x{2069}])";
   "\\u\(.sign | explode[0] | hex)");
 
-# A key as the worker writes it, as a regular expression.
-def pattern: tojson | visible | gsub("(?<sign>[^\\w\" -])"; "\\\(.sign)");
-
 # A line in 80 columns, followed by indented lines for the rest. A line is broken between words; a text in quotes or
 # backticks counts as one word, and so does a command of ours, so that it can be copied as a whole.
 def folded($indent):
@@ -28,7 +25,3 @@ def table: (transpose | map(map(length) | max)) as $widths
     | .[0], ($widths | "|" + (map("-" * (. + 2)) | join("|")) + "|"), .[1:][]);
 
 def seconds: if . == null then "unknown" else "\(.) s" end;
-
-# What a marker waits for, as markers_of of log_lines.sh reads it.
-def waiting: "for \(.keys) keys under \(.prefix | tojson), such as \(.example | tojson): \(.why)\(
-  if .since then ", since \(.since)" else "" end)";

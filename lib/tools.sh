@@ -25,7 +25,7 @@ check_jq() {
     "elsewhere put the program from https://jqlang.org/download/ into your PATH, as jq"
 }
 
-# All that runs here begins with this line, which came with Python 3.7 (explain asks for 3.9 itself). It is also no use if
+# All that runs here begins with this line, which came with Python 3.7 (lib/operate.sh asks for 3.9). It is also no use if
 # it cannot start, as Apple's is without its developer tools.
 has_python() { python3 -c 'from __future__ import annotations' >/dev/null 2>&1; }
 

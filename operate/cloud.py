@@ -53,18 +53,22 @@ T = TypeVar("T")
 
 
 class Missing(NamedTuple):
+    """Of all three, `code` is that of AWS."""
+
     error: str
+    code: str
 
 
 class Denied(NamedTuple):
     error: str
+    code: str
 
 
 class NoAnswer(NamedTuple):
-    """`is_of_aws`: AWS itself says that it failed, or that the question is wrong."""
+    """With a code, AWS itself says that it failed, or that the question is wrong."""
 
     error: str
-    is_of_aws: bool = False
+    code: str = ""
 
 
 Unread = Union[Denied, NoAnswer]
@@ -125,8 +129,8 @@ class Cloud:
             said = error or f"it ended with exit status {status}, and said nothing: run this again"
             return NoAnswer(f"{called} failed: {said}")
         if code[1] in NOT_FOUND:
-            return Missing(error)
-        return Denied(error) if DENIED.fullmatch(code[1]) else NoAnswer(error, is_of_aws=True)
+            return Missing(error, code[1])
+        return Denied(error, code[1]) if DENIED.fullmatch(code[1]) else NoAnswer(error, code[1])
 
     def _general_options(self, service: str) -> list[str]:
         """For SQS, CLI v1 goes by no setting of an endpoint, but uses a legacy one (lib/aws.sh)."""

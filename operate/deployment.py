@@ -41,7 +41,9 @@ class Deployment(NamedTuple):
     rule_arn: str
     event_rule_arn: str
     topic_arn: str
+    dst_bucket_arn: str
 
+    worker_settings: str  # that are deployed: JSON; "null" if not known, nothing without an active task definition
     queue_seconds: str  # for which a queue keeps a message
     queue_policy: str  # which the queue is to have: JSON
     reads_id: str  # with which the ids of request metrics of ours begin

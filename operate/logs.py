@@ -155,10 +155,16 @@ def lags(lines: Iterable[str]) -> list[Any]:
     return sorted(number(found["lag"]) for found in matches(LAG_FIELDS, rests))
 
 
+def synced(lines: Iterable[str]) -> list[dict[str, Any]]:
+    return [
+        {"at": found["at"], "key": json.loads(found["key"]), "action": found["action"], "size": int(found["size"])}
+        for found in matches(SYNCED_FIELDS, lines)
+    ]
+
+
 def synced_at(lines: Iterable[str]) -> dict[str, str]:
     """When each key was synced last."""
-    found = sorted((one["at"], json.loads(one["key"])) for one in matches(SYNCED_FIELDS, lines))
-    return {key: at for at, key in found}
+    return {one["key"]: one["at"] for one in sorted(synced(lines), key=lambda one: str(one["at"]))}
 
 
 def failures(lines: Iterable[str]) -> list[dict[str, Any]]:
@@ -166,7 +172,8 @@ def failures(lines: Iterable[str]) -> list[dict[str, Any]]:
         {
             "at": found["at"],
             "key": json.loads(found["key"]),
-            "reason": f"attempt={found['attempt']}/{found['most']} {found['reason']}",
+            "attempt": f"attempt={found['attempt']}/{found['most']}",
+            "reason": found["reason"],
         }
         for found in matches(FAILED_FIELDS, lines)
     ]
@@ -234,6 +241,11 @@ def synced_of(keys: Iterable[str]) -> str:
         if len(named) + len(more) < MOST_OF_A_FILTER:
             named += f"|{more}"
     return f"{SYNCED_LINE}({named[1:]}) "
+
+
+def lines_on(key: str) -> str:
+    """The pattern of all lines on a key."""
+    return f" key={pattern_of_key(key)}( |$)"
 
 
 def as_decision(line: str) -> dict[str, Any] | None:

@@ -124,7 +124,7 @@ def read_notifications(cloud: Cloud, deployment: Deployment) -> Part:
     bucket = ("--bucket", deployment.settings["SRC_BUCKET"])
     owner = ("--expected-bucket-owner", deployment.settings["SRC_BUCKET_OWNER"])
     found = cloud.ask("s3api", "get-bucket-notification-configuration", *bucket, *owner)
-    return NoAnswer(found.error, is_of_aws=True) if isinstance(found, Missing) else found
+    return NoAnswer(found.error, found.code) if isinstance(found, Missing) else found
 
 
 def read_permissions(cloud: Cloud, deployment: Deployment) -> Part:
@@ -239,7 +239,7 @@ def read_request_metrics(cloud: Cloud, deployment: Deployment) -> list[Metrics] 
         if isinstance(page, (Denied, NoAnswer)):
             return page
         if isinstance(page, Missing):
-            return NoAnswer(page.error, is_of_aws=True)
+            return NoAnswer(page.error, page.code)
 
         ids = [pattern.fullmatch(one["Id"]) for one in page.get("MetricsConfigurationList") or []]
         found += [Metrics(int(one[1]), int(one[2])) for one in ids if one]

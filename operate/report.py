@@ -191,14 +191,19 @@ def rows_of_markers(parts: Parts, unread: Mapping[str, str]) -> Iterator[str]:
         yield row("markers", not_known(unread["markers"]))
     elif markers:
         waits = "waits" if markers["count"] == 1 else "wait"
-        yield row("markers", f"{markers['count']} {waits}, {waiting(markers['newest'])}")
-        yield from (f"  {waiting(one)}" for one in markers["others"])
+        yield row("markers", f"{markers['count']} {waits}, {key_waiting(markers['newest'])}")
+        yield from (f"  {key_waiting(one)}" for one in markers["others"])
+
+
+def key_waiting(wait: Mapping[str, Any]) -> str:
+    return f"at {wait['at']} {quoted(wait['key'])} {waiting(wait)}"
 
 
 def waiting(wait: Mapping[str, Any]) -> str:
+    """What a key waits for."""
     since = f", since {wait['since']}" if wait.get("since") else ""
-    what = f"for {wait['keys']} keys under {quoted(wait['prefix'])}, such as {quoted(wait['example'])}: {wait['why']}"
-    return f"at {wait['at']} {quoted(wait['key'])} {what}{since}"
+    example = f"such as {quoted(wait['example'])}: {wait['why']}"
+    return f"for {wait['keys']} keys under {quoted(wait['prefix'])}, {example}{since}"
 
 
 def rows_of_outage(parts: Parts, unread: Mapping[str, str], reasons: Sequence[str]) -> Iterator[str]:

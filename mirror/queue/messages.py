@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from urllib.parse import quote_plus, unquote_plus
+from urllib.parse import quote_plus
 
 from botocore.exceptions import ClientError
 
 from mirror.aws.boto3_clients import Boto3Sqs
 from mirror.model.errors import AWS_ERRORS, describe, error_code, receipt_is_lost
 from mirror.model.log_lines import log
+from mirror.model.message_keys import key_of_record
 from mirror.model.services import MAX_SQS_DELAY, SQS_BATCH
 from mirror.protocol.attempt import LONGEST_WAIT, Upload
 from mirror.settings import Settings
@@ -101,7 +102,7 @@ def events_of(body: dict[str, Any]) -> Iterator[Event]:
         is_of_s3, what = source == "aws:s3", (source, name)
         yield Event(
             bucket=record["s3"]["bucket"]["name"],
-            key=unquote_plus(record["s3"]["object"]["key"]),  # form-urlencoded: a space is "+"
+            key=key_of_record(record),
             time=record.get("eventTime"),
             is_of_s3=is_of_s3,
             is_probably_new=what == OF_MISSING or (is_of_s3 and name.startswith("ObjectCreated")),

@@ -149,7 +149,7 @@ def read_bucket(cloud: Cloud, name: str) -> Any:
 
 def is_known_failure(answer: Any) -> bool:
     """S3 itself says that the bucket does not work, to a caller who may ask."""
-    return isinstance(answer, NoAnswer) and answer.is_of_aws
+    return isinstance(answer, NoAnswer) and bool(answer.code)
 
 
 def read_oldest(cloud: Cloud, deployment: Deployment, now: float) -> Part:
@@ -347,8 +347,15 @@ def failures_of(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     times = Counter(one["key"] for one in found)
 
     failing = [one for one in newest.values() if not one["synced"]]
-    shown = [{name: one[name] for name in ("at", "key", "reason")} for one in failing[:SHOWN]]
-    newest_first = [{**one, "times": times[one["key"]]} for one in shown]
+    newest_first = [
+        {
+            "at": one["at"],
+            "key": one["key"],
+            "reason": f"{one['attempt']} {one['reason']}",
+            "times": times[one["key"]],
+        }
+        for one in failing[:SHOWN]
+    ]
     return {"count": len(found), "newest": newest_first, "synced": len(newest) - len(failing)}
 
 

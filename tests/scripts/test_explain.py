@@ -1,21 +1,18 @@
-"""What ./sync.sh explain says of a key: the answer to facts. What it asks AWS for is in test_verbs.py."""
+"""What ./sync.sh explain says of a key (operate/explanation.py). What it asks AWS for is in test_verbs.py."""
 
 from __future__ import annotations
 
-import ast
-import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
+from operated import stamp
 
+from mirror.model import log_lines
 from mirror.model.services import as_utf8
 from mirror.protocol.objects import PROVENANCE, source_from_head
+from operate import explanation
 
-ROOT = Path(__file__).parents[2]
 ETAG, DAY = '"0123456789abcdef0123456789abcdef"', 86_400
 NOW = int(time.time())
 OLD = NOW - 30 * DAY
@@ -40,7 +37,7 @@ def copy_of(source: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def explain(key: str = "d/a", source: Any = None, destination: Any = None, **facts: Any) -> dict[str, Any]:
-    """The answer to these facts, by the Python that stands in PATH."""
+    """The answer to these facts."""
     source = source() if callable(source) else source
     sides = {
         name: {"head": side} if side and "ETag" in side else side or {}
@@ -51,11 +48,7 @@ def explain(key: str = "d/a", source: Any = None, destination: Any = None, **fac
         "queue": {"visible": 0}, "paused_since": "", "dead_letters": [], "log": [], "not_known": [],
     }  # fmt: skip
     given |= facts | {"settings": SETTINGS | facts.get("settings", {})}
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/local/bin:/usr/bin:/bin"}
-    command = ["python3", "-B", "lib/explain.py"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, input=json.dumps(given), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
+    return explanation.explain(given, time.time())
 
 
 def fresh() -> dict[str, Any]:
@@ -64,6 +57,10 @@ def fresh() -> dict[str, Any]:
 
 
 PLAIN = head()
+WHY = 'operation=CopyObject error=AccessDenied message="no" advice="allow s3:GetObject"'
+FAILED = f"{stamp(-3600)} ERROR {log_lines.FAILED % (log_lines.quoted('d/a'), 1, 3, WHY)}"
+FAILED_BEFORE = f"{stamp(DAY)} ERROR {log_lines.FAILED % (log_lines.quoted('d/a'), 1, 3, WHY)}"
+COPIED = f"{stamp(DAY)} INFO {log_lines.SYNCED % (log_lines.quoted('d/a'), 'copied', 3, 0.1, '')}"
 SUM = {"ChecksumCRC64NVME": "M3eFcAZSQlc=", "ChecksumType": "FULL_OBJECT"}
 OTHER_SUM = SUM | {"ChecksumCRC64NVME": "AAAAAAAAAAA="}
 EXPIRES = head(Expires="2030-01-01T00:00:00+00:00", CacheControl="gr\u00c3\u00b6n")
@@ -98,6 +95,17 @@ CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
         {"source": PLAIN, "destination": copy_of(PLAIN), "settings": {"EXCLUDE": "d/*"}},
         "excluded", True, "--remove-unwanted",
     ),
+    "what failed": ({"source": fresh, "log": [FAILED]}, "missing", False, "allow s3:GetObject; it is tried again by"),
+    "what failed before it changed": ({"source": fresh, "log": [FAILED_BEFORE]}, "missing", False, "wait: it changed"),
+    "what was copied": ({"source": PLAIN, "log": [COPIED]}, "missing", False, "has deleted or changed the copy since"),
+    "a copy that others changed": (
+        {"source": PLAIN, "destination": head(OLD + 60) | {"Metadata": {PROVENANCE: "x"}}, "log": [COPIED]},
+        "stale", False, "a worker copied this very version at",
+    ),
+    "another version was copied": (
+        {"source": head(size=4), "log": [COPIED]}, "missing", False, "./sync.sh reconcile --prefix d/a syncs it",
+    ),
+    "copied before it failed": ({"source": PLAIN, "log": [COPIED, FAILED]}, "missing", False, "allow s3:GetObject"),
     "a marker": (
         {"key": "d/_DONE", "source": PLAIN, "settings": {"COPY_LAST": "_DONE"}, "markers": [MARKER]},
         "waits", False, "./sync.sh explain d/a",
@@ -144,17 +152,3 @@ def test_each_setting_that_is_set_says_what_it_does_with_the_key() -> None:
         "KEEP_DAYS": "keeps what changed within 7 days",
         "TABLES": "copies the commits of a table in order",
     }
-
-
-def test_it_runs_with_the_standard_library_of_python_3_9() -> None:
-    """What macOS and CloudShell have. -S: without boto3."""
-    script = (
-        "import sys, lib.explain\n"
-        "print(*(found.__file__ for name, found in sys.modules.items() if name.startswith(('mirror', 'lib.'))))"
-    )
-    command = [sys.executable, "-S", "-B", "-c", script]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    files = done.stdout.split()
-    assert any(file.endswith("verdict.py") for file in files)
-    for file in files:
-        ast.parse(Path(file).read_text(), feature_version=(3, 9))

@@ -30,9 +30,9 @@ def test_every_help_is_the_head_of_its_file_in_80_columns(command: tuple[str, ..
     assert (done.returncode, done.stderr) == (0, "")
     file = FILES[command[1]] if len(command) == 3 else ROOT / command[0]
     in_python = file.suffix == ".py"
-    ends = r'^"""usage: .*?(?=\n""")' if in_python else r"^# usage: .*?(?=\n\n)"
+    ends = r'^r?"""usage: .*?(?=\n""")' if in_python else r"^# usage: .*?(?=\n\n)"
     head = re.search(ends, file.read_text(), re.MULTILINE | re.DOTALL)
-    assert head and done.stdout.startswith(re.sub('^(# ?|""")', "", head[0], flags=re.MULTILINE))
+    assert head and done.stdout.startswith(re.sub('^(# ?|r?""")', "", head[0], flags=re.MULTILINE))
     assert done.stdout.startswith(f"usage: ./{' '.join(command[:-1])}")
     assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
     if command == ("sync.sh", "--help"):

@@ -39,11 +39,13 @@ def failed(key: str, why: str = WHY) -> str:
 # Before anything is asked
 
 
-def test_explain_names_a_python_that_is_too_old(verbs: Verbs, tmp_path: Path) -> None:
+def test_verbs_in_python_name_one_that_is_too_old(verbs: Verbs, tmp_path: Path) -> None:
     (tmp_path / "python3").write_text("#!/bin/sh\n[ $1 = --version ] && echo Python 3.8.2\n")
     (tmp_path / "python3").chmod(0o755)
-    done = verbs.sync("explain a", 2, PATH=f"{tmp_path}:/usr/bin:/bin")
-    assert "explain needs Python 3.9 or newer as python3, but this is Python 3.8.2" in done.errors
+    for verb in ("explain", "status"):
+        done = verbs.sync(f"{verb} a", 2, PATH=f"{tmp_path}:/usr/bin:/bin")
+        assert f"{verb} needs Python 3.9 or newer as python3, which is older or does not start" in done.errors
+        assert '(python3 --version says "Python 3.8.2"): install Python 3.9 or newer' in done.errors
 
 
 def test_without_a_deployment_a_verb_names_it_and_asks_for_no_more(verbs: Verbs) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import runpy
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +37,7 @@ from mirror.queue.messages import Queue
 from mirror.queue.option import Option, methods
 from mirror.readers.reconcile import ReconcileArguments, Reconciliation
 from mirror.readers.wait import WaitArguments
+from operate.explanation import explain
 
 pytestmark = pytest.mark.fast
 SEEDS = range(2000 if os.environ.get("NIGHTLY") == "1" else 100)
@@ -47,7 +46,6 @@ REPORTED = r"difference number=\d+ what=(\w+) key=(\".*\")"
 ROW = r"  (\w+) (\".*\")"
 LACKING = r"lacking key=(\".*\") why=(trouble|.*)"
 AUDITED = r"audited end=(\w+) status=(\d) found="
-explain = runpy.run_path(str(Path(__file__).parents[2] / "lib/explain.py"))["explain"]
 
 
 @contextlib.contextmanager

@@ -1,16 +1,18 @@
-"""What ./sync.sh explain says about a key: reads the answers of AWS, and prints them with the verdict as JSON.
+"""What ./sync.sh explain says about a key: the verdict, by the workers' own rules, and what to do. All of it is pure.
 
-The verdict comes from the workers' own modules. This file runs on what users have: Python 3.9 or newer, without boto3.
 For each verdict, a table says what it means and what to do.
 """
 
+from __future__ import annotations
+
 import json
-import sys
-import time
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from typing import Any
 
-from mirror.model.selection import is_marker, items_of, wanted_of
+from mirror.model.selection import Wanted, is_marker, items_of, wanted_of
 from mirror.model.services import as_utf8
 from mirror.protocol.objects import destination_from_head, have_same_bytes, source_from_head
 from mirror.protocol.verdict import (
@@ -27,6 +29,7 @@ from mirror.protocol.verdict import (
     is_ours_to_delete,
     judge,
 )
+from operate import logs, times
 
 WAITS, UNKNOWN = "waits", "unknown"  # for other keys (COPY_LAST, TABLES); a side that could not be read
 DELETED = (GHOST, FOREIGN)  # by a worker that is asked for the key; with TABLES this waits, too
@@ -47,6 +50,8 @@ MEANINGS = {
     WAITS: "it waits for other keys (COPY_LAST or TABLES)",
     UNKNOWN: "a bucket could not be read",
 }
+COPIED = "a worker copied this very version"
+ADVICE = re.compile(r' advice=("(?:\\.|[^"\\])*")')  # of a failure (mirror/model/errors.py)
 CHECKSUMS = {
     True: "equal; S3 may have copied the value with the object",
     False: "different",
@@ -63,12 +68,7 @@ STANDING_ADVICE = {
 }
 
 
-def main():
-    facts = json.load(sys.stdin)
-    print(json.dumps(explain(facts, time.time())))
-
-
-def explain(facts, now):
+def explain(facts: Mapping[str, Any], now: float) -> dict[str, Any]:
     """`facts`: the key, the settings, each side as the AWS CLI shows it or its error, and what else is known."""
     key, settings, sides = facts["key"], facts["settings"], facts["sides"]
     wanted = wanted_of(settings["PREFIX_FILTER"], settings["EXCLUDE"], int(settings["KEEP_DAYS"] or 0))
@@ -93,8 +93,8 @@ def explain(facts, now):
         "key": key,
         "verdict": what,
         "meaning": MEANINGS[what],
-        "source": describe(heads.get("source"), source, sides["source"]),
-        "destination": describe(heads.get("destination"), destination, sides["destination"]),
+        "source": describe(heads.get("source", {}), source, sides["source"]),
+        "destination": describe(heads.get("destination", {}), destination, sides["destination"]),
         "of_unknown_origin": verdict.of_unknown_origin,
         "checksums": about_checksums(sides, same_bytes) if source and destination else None,
         "settings": about_settings(key, settings, wanted, marks),
@@ -102,31 +102,32 @@ def explain(facts, now):
         **{name: facts[name] for name in ("queue", "paused_since", "dead_letters", "log", "not_known")},
     }
     is_foreign = destination is not None and not is_ours_to_delete(destination)
-    return {**found, "advice": advice(found, facts, source, is_foreign, now), "is_right": what in RIGHTLY}
+    known = {**facts, "log_says": what_log_says(facts["log"], source, verdict.what)}
+    return {**found, "advice": advice(found, known, source, is_foreign, now), "is_right": what in RIGHTLY}
 
 
-def read_head(head):
+def read_head(head: Mapping[str, Any]) -> dict[str, Any]:
     """The answer of the AWS CLI as boto3 gives it to a worker."""
     head = as_utf8(dict(head))
     return {**head, "LastModified": read_time(head["LastModified"])}
 
 
-def read_time(text):
+def read_time(text: str) -> datetime:
     """Each generation of the CLI writes times in its own way."""
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         moment = parsedate_to_datetime(text)
-    return moment.astimezone(timezone.utc)  # noqa: UP017 Python 3.9 has no datetime.UTC
+    return moment.astimezone(timezone.utc)
 
 
-def newest_wait(markers, synced):
+def newest_wait(markers: Sequence[Mapping[str, Any]], synced: str) -> Mapping[str, Any] | None:
     """The newest line that says what the key waits for, unless it was synced after that."""
     newest = max(markers, key=lambda line: line["at"], default=None)
     return newest if newest and newest["at"] > synced else None
 
 
-def describe(head, side, asked):
+def describe(head: Mapping[str, Any], side: Any, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     """What is known of one side; None if it has no such object."""
     if side is None:
         told = {name: asked[name] for name in ("problem", "listed", "delete_marker", "note") if asked.get(name)}
@@ -140,14 +141,14 @@ def describe(head, side, asked):
     return {**told, **({"copy_of": side.provenance} if hasattr(side, "provenance") else {"identity": side.identity})}
 
 
-def about_checksums(sides, same_bytes):
+def about_checksums(sides: Mapping[str, Mapping[str, Any]], same_bytes: bool | None) -> str:
     refused = [f"{name}: {side['refused']}" for name, side in sides.items() if side.get("refused")]
     if refused:
         return f"not shown, for which an object with SSE-KMS needs kms:Decrypt on its key: {'; '.join(refused)}"
     return CHECKSUMS[same_bytes]
 
 
-def about_settings(key, settings, wanted, marks):
+def about_settings(key: str, settings: Mapping[str, str], wanted: Wanted, marks: bool) -> dict[str, str]:
     """Each setting that is set, with what it says of the key."""
     prefixes = [prefix for prefix in wanted.prefixes if key.startswith(prefix)]
     patterns = [one for one in items_of(settings["EXCLUDE"]) if wanted_of("", one.replace(",", "\\,"), 0).excludes(key)]
@@ -161,7 +162,31 @@ def about_settings(key, settings, wanted, marks):
     return {name: said for name, said in says.items() if settings[name]}
 
 
-def advice(found, facts, source, is_foreign, now):
+def what_log_says(log: Sequence[str], source: Any, what: str) -> str:
+    """Of the source as it is now, by the last line on the key, and what to do about that: nothing if that does not
+    help."""
+    changed = source.modified.timestamp() if source else 0
+    lines = [line for line in log if timestamp_of(line) > changed]
+    if not lines:
+        return ""
+    for failure in logs.failures(lines[-1:]):
+        said = ADVICE.search(failure["reason"])
+        cure = json.loads(said[1]) if said else "remove the reason that the last line of the log names"
+        return f"{cure}; it is tried again by itself, and after the last attempt it is in the dead-letter queue"
+    if what in (MISSING, STALE):
+        for synced in logs.synced(lines[-1:]):
+            if (synced["action"], synced["size"]) == ("copied", source.size):
+                return f"{COPIED} at {synced['at']}, and somebody has deleted or changed the copy since"
+    return ""
+
+
+def timestamp_of(line: str) -> float:
+    """Of a log line; before everything, if it does not begin with its time."""
+    at = times.epoch_or_none(line.partition(" ")[0])
+    return -1 if at is None else at + 1  # fractions of a second do not count
+
+
+def advice(found: Mapping[str, Any], facts: Mapping[str, Any], source: Any, is_foreign: bool, now: float) -> str:
     """What to do, the most likely cause first."""
     what, via, quoted = found["verdict"], facts["via"], facts["quoted"]
     if what == EXCLUDED and found["destination"] and not is_foreign:
@@ -178,10 +203,13 @@ def advice(found, facts, source, is_foreign, now):
             "nothing, if others wrote it: EXCLUDE leaves it out of reconcile. If the source had it, its event may be "
             f"on its way or lost: {status}; {reconcile} --remove-foreign deletes all that is foreign under that prefix"
         )
+    if facts["log_says"].startswith(COPIED):
+        return f"{facts['log_says']}: {reconcile} copies it again; find out who writes to the destination"
     rows = (
         (found["paused_since"], f"the sync is paused: ./sync.sh{via} resume"),
         (found["dead_letters"], f"remove the reason, then ./sync.sh{via} redrive"),
         (what == WAITS, f"wait, or look at what it waits for: ./sync.sh{via} explain {facts['quoted_example']}"),
+        (facts["log_says"], facts["log_says"]),
         (is_fresh, "wait: it changed within the last five minutes"),
         ("queue" in found["not_known"], f"fix what {status} shows about the queue, then {reconcile}"),
         (
@@ -191,7 +219,3 @@ def advice(found, facts, source, is_foreign, now):
         (True, f"{reconcile} syncs it; {status} shows whether events arrive"),
     )
     return next(text for holds, text in rows if holds)
-
-
-if __name__ == "__main__":
-    main()
