@@ -114,7 +114,7 @@ is_not_found() {
 }
 
 # EC2 and SNS have codes of their own for it ("Common errors" of their API references).
-is_denied() { [[ $(error_code) =~ ^(AccessDenied.*|UnauthorizedOperation|AuthorizationError.*)$ ]]; }
+forbidden() { [[ $(error_code) =~ ^(AccessDenied.*|UnauthorizedOperation|AuthorizationError.*)$ ]]; }
 
 # Prints what the run waits for, or nothing if the error of aws "$@" is final. The refusals that pass by themselves are rows
 # of "call|error|what is waited for"; call and error are regular expressions. Some pass only if this run made the role.
@@ -170,7 +170,7 @@ patient_aws() {
   for ((try = 1; ; try++)); do
     if try_aws "${@:2}"; then return; fi
     if [[ $1 == *-is-fine ]] && is_not_found; then return; fi
-    if [[ $1 == denied-is-fine ]] && is_denied; then
+    if [[ $1 == denied-is-fine ]] && forbidden; then
       keep denied "$RESOURCE" <<<"$AWS_ERROR"
       return
     fi

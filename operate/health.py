@@ -101,8 +101,8 @@ def reasons_of_starter(parts: Parts, unread: Mapping[str, str], names: Names) ->
 
     copying = decision.get("copying_failed") or {}
     if copying.get("failing") and not parts.get("paused"):
-        since = f"at {copying['at']} and has not copied since, so workers do"
-        yield f"the function could not copy {since}: {copying['why']}"
+        since = "and has not copied since, so workers do"
+        yield f"the function could not copy at {copying['at']} {since}: {copying['why']}"
 
 
 def reasons_of_outage(parts: Parts, names: Names) -> Iterator[str]:
