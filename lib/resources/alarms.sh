@@ -157,7 +157,9 @@ list_alarms_of_starter() {
 # queue reports nothing. The description is what a mail has beside the name: which deployment it is, and the page, whose
 # headings are the names of a deployment with the usual APP_NAME. An alarm with "of" is on a share in percent.
 ask_both_alarms() {
-  list_alarm_rows | jq -Rnc --arg which "$APP_NAME in $REGION copies $SRC_BUCKET to $DST_BUCKET." \
+  local rows
+  rows=$(list_alarm_rows)
+  jq -Rnc --arg which "$APP_NAME in $REGION copies $SRC_BUCKET to $DST_BUCKET." \
     --arg page "${REPOSITORY:+$REPOSITORY/blob/main/}docs/troubleshooting.md" --arg topic "${ALARM_EMAIL:+$TOPIC_ARN}" \
     --arg app "$APP_NAME" --arg others "./sync.sh status also shows which other alarms are red." '
     def counted($id; $name): {Id: $id, ReturnData: false, MetricStat: {Period: .Period, Stat: .Statistic,
@@ -174,7 +176,7 @@ ask_both_alarms() {
         Threshold: (.[4] | tonumber), ComparisonOperator: "GreaterThanThreshold", TreatMissingData: "notBreaching"}
         + (.[7] // "{}" | fromjson)
       | if .TreatMissingData == "missing" then . + {InsufficientDataActions: $topics} else . end
-      | if .of then as_share else . end]' && fact alarms
+      | if .of then as_share else . end]' <<<"$rows" && fact alarms
 }
 
 # What an alarm may not have: a metric has no data in a unit that it is not reported in (CloudWatch API reference,
