@@ -122,12 +122,13 @@ class LosingWorld(World):
             self.note_metrics()
 
     def note_metrics(self) -> None:
-        oldest = min((one.sent for one in self.undone()), default=self.now)
-        if oldest < self.now:
+        is_held = any(self.held.values())
+        if self.queue or self.back or is_held:
             self.busy_at = self.now
-        if oldest == self.now or any(self.held.get(task) for task in self.live()):
+        if self.busy_at < self.now or (is_held and any(self.held.get(task) for task in self.live())):
             self.moved_at = self.now
         if self.now % MINUTE == 0:
+            oldest = min((one.sent for one in self.undone()), default=self.now)
             self.told_before, self.told = self.told, self.counts()
             self.values["behind"].append((self.now, self.now - oldest))
             self.values["dead-letters"].append((self.now, self.dead_letters))
