@@ -294,8 +294,8 @@ class Life:
 
     def __init__(self, number: int, plan: Plan, fault: Fault, colds: float = 0.01) -> None:
         self.world, self.plan, self.fault, self.colds = LosingWorld(number, plan, fault=fault), plan, fault, colds
-        most = {"MAX_WORKERS": str(plan.most), "LAMBDA_POLL_RATE": str(plan.rate // MINUTE)}
-        self.starter = Starter(self.world, **most)
+        given = {"MIN_WORKERS": str(plan.min_workers(0)), "LAMBDA_POLL_RATE": str(plan.rate // MINUTE)}
+        self.starter = Starter(self.world, **given)
         self.lost: list[tuple[float, float]] = []  # (now, since when)
         self.failed: list[tuple[float, str]] = []
 
@@ -379,5 +379,6 @@ def draw_loss(number: int) -> tuple[Plan, Fault]:
         pends=chance.choice([0, 0, 480]),
         undated=chance.random() < 0.3,
         late=(chance.choice([0, 3, 25]), chance.choice([0, 3, 40])),
+        least=[(0.0, int(chance.random() < 0.15))],
     )
     return plan, fault
