@@ -31,7 +31,7 @@ SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]  # of workers that st
 JUST_STARTED_SECONDS, DESCRIBED_SECONDS = 30, 600
 
 NOT_ASSOCIATED = "not associated with the cluster"  # of a capacity provider that is named in RunTask
-ASK_AGAIN_SECONDS = 3600  # for which this is reported after the last start that it hindered
+REPORTED_SECONDS = 3600  # for which this is reported after the last start that it hindered
 
 FAILURE_FIELDS = ("arn", "reason", "detail")
 
@@ -201,12 +201,11 @@ def note_providers(aws: Aws, strategy: Sequence[Mapping[str, Any]], error: Clien
 
 
 def missing_providers(aws: Aws, settings: Mapping[str, Any]) -> list[str]:
-    """A line for each capacity provider that the cluster did not have at a start of the last hour. A pause is no
-    fault."""
+    """A line for each capacity provider that the cluster did not have at a start of the last hour; none in a pause."""
     if settings["PAUSED_SINCE"]:
         return []
-    now = aws.clock()
-    lost = [provider for provider, at in aws.not_associated.items() if now - at < ASK_AGAIN_SECONDS]
+    since = aws.clock() - REPORTED_SECONDS - 60 * settings["LAMBDA_POLL_RATE"]  # so the next run reports it, too
+    lost = [provider for provider, at in aws.not_associated.items() if at > since]
     effect = {"FARGATE_SPOT": "workers run on demand only, at about three times the price"}
     cluster = settings["CLUSTER"]
     return [
