@@ -24,8 +24,18 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from launch.path import Fault, faults_of_events, from_words, is_gone, is_unknown, of_timeout, split_notifications
-from launch.watchers import Seen, Wanted, faults_of_watchers, filters_of, is_settled, names_of, seconds_since
+from launch.path import Fault, faults_of_events, from_words, is_gone, is_unknown, of_timeout
+from launch.watchers import (
+    Seen,
+    Wanted,
+    faults_of_watchers,
+    filters_of,
+    has_event_rule,
+    is_settled,
+    names_of,
+    seconds_since,
+    wanted_of,
+)
 
 if TYPE_CHECKING:
     from launch.path import Path
@@ -102,19 +112,6 @@ def read_path(clients: Clients, settings: Mapping[str, Any], starter: str, is_sc
     parts = {"bucket": bucket, "queue": queue, "event_rule": rule, "starter": {}, "permissions": permissions}
     parts |= {} if is_scheduled else {"rule": read_rule(clients.events, names["rule"])}
     return {**given, "arn": {**arns, "starter": starter}, **parts}
-
-
-def wanted_of(settings: Mapping[str, Any], starter: str, has_event_rule: bool) -> Wanted:
-    app = starter.split(":")[6].removesuffix("-starter")
-    return Wanted(
-        app=app,
-        topic=arn_beside(starter, "sns", f"{app}-alarms"),
-        mail=settings.get("ALARMS_TO", ""),
-        has_event_rule=has_event_rule,
-        has_audits=bool(settings.get("AUDIT_DAYS")),
-        has_metrics=settings.get("METRICS") == "true",
-        via=via(),
-    )
 
 
 def read_watchers(clients: Clients, wanted: Wanted) -> Seen:
@@ -202,17 +199,18 @@ class Guard:
         """At the path. Says what could not be read."""
         self.clients = self.clients or self.connect()
         path = read_path(self.clients, settings, starter, is_scheduled)
-        ours = [] if is_unknown(path["bucket"]) else split_notifications(path)[0]
-        self.has_event_rule = bool(path["event_rule"]) and not is_unknown(path["event_rule"]) and not ours
+        self.has_event_rule = has_event_rule(path)
         return faults_of_events(path), self.has_seen(part for part in path.values() if not is_gone(part))
 
     def watch(self, settings: Mapping[str, Any], starter: str) -> tuple[list[Fault], bool]:
         """At the alarms. Says what could not be read. Whoever may not know the function's age takes it for old."""
         self.clients = self.clients or self.connect()
-        function = ask(self.clients.functions.get_function_configuration, FunctionName=starter.split(":")[6])
+        name = starter.split(":")[6]
+        function = ask(self.clients.functions.get_function_configuration, FunctionName=name)
         if is_unknown(function) and not function["is_denied"]:
             return [], self.has_seen([function])
-        wanted = wanted_of(settings, starter, self.has_event_rule)
+        app = name.removesuffix("-starter")
+        wanted = wanted_of(app, arn_beside(starter, "sns", f"{app}-alarms"), settings, self.has_event_rule, via())
         seen = read_watchers(self.clients, wanted)
         if not is_unknown(function):
             seen = seen._replace(settled_for=seconds_since(function["LastModified"], self.clock()))

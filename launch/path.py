@@ -266,12 +266,15 @@ def of_dead_letters(path: Path) -> Iterator[Fault]:
 
 
 def of_bucket(path: Path) -> Iterator[Fault]:
-    said = f"there is no bucket {path['name']['bucket']}, which is the source"
     cure = (
         f"create it again with all that it had, then {deploy(path)}, then ./sync.sh{path['via']} reconcile, which"
         f" deletes the copies of what it does not have, or end the sync with ./cleanup.sh{path['via']}"
     )
-    yield Fault(NO_EVENT, said, cure, look_bucket(path))
+    yield Fault(NO_EVENT, no_bucket(path["name"]["bucket"]), cure, look_bucket(path))
+
+
+def no_bucket(name: str) -> str:
+    return f"there is no bucket {name}, which is the source"
 
 
 def of_no_way(path: Path, foreign: Sequence[Any]) -> Iterator[Fault]:

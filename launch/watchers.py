@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from launch.path import Fault, is_unknown
+from launch.path import Fault, is_unknown, split_notifications
 from launch.policies import digest
 
 NO_ALARM, NO_MAIL = "no alarm", "no mail"
+GONE, DISABLED, IDLE = "alarms are gone", "alarms are disabled", "alarms have no action to tell anybody"
+NO_FILTER, NO_TOPIC, OUR_ADDRESS = "has no metric filter", "there is no topic", "the address of ALARM_EMAIL"
 
 # The names after APP_NAME (lib/names.sh): those of each deployment, and those that a setting adds.
 ALWAYS = ("dead-letters", "behind", "starter-fails", "starter-silent", "outage")
@@ -50,6 +52,26 @@ class Seen(NamedTuple):
     filters: Mapping[str, Any]  # of each log group, DescribeMetricFilters
     subscriptions: Any = None  # ListSubscriptionsByTopic, if an address was named
     settled_for: float = CONFIRMING_SECONDS  # seconds since the function was last changed
+
+
+def wanted_of(app: str, topic: str, variables: Mapping[str, Any], has_event_rule: bool, via: str) -> Wanted:
+    """`variables`: those of the function."""
+    return Wanted(
+        app=app,
+        topic=topic,
+        mail=variables.get("ALARMS_TO", ""),
+        has_event_rule=has_event_rule,
+        has_audits=bool(variables.get("AUDIT_DAYS")),
+        has_metrics=variables.get("METRICS") == "true",
+        via=via,
+    )
+
+
+def has_event_rule(path: Mapping[str, Any]) -> bool:
+    """`path`: as in launch/path.py. While EVENT_SOURCE is being changed, there is a notification beside the rule, and
+    the alarm of the rule may be there or not."""
+    rule = path["event_rule"]
+    return bool(rule) and not is_unknown(rule) and not split_notifications(path)[0]
 
 
 def alarms_of(wanted: Wanted) -> list[str]:
@@ -120,9 +142,9 @@ def of_alarms(wanted: Wanted, seen: Seen) -> Iterator[Fault]:
 
     look = f"aws cloudwatch describe-alarms --alarm-name-prefix {wanted.app}-"
     rows = (
-        (gone, "alarms are gone"),
-        (disabled, "alarms are disabled"),
-        (without, "alarms have no action to tell anybody"),
+        (gone, GONE),
+        (disabled, DISABLED),
+        (without, IDLE),
     )
     for names, said in rows:
         if names:
@@ -138,7 +160,7 @@ def of_filters(wanted: Wanted, seen: Seen) -> Iterator[Fault]:
         found = {one["filterName"] for one in (answer or {}).get("metricFilters", [])}
         for name in names:
             if name not in found:
-                said = f"the log group {group} has no metric filter {name}, so that this alarm never sees its lines"
+                said = f"the log group {group} {NO_FILTER} {name}, so that this alarm never sees its lines"
                 look = f"aws logs describe-metric-filters --log-group-name {group}"
                 yield Fault(NO_ALARM, said, deploy(wanted), look)
 
@@ -162,14 +184,14 @@ def of_mails(wanted: Wanted, seen: Seen) -> Iterator[Fault]:
     name = wanted.topic.rpartition(":")[2]
     look = f"aws sns list-subscriptions-by-topic --topic-arn {wanted.topic}"
     if seen.subscriptions is None:
-        yield Fault(NO_MAIL, f"there is no topic {name}, to which the alarms write", deploy(wanted), look)
+        yield Fault(NO_MAIL, f"{NO_TOPIC} {name}, to which the alarms write", deploy(wanted), look)
         return
     ours = [is_confirmed for mail, is_confirmed in mails_of(seen).items() if digest(mail) == wanted.mail]
     if not ours and not seen.subscriptions.get("NextToken"):
-        said = f"the address of ALARM_EMAIL is not subscribed to the topic {name}"
+        said = f"{OUR_ADDRESS} is not subscribed to the topic {name}"
         yield Fault(NO_MAIL, said, deploy(wanted), look)
     elif not any(ours) and seen.settled_for >= CONFIRMING_SECONDS:
-        said = f"the address of ALARM_EMAIL gets no mail of the topic {name}, because nobody has confirmed it"
+        said = f"{OUR_ADDRESS} gets no mail of the topic {name}, because nobody has confirmed it"
         yield Fault(NO_MAIL, said, f"open the link in the mail of AWS, or {subscribe(wanted)} sends another", look)
 
 
@@ -191,8 +213,13 @@ def faults_of_watchers(wanted: Wanted, seen: Seen) -> list[Fault]:
     return [*of_alarms(wanted, seen), *of_filters(wanted, seen), *of_mails(wanted, seen)]
 
 
+def is_of_watchers(said: str) -> bool:
+    """Whether this is a fault of those, and not of the path of events."""
+    return any(word in said for word in (GONE, DISABLED, IDLE, NO_FILTER, NO_TOPIC, OUR_ADDRESS))
+
+
 def described(wanted: Wanted, seen: Seen) -> dict[str, Any]:
-    """What ./sync.sh status shows of them, in numbers. Mails are None if the topic could not be read."""
+    """What ./sync.sh status shows of them. `mails` is None if the topic could not be read."""
     found = found_alarms(wanted, seen)
     mails = [{"address": address, "confirmed": is_confirmed} for address, is_confirmed in mails_of(seen).items()]
     return {

@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from launch.path import is_gone, no_bucket
 from launch.rates import behind_seconds
+from launch.watchers import is_of_watchers
 from operate.text import amount, visible
 from operate.times import DAY
 
@@ -58,8 +60,10 @@ def all_messages(queue: Mapping[str, int] | None) -> int:
 
 
 def reasons_of_failure(parts: Parts, unread: Mapping[str, str], names: Names) -> Iterator[str]:
+    said = {fault["fault"] for fault in parts["faults"]}
     for name in ("source", "destination"):
-        if parts[name]["error"] and name not in unread:
+        is_said = is_gone(parts[name]) and no_bucket(parts[name]["name"]) in said
+        if parts[name]["error"] and name not in unread and not is_said:
             yield f"the bucket {parts[name]['name']} does not answer: {parts[name]['error']}"
 
     yield from (f"{fault['fault']}: {fault['cure']}" for fault in parts["faults"])
@@ -171,7 +175,11 @@ def silence_of(parts: Parts) -> int:
 
 # --- the error of the starter -----------------------------------------------------------------------------------------
 
-OF_GUARD = re.compile(r": (remove it, then )?\./deploy\.sh( --local)?(, then \./sync\.sh( --local)? reconcile .*)?$")
+# The cures of launch/path.py and launch/watchers.py.
+OF_GUARD = re.compile(
+    r": ((remove it, then )?\./deploy\.sh( --local)?(, then \./sync\.sh( --local)? reconcile .*)?"
+    r"|create it again .*|open the link .*)$"
+)
 OF_CODE = re.compile(r"\[ERROR\] (Runtime\.|(Attribute|Import|Key|ModuleNotFound|Name|Syntax|Type|Value)Error: )")
 
 
@@ -184,11 +192,16 @@ def unsaid(error: str, faults: Iterable[Mapping[str, str]]) -> list[str]:
 
 def unfixed_errors(parts: Parts) -> list[str]:
     """What the last run of the starter failed with, and still holds: what its guard found has been fixed since if a
-    look at the path does not find it any more."""
+    look at the same does not find it any more."""
     starter = parts["starter"]
     found = unsaid(starter["error"], parts["faults"]) if starter else []
     could_look = parts["events"]["error"] == ""
-    return [part for part in found if not (could_look and OF_GUARD.search(part))]
+    could_look_at_alarms = (parts.get("alarms") or {}).get("complete", False)
+
+    def is_fixed_since(said: str) -> bool:
+        return bool(OF_GUARD.search(said)) and (could_look_at_alarms if is_of_watchers(said) else could_look)
+
+    return [part for part in found if not is_fixed_since(part)]
 
 
 def is_fixed(parts: Parts) -> bool:

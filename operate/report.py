@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from launch.watchers import in_text
 from operate.health import Names, Parts, all_messages, order_of, unsaid
 from operate.text import amount, row
 from operate.times import DAY, epoch
@@ -34,6 +35,7 @@ def rows(parts: Parts, unread: Mapping[str, str], names: Names, reasons: Sequenc
     yield from rows_of_outage(parts, unread, reasons)
     yield from row_of_audit(parts, unread, via)
     yield from row_of_reads(parts, unread, via, now)
+    yield from rows_of_alarms(parts, unread)
     yield row("failures", known("failures", unread) or failures(parts["failures"]))
     yield from (failure(one) for one in parts["failures"]["newest"])
 
@@ -263,6 +265,17 @@ def audited(last: Mapping[str, Any], via: str) -> str:
     if last["foreign"]:
         text += f", and {amount(last['foreign'], 'foreign object')}, which ./sync.sh{via} reconcile --dry-run names"
     return text
+
+
+def rows_of_alarms(parts: Parts, unread: Mapping[str, str]) -> Iterator[str]:
+    alarms = parts.get("alarms")
+    if "alarms" in unread:
+        yield row("alarms", not_known(unread["alarms"]))
+    elif alarms:
+        yield row("alarms", in_text(alarms))
+        for name in ("topic", "metric_filters"):
+            if name in unread:
+                yield f"  their {name.replace('_', ' ')}: {not_known(unread[name])}"
 
 
 def row_of_reads(parts: Parts, unread: Mapping[str, str], via: str, now: float) -> Iterator[str]:

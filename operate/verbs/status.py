@@ -10,7 +10,8 @@ One word, from idle to failing, and then the details.
            wait
   failing  a bucket does not respond, the starter fails or does not run, workers
            fail, no key can be synced (an outage), the dead-letter queue is
-           not empty, or the last audit failed or is too old (AUDIT_DAYS)
+           not empty, the last audit failed or is too old (AUDIT_DAYS), or an
+           alarm is gone or tells nobody
   unknown  nothing fails as far as could be read, but a bucket, a queue, the
            workers, the function or its rule could not be read
 
@@ -30,10 +31,12 @@ from typing import Any, NamedTuple
 from launch.audit import next_slot
 from launch.path import is_enabled, minutes_of
 from operate import health, logs, report, text
+from operate.alarms import judge_alarms, read_alarms
 from operate.cloud import Cloud, Denied, Missing, NoAnswer, Once, side_by_side
 from operate.deployment import Deployment
 from operate.failure import Failure, wrong_usage
 from operate.parts import (
+    Judged,
     Part,
     in_short,
     is_unread,
@@ -84,7 +87,7 @@ def run(options: Options, deployment: Deployment, cloud: Cloud) -> int:
 
 def as_shown(parts: Mapping[str, Any], unread: Mapping[str, str]) -> dict[str, Any]:
     """Some parts are left out if there is nothing to say of them."""
-    optional = ("audit", "markers", "paused", "reads")
+    optional = ("alarms", "audit", "markers", "paused", "reads")
     shown = {name: parts[name] for name in sorted(parts) if parts[name] is not None or name not in optional}
     return {**shown, **({"not_known": sorted(unread), "errors": dict(unread)} if unread else {})}
 
@@ -113,6 +116,7 @@ def gather(cloud: Cloud, deployment: Deployment) -> tuple[dict[str, Any], dict[s
             "oldest": lambda: read_oldest(cloud, deployment, time.time()),
             "workers": lambda: read_tasks(cloud, deployment, "--desired-status", "RUNNING"),
             "path": lambda: read_path(cloud, deployment, function),
+            "alarms": lambda: read_alarms(cloud, deployment, function),
             "reads": lambda: read_request_metrics(cloud, deployment),
             "version": lambda: cloud.ask("lambda", "list-tags", "--resource", deployment.starter_arn),
             "starter": of_log(read_last_start),
@@ -123,7 +127,7 @@ def gather(cloud: Cloud, deployment: Deployment) -> tuple[dict[str, Any], dict[s
             "audit": of_log(read_audit),
         }
     )
-    path = found.pop("path")
+    path, watchers = found.pop("path"), found.pop("alarms")
     found |= {name: path[name] for name in ("queue", "dead_letters", "rule", "event_rule", "permissions")}
     need_something(found, deployment)
 
@@ -134,7 +138,15 @@ def gather(cloud: Cloud, deployment: Deployment) -> tuple[dict[str, Any], dict[s
         else:
             unread.pop(name, None)
     known = {name: None if is_unread(part) else part for name, part in found.items()}
-    return made_of(known, found, path, deployment, time.time()), unread
+    now = time.time()
+    judged = judge_path(deployment, path, selection_of(deployment, variables_of(known["function"])))
+    alarms = judge_alarms(deployment, watchers, found["function"], judged.path, now)
+
+    parts = made_of(known, found, judged, deployment, now)
+    parts |= {"alarms": alarms.row, "faults": [*judged.faults, *alarms.faults]}
+    if health.is_fixed(parts):
+        parts["starter"]["fixed"] = True
+    return parts, {**unread, **alarms.unread}
 
 
 def need_something(found: Mapping[str, Any], deployment: Deployment) -> None:
@@ -245,12 +257,11 @@ def read_audit(cloud: Cloud, deployment: Deployment, variables: Mapping[str, str
 
 
 def made_of(
-    known: Mapping[str, Any], found: Mapping[str, Any], path: Mapping[str, Part], deployment: Deployment, now: float
+    known: Mapping[str, Any], found: Mapping[str, Any], judged: Judged, deployment: Deployment, now: float
 ) -> dict[str, Any]:
     """`known`: what was found, with None for what could not be read."""
     function, variables = known["function"], variables_of(known["function"])
     wanted = selection_of(deployment, variables)
-    judged = judge_path(deployment, path, wanted)
     workers = [in_short(task) for task in known["workers"] or []]
     queue = numbers_of(known["queue"]) if known["queue"] else None
 
@@ -262,7 +273,6 @@ def made_of(
         "workers": workers,
         "rule": rule_of(known["rule"]),
         "events": events_of(judged),
-        "faults": judged.faults,
         "options": options_of(variables, wanted),
         "function_age": age_of(function, now),
         "starter": start_of(known["starter"], now),
@@ -275,8 +285,6 @@ def made_of(
         "version": version_of(found["version"], deployment.version),
     }
     parts["paused"] = pause_of(variables, parts["queue"], deployment, now)
-    if health.is_fixed(parts):
-        parts["starter"]["fixed"] = True
     return parts
 
 
@@ -289,7 +297,7 @@ def rule_of(rule: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {"enabled": is_enabled(rule), "minutes": minutes_of(rule)} if rule else None
 
 
-def events_of(judged: Any) -> dict[str, Any]:
+def events_of(judged: Judged) -> dict[str, Any]:
     """Which way the bucket's events really take to the queue, and what is wrong with it."""
     path = judged.path
     bucket, rule = path["bucket"] or {}, path["event_rule"] or {}

@@ -32,6 +32,7 @@ class Seen:
         done = verbs.sync("status --json", None, **settings)
         self.events, self.reasons, self.errors = done.json["events"], done.json["reasons"], done.json.get("errors", {})
         self.faults = [(one["link"], f"{one['fault']}: {one['cure']}") for one in done.json["faults"]]
+        self.alarms, self.errors_of = done.json.get("alarms"), done.json.get("errors", {})
         self.looks = [one["look"] for one in done.json["faults"]]
 
     @property

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from account import APP
 from documents import Scripts, scripts_of_module
-from looks import AN_HOUR_LATER, Guarded, guarded
+from documents import unfolded
+from looks import AN_HOUR_LATER, Guarded, Seen, guarded, operated
+from operated import Verbs, verbs
 from paper_account import HERE, Refused
 
 from launch.guard import CONFIRM_SECONDS
 
+__all__ = ["verbs"]
 Kept = dict[str, Any]
 MAIL = "you@example.com"
 # What each deployment is to have, of its alarms those beside the usual ones.
@@ -223,3 +226,82 @@ def test_a_right_that_is_missing_hides_nothing_else(deployments: dict[str, Kept]
         found.account.refusals = [(denied, Refused("AccessDenied", "no"))] * 9
         said = " ".join(found.run())
         assert [name for name, word in words.items() if word not in said] == [denied]
+
+
+# --- what status says -------------------------------------------------------------------------------------------------
+
+READS = ("DescribeAlarms", "DescribeMetricFilters", "ListSubscriptionsByTopic")
+
+
+def shown(verbs: Verbs, kept: Kept, *denied: str, status: int = 0) -> str:
+    """The row of ./sync.sh status on alarms, with what belongs to it."""
+    account = verbs.account = operated(kept, *denied)
+    account.parked = []
+    account.decide()
+    output = unfolded(verbs.run_words("status", status=status).output)
+    word, _, rest = output.partition("\n")
+    assert word == ("failing" if status else "idle"), output
+    return rest.partition("\nalarms")[2].partition("\nfailures")[0].strip()
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_status_says_what_the_guard_says(verbs: Verbs, deployments: dict[str, Kept], name: str) -> None:
+    """Of many changes at once, some harmless."""
+    for seed in range(3):
+        kept = copy.deepcopy(deployments[name])
+        possible = list(changes(kept, name))
+        for _, change in random.Random(seed).sample(possible, len(possible) // 4):
+            change()
+        said = guarded(kept).run()
+        seen = Seen(verbs, operated(kept))
+        assert [why for link, why in seen.faults if link in ("no alarm", "no mail")] == said
+        assert sorted(seen.reasons) == sorted(said) != []
+
+
+def test_the_row_counts_the_alarms_and_says_who_gets_their_mails(verbs: Verbs, deployments: dict[str, Kept]) -> None:
+    kept = copy.deepcopy(deployments["all of it"])
+    states = {"behind": "ALARM", "outage": "OK", "starter-silent": "INSUFFICIENT_DATA", "late": "INSUFFICIENT_DATA"}
+    for alarm, state in states.items():
+        kept[f"alarm {APP}-{alarm}"]["StateValue"] = state
+    row = shown(verbs, kept)
+    assert row == f"8 of 8 exist and are enabled, all write to {MAIL}; red: behind, starter-silent"
+    kept[f"alarm {APP}-starter-silent"]["StateReason"] = "Unchecked: Initial alarm creation"
+    kept[f"alarm {APP}-behind"]["StateValue"] = "OK"
+    waiting = {"Protocol": "email", "Endpoint": "new@example.com", "SubscriptionArn": "PendingConfirmation"}
+    kept[TOPIC]["subscriptions"].append(waiting)
+    row = shown(verbs, kept)
+    assert (
+        row
+        == f"8 of 8 exist and are enabled, all write to {MAIL}, new@example.com, not confirmed: new@example.com; red: none"
+    )
+    kept[f"alarm {APP}-behind"]["AlarmActions"] = [PAGER]
+    kept[f"alarm {APP}-audit"]["ActionsEnabled"] = False
+    del kept[f"alarm {APP}-late"]
+    row = shown(verbs, kept, status=1)
+    assert row.startswith(f"7 of 8 exist, 6 of them enabled, 6 write to {MAIL}, new@")
+    assert shown(verbs, deployments["without mails"]) == "5 of 5 exist and are enabled, none writes a mail; red: none"
+
+
+def test_who_may_not_read_them_is_told_so_and_the_word_stays(verbs: Verbs, deployments: dict[str, Kept]) -> None:
+    """As with the policy for readers of 1.3.0. What the guard said before is not taken for fixed."""
+    kept = copy.deepcopy(deployments["all of it"])
+    assert (
+        shown(verbs, kept, *READS)
+        == "not known: An error occurred (AccessDeniedException) when calling the DescribeAlarms operation: no DescribeAlarms"
+    )
+    row = shown(verbs, kept, *READS[1:]).splitlines()
+    assert row[0] == "8 of 8 exist and are enabled, who gets their mails is not known; red: none"
+    assert [line.partition(": An error")[0] for line in row[1:]] == [
+        "  their topic: not known",
+        "  their metric filters: not known",
+    ]
+
+    del kept[f"alarm {APP}-behind"]
+    (said,) = guarded(kept).run()
+    for denied, reasons in ((READS[:1], 1), ((), 1)):
+        seen = Seen(verbs, operated(kept, *denied), lambda account: account.fail(f"[ERROR] RuntimeError: {said}\n"))
+        assert [said in reason for reason in seen.reasons] == [True] * reasons
+    fixed = Seen(
+        verbs, operated(deployments["all of it"]), lambda account: account.fail(f"[ERROR] RuntimeError: {said}\n")
+    )
+    assert (fixed.reasons, fixed.alarms["found"]) == ([], 8)
