@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from account import APP
-from documents import Scripts, scripts_of_module
-from documents import unfolded
+from documents import Scripts, scripts_of_module, unfolded
 from looks import AN_HOUR_LATER, Guarded, Seen, guarded, operated
-from operated import Verbs, verbs
+from operated import Operated, Verbs, stamp, verbs
 from paper_account import HERE, Refused
 
 from launch.guard import CONFIRM_SECONDS
+from mirror.model.log_lines import AUDITED
 
 __all__ = ["verbs"]
 Kept = dict[str, Any]
@@ -233,11 +233,19 @@ def test_a_right_that_is_missing_hides_nothing_else(deployments: dict[str, Kept]
 READS = ("DescribeAlarms", "DescribeMetricFilters", "ListSubscriptionsByTopic")
 
 
+def calm(account: Operated, error: str = "") -> None:
+    """Yesterday's audit has found nothing, and the starter's last run has failed with this, or has not failed."""
+    account.write(f"{stamp(86_400)} INFO {AUDITED % ('complete', 0, 0, 'foreign=0 seconds=1.0')}", ago=86_400)
+    account.decide()
+    if error:
+        account.fail(f"[ERROR] RuntimeError: {error}\n")
+
+
 def shown(verbs: Verbs, kept: Kept, *denied: str, status: int = 0) -> str:
     """The row of ./sync.sh status on alarms, with what belongs to it."""
     account = verbs.account = operated(kept, *denied)
     account.parked = []
-    account.decide()
+    calm(account)
     output = unfolded(verbs.run_words("status", status=status).output)
     word, _, rest = output.partition("\n")
     assert word == ("failing" if status else "idle"), output
@@ -253,7 +261,7 @@ def test_status_says_what_the_guard_says(verbs: Verbs, deployments: dict[str, Ke
         for _, change in random.Random(seed).sample(possible, len(possible) // 4):
             change()
         said = guarded(kept).run()
-        seen = Seen(verbs, operated(kept))
+        seen = Seen(verbs, operated(kept), calm)
         assert [why for link, why in seen.faults if link in ("no alarm", "no mail")] == said
         assert sorted(seen.reasons) == sorted(said) != []
 
@@ -270,10 +278,8 @@ def test_the_row_counts_the_alarms_and_says_who_gets_their_mails(verbs: Verbs, d
     waiting = {"Protocol": "email", "Endpoint": "new@example.com", "SubscriptionArn": "PendingConfirmation"}
     kept[TOPIC]["subscriptions"].append(waiting)
     row = shown(verbs, kept)
-    assert (
-        row
-        == f"8 of 8 exist and are enabled, all write to {MAIL}, new@example.com, not confirmed: new@example.com; red: none"
-    )
+    both = f"{MAIL}, new@example.com, not confirmed: new@example.com"
+    assert row == f"8 of 8 exist and are enabled, all write to {both}; red: none"
     kept[f"alarm {APP}-behind"]["AlarmActions"] = [PAGER]
     kept[f"alarm {APP}-audit"]["ActionsEnabled"] = False
     del kept[f"alarm {APP}-late"]
@@ -285,10 +291,7 @@ def test_the_row_counts_the_alarms_and_says_who_gets_their_mails(verbs: Verbs, d
 def test_who_may_not_read_them_is_told_so_and_the_word_stays(verbs: Verbs, deployments: dict[str, Kept]) -> None:
     """As with the policy for readers of 1.3.0. What the guard said before is not taken for fixed."""
     kept = copy.deepcopy(deployments["all of it"])
-    assert (
-        shown(verbs, kept, *READS)
-        == "not known: An error occurred (AccessDeniedException) when calling the DescribeAlarms operation: no DescribeAlarms"
-    )
+    assert shown(verbs, kept, *READS).startswith("not known: An error occurred (AccessDeniedException) when calling")
     row = shown(verbs, kept, *READS[1:]).splitlines()
     assert row[0] == "8 of 8 exist and are enabled, who gets their mails is not known; red: none"
     assert [line.partition(": An error")[0] for line in row[1:]] == [
@@ -299,9 +302,7 @@ def test_who_may_not_read_them_is_told_so_and_the_word_stays(verbs: Verbs, deplo
     del kept[f"alarm {APP}-behind"]
     (said,) = guarded(kept).run()
     for denied, reasons in ((READS[:1], 1), ((), 1)):
-        seen = Seen(verbs, operated(kept, *denied), lambda account: account.fail(f"[ERROR] RuntimeError: {said}\n"))
+        seen = Seen(verbs, operated(kept, *denied), lambda account: calm(account, said))
         assert [said in reason for reason in seen.reasons] == [True] * reasons
-    fixed = Seen(
-        verbs, operated(deployments["all of it"]), lambda account: account.fail(f"[ERROR] RuntimeError: {said}\n")
-    )
+    fixed = Seen(verbs, operated(deployments["all of it"]), lambda account: calm(account, said))
     assert (fixed.reasons, fixed.alarms["found"]) == ([], 8)
