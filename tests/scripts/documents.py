@@ -39,7 +39,7 @@ OPTIONS = {("sns", "Subscribe"): {"notification-endpoint": "Endpoint"}}
 # In place of a program: asks the process of the tests, and prints what it gets where the answer says.
 CLIENT = r"""#!/bin/bash
 if [[ ${0##*/} == python3 && $1 != */pack_function.py && "$1 $2" != "-m pip" ]]; then
-  PATH=${PATH#*:} exec python3 "$@"
+  exec "$(PATH=${PATH#*:} type -P python3)" "$@"
 fi
 exec {connection}<>"/dev/tcp/127.0.0.1/%d"
 printf '%%s\0' "$(($# + 1))" "${0##*/}" "$@" >&"$connection"

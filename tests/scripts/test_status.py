@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from account import APP, MIRROR, SOURCE
 from documents import unfolded
-from operated import PARKED, Operated, Verbs, account, stamp, verbs
+from operated import PARKED, Operated, Verbs, account, deployed, stamp, verbs
 
 from launch.audit import next_slot
 from mirror.model.log_lines import AUDITED, OUTAGE, OUTAGE_ENDS, OUTAGE_OVER
@@ -344,9 +344,9 @@ def test_status_has_the_figures_of_the_last_hour(verbs: Verbs, account: Operated
     assert rows[1].startswith(f'  "{LONG_KEY}" failed 2 times, the last at ')
 
 
-def test_the_last_audit_is_looked_for_first_where_that_of_a_daily_one_is(verbs: Verbs, account: Operated) -> None:
+def test_the_last_audit_is_looked_for_first_where_that_of_a_daily_one_is(verbs: Verbs) -> None:
     """A query costs by what it reads."""
-    account.variables["AUDIT_DAYS"] = "7"
+    account = verbs.account = deployed(AUDIT_DAYS="7")
     for ago, spans, foreign in ((DAY, [2], "foreign=2 "), (5 * DAY, [2, 9], "")):  # 1.2.0 did not write the last
         account.log = [row for row in account.log if " audited " not in row[1]["message"]]
         line = f"{stamp(ago)} ERROR {AUDITED % ('complete', 0, 3, f'listed=5 {foreign}seconds=0.2 keys/s=25')}"
