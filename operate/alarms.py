@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from launch.path import is_unknown
 from launch.watchers import (
+    OF_EVENT_RULE,
     Seen,
     Wanted,
     described,
@@ -71,9 +73,10 @@ def judge_alarms(
     if function is None:
         return NOTHING
 
-    wanted = wanted_by(variables_of(function), deployment, has_event_rule(path))
+    alarms = as_path(parts["alarms"])
+    wanted = wanted_by(variables_of(function), deployment, is_by_rule(deployment, path, alarms))
     seen = Seen(
-        alarms=as_path(parts["alarms"]),
+        alarms=alarms,
         filters={group: as_path(parts[group]) for group in filters_of(wanted)},
         subscriptions=as_path(parts["topic"]),
         settled_for=seconds_since(function["LastModified"], now),
@@ -85,3 +88,11 @@ def judge_alarms(
     }
     row = None if "alarms" in unread else {**described(wanted, seen), "complete": not unread}
     return Alarms(row, [fault._asdict() for fault in faults_of_watchers(wanted, seen)], unread)
+
+
+def is_by_rule(deployment: Deployment, path: Mapping[str, Any], alarms: Any) -> bool:
+    """If the rule could not be read, its alarm is to be there if it is."""
+    if not is_unknown(path["event_rule"]):
+        return has_event_rule(path)
+    name = f"{deployment.app_name}-{OF_EVENT_RULE}"
+    return any(one["AlarmName"] == name for one in (alarms or {}).get("MetricAlarms", []))

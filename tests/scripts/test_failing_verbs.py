@@ -28,7 +28,7 @@ WHY = 'operation=CopyObject error=AccessDenied message="no"'
 RAW = re.compile(r"Traceback|line \d+|jq: |parse error|unbound variable|No such file|ambiguous redirect|syntax error")
 # Parts that say something else if another one is not known, beside itself.
 DEPENDS = {
-    "function": {"options", "audit", "markers", "function_age", "faults", "events", "paused", "starter"},
+    "function": {"options", "audit", "markers", "function_age", "faults", "events", "paused", "starter", "alarms"},
     "queue": {"faults", "events"},
     "dead_letters": {"faults"},
     "rule": {"faults"},
@@ -36,6 +36,9 @@ DEPENDS = {
     "permissions": {"faults", "events"},
     "oldest": {"queue"},
     "outages": {"outage"},
+    "alarms": {"faults"},
+    "topic": {"alarms", "faults"},
+    "metric_filters": {"alarms", "faults"},
     "workers": {"outage"},
 }
 
