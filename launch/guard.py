@@ -5,7 +5,7 @@ wrong. If no scheduled run comes, a run for an event of the bucket does this, an
 fault counts only if it is still there a moment later, because deploy.sh changes one thing after another.
 If something may not be read, or AWS does not answer at the moment, that is not a fault.
 
-As often, it looks at who tells of all this: the alarms, their metric filters and the topic of their mails
+As often, it looks at what reports all of this: the alarms, their metric filters and the topic of their mails
 (launch/watchers.py). Its calls are free within the first million a month, and cost a thousandth of a cent an hour
 beyond. It does not look at the concurrency that is reserved for the function, and at what Lambda does with failed runs:
 that would take two more rights, and the sync goes on without them. The plan of deploy.sh shows both.

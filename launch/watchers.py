@@ -1,5 +1,5 @@
 """What watches a deployment when nobody looks: its alarms, the metric filters that count log lines for two of them, and
-the topic that sends their mails. Nothing fails if these are gone, and nobody is told any more.
+the topic that sends their mails. Nothing fails if these are gone, and nobody hears of anything any more.
 
 The guard in the starter (launch/guard.py) and ./sync.sh status judge them by this file. It is pure, and runs on the
 operator's Python. A part of what is seen is what AWS answers: None if it does not exist, and with an "error" if it
@@ -16,7 +16,7 @@ from launch.path import Fault, is_unknown, split_notifications
 from launch.policies import digest
 
 NO_ALARM, NO_MAIL = "no alarm", "no mail"
-GONE, DISABLED, IDLE = "alarms are gone", "alarms are disabled", "alarms have no action to tell anybody"
+GONE, DISABLED, IDLE = "alarms are gone", "alarms are disabled", "alarms have no action, so nobody gets their mails"
 NO_FILTER, NO_TOPIC, OUR_ADDRESS = "has no metric filter", "there is no topic", "the address of ALARM_EMAIL"
 
 # The names after APP_NAME (lib/names.sh): those of each deployment, and those that a setting adds.
@@ -129,7 +129,8 @@ def deploy(wanted: Wanted) -> str:
 
 
 def of_alarms(wanted: Wanted, seen: Seen) -> Iterator[Fault]:
-    """One that tells nobody is no fault without ALARM_EMAIL, unless somebody has given it an action and disabled it."""
+    """One that writes to nobody is no fault without ALARM_EMAIL, unless somebody has given it an action and disabled
+    it."""
     if is_unknown(seen.alarms):
         return
     found, total = found_alarms(wanted, seen), len(alarms_of(wanted))

@@ -1,4 +1,4 @@
-"""The keys that a message names, whoever reads it: a worker, or an operator who looks at the dead-letter queue."""
+"""The keys that a message names, for a worker and for an operator who looks at the dead-letter queue."""
 
 from __future__ import annotations
 

@@ -420,7 +420,7 @@ BESIDE = {
     ),
     "an alarm has no action": Broken(
         lambda kept: kept[f"alarm {APP}-dead-letters"].update(AlarmActions=[]),
-        "alarms have no action to tell anybody (1 of 5): dead-letters",
+        "alarms have no action, so nobody gets their mails (1 of 5): dead-letters",
         ("alarm", "AlarmActions"),
         cure=DEPLOY,
     ),

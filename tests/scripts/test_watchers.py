@@ -1,4 +1,4 @@
-"""Who watches the watchers: what the guard says of alarms, metric filters and the topic of their mails.
+"""The watchers: what the guard says of alarms, metric filters and the topic of their mails.
 
 The oracle does not know the rules: it fires each alarm, and sees whether a mail arrives.
 """
@@ -90,7 +90,7 @@ def changes_of_mails(kept: Kept) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def reaches(kept: Kept, action: str) -> bool:
-    """Whether somebody whom the deployment is to tell, or whom somebody else has chosen, gets a message."""
+    """Whether somebody whom the deployment is to notify, or whom somebody else has chosen, gets a message."""
     if action != TOPIC_ARN:
         return True
     subscriptions = kept.get(TOPIC, {"subscriptions": []})["subscriptions"]
@@ -152,7 +152,7 @@ def test_the_guard_speaks_if_and_only_if_an_alarm_would_tell_nobody(deployments:
 
 
 def minutes(found: Guarded, count: int) -> list[list[str]]:
-    """What the runs of so many minutes fail with."""
+    """What the runs of this many minutes fail with."""
     runs = []
     for _ in range(count):
         runs.append(found.run())
