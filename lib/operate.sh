@@ -1,13 +1,13 @@
 # shellcheck shell=bash
 # Runs a verb that is written in Python (operate/). It gets in one piece what the scripts know of the deployment.
 
-# Each is a field of operate/deployment.py, beside the settings.
+# Each is a field of operate/deployment.py, beside the settings and what hand_over asks for.
 readonly HANDED_OVER=(
   ACCOUNT VERSION VIA CLI_VERSION
   QUEUE_NAME DLQ_NAME STARTER_NAME RULE_NAME EVENT_RULE_NAME CLUSTER_NAME TASK_FAMILY STARTER_ROLE TASK_ROLE
   STARTER_LOG_GROUP WORKER_LOG_GROUP STARTED_BY NOTIFICATION_ID
   QUEUE_ARN DLQ_ARN STARTER_ARN RULE_ARN EVENT_RULE_ARN TOPIC_ARN DST_BUCKET_ARN
-  WORKER_SETTINGS QUEUE_SECONDS QUEUE_POLICY READS_ID APP_NUMBER READS_PROBLEM
+  QUEUE_SECONDS READS_ID
 )
 
 # Prints what the workers are given, by the task definition; null if that could not be read, nothing if there is none
@@ -25,12 +25,13 @@ worker_settings() {
 
 # Prints NAME=VALUE, and a NUL after each.
 hand_over() {
-  local name WORKER_SETTINGS QUEUE_POLICY APP_NUMBER READS_PROBLEM
-  WORKER_SETTINGS=$(worker_settings)
-  QUEUE_POLICY=$(queue_policy "${EVENT_SENDERS[*]}")
-  APP_NUMBER=$(number_of_app)
-  READS_PROBLEM=$(problem_with_cli_of_metrics)
+  local name settings policy number problem
+  settings=$(worker_settings)
+  policy=$(queue_policy "${EVENT_SENDERS[*]}")
+  number=$(number_of_app)
+  problem=$(problem_with_cli_of_metrics)
   for name in "${SETTINGS[@]}" "${HANDED_OVER[@]}"; do printf '%s=%s\0' "$name" "${!name}"; done
+  printf '%s\0' "WORKER_SETTINGS=$settings" "QUEUE_POLICY=$policy" "APP_NUMBER=$number" "READS_PROBLEM=$problem"
 }
 
 # An isolated Python goes by none of the user's modules and variables; it writes no __pycache__, and UTF-8 in any locale.

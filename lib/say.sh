@@ -141,7 +141,7 @@ stop_on_problems() {
 
 # --- results of sync.sh, on a terminal -----------------------------------------------------------------------------
 
-readonly GREEN=32 AMBER=33 RED=31
+readonly GREEN=32 RED=31
 
 # paint COLOUR TEXT: a line of a result, in colour if a terminal shows it and NO_COLOR is empty (https://no-color.org).
 paint() {

@@ -92,9 +92,9 @@ readonly RULE_SAYS="Looks at the queue and starts workers" RULE_SAYS_PAUSED="The
 # words_of_rule TIME: prints the description of the rule during a pause since then, or without one. At most 512 characters
 # (EventBridge API reference, PutRule), and somebody may have written any text as the time.
 words_of_rule() {
-  local words=$RULE_SAYS
-  [[ -z $1 ]] || words=$RULE_SAYS_PAUSED${1:0:400}
-  printf '%s\n' "$words"
+  local says=$RULE_SAYS
+  [[ -z $1 ]] || says=$RULE_SAYS_PAUSED${1:0:400}
+  printf '%s\n' "$says"
 }
 
 # kept_pause: prints the pause that the rule says, or nothing.
