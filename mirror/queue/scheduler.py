@@ -253,16 +253,17 @@ class Scheduler(Host):
 
     def carry_out(self, decisions: Sequence[Decision]) -> None:
         """Those that are tried once more begin before all others that wait."""
+        if not decisions:
+            return
         cleared = []
         for job, error in decisions:
             if error:
                 self.conclude(job, error)
             else:
                 cleared.append(job)
-        if decisions:
-            self.waiting.extendleft(reversed(cleared))
-            self.leases.changed.set()
-            self.begin_waiting()
+        self.waiting.extendleft(reversed(cleared))
+        self.leases.changed.set()
+        self.begin_waiting()
 
     def watch_outage(self) -> None:
         """Every second: suspects that few others have joined end, and in an outage one job is tried."""

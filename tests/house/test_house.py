@@ -82,8 +82,18 @@ FOLDERS = ("launch", "lib", "lib/resources", "lib/verify", "local", "mirror", "o
 FOLDERS += tuple(f"mirror/{name}" for name in ("aws", "model", "options", "protocol", "queue", "readers"))
 
 
+PICTURES = re.findall(r"^```\w*\n(.*?)^```$", CONTRIBUTING, re.MULTILINE | re.DOTALL)
+
+
 def test_its_picture_shows_every_file() -> None:
-    picture = re.findall(r"^```\n(.*?)^```$", CONTRIBUTING, re.MULTILINE | re.DOTALL)[0]
+    picture = PICTURES[0]
     kinds = ("*.py", "*.sh", "*.jq", "*.json")
     files = {path.name for folder in FOLDERS for kind in kinds for path in (ROOT / folder).glob(kind)}
     assert sorted(files - set(re.findall(r"[\w.]+", picture)) - {"__init__.py"}) == []
+
+
+def test_its_map_of_the_tests_shows_every_helper() -> None:
+    shown = next(picture for picture in PICTURES if picture.startswith("tests/protocol/"))
+    names = {path.name for path in (ROOT / "tests").rglob("*.py")}
+    helpers = {name for name in names if not name.startswith(("test_", "standin_")) and name != "conftest.py"}
+    assert sorted(helpers - set(re.findall(r"[\w.]+", shown))) == []
