@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import metadata
@@ -19,7 +20,6 @@ from pages import PAGES, ROOT, all_code_in, blocks, chinese_of, code_in, in_both
 from terminal_picture import SCENES, lines_of
 from written import NOT_FOR_USERS, files
 
-from launch import rates
 from mirror.model.checks import TABLE
 from mirror.options.announcer import SYNCED
 from mirror.version import VERSION
@@ -92,9 +92,11 @@ def test_the_rate_up_to_which_an_hour_is_right_is_that_of_the_rule(page: str) ->
     assert {str(highest_rate_of_an_hour()), str(lowest_age(0) // 60)} <= {*re.findall(r"\d+", row)}
 
 
+@cache
 def lowest_age(minutes: int) -> int:
     """The threshold of the alarm on the oldest message at this rate, if none is shipped that is higher."""
-    return rates.alarm_age(minutes, 0, 0)
+    asked = [sys.executable, str(ROOT / "launch" / "rates.py"), str(minutes), "0", "0"]
+    return int(json.loads(subprocess.run(asked, check=True, capture_output=True, text=True).stdout)["lowest"])
 
 
 def highest_rate_of_an_hour() -> int:
