@@ -66,7 +66,7 @@ class Syncer:
         by then is aborted, unless the next delivery is to go on with it: in that case it is sync.upload.
         """
         retries, is_equal = Retries(self.buckets, sync), False
-        sync.is_creation = sync.is_creation and not sync.destination_first  # else another message says that it is there
+        sync.is_creation = sync.is_creation and not sync.destination_first  # another message may say that it is there
         sync.destination_first = sync.destination_first or (sync.is_creation and self.buckets.expects_overwriting())
         while not is_equal:
             try:

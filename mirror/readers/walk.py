@@ -153,7 +153,7 @@ class Walk[P: Part]:
     work_off: WorkOff = work_off
     scale: Scale = Scale()  # noqa: RUF009 a value
     jobs: list[Iterator[Job]] = field(default_factory=list)
-    lots: random.Random = field(default_factory=random.Random)
+    chance: random.Random = field(default_factory=random.Random)
     listed: int = 0  # entries so far
     known: int = 1  # folders
     done: int = 0  # of these
@@ -260,7 +260,7 @@ class Walk[P: Part]:
         share = len(folder.subfolders) // self.scale.drawn_share
         number = max(self.scale.fewest_drawn, min(MOST_DRAWN, share))
         number = min(number, len(folder.subfolders))
-        folder.drawn = set(self.lots.sample(folder.subfolders, number))
+        folder.drawn = set(self.chance.sample(folder.subfolders, number))
         folder.subfolders = [name for name in folder.subfolders if name not in folder.drawn]
 
         folder.awaited = len(folder.drawn)

@@ -54,7 +54,7 @@ def walked(
         parts.append(part.pairs)
 
     one = Walk(prefixes, list_page, Found, commit, scale=scale)
-    one.lots.seed(seed)
+    one.chance.seed(seed)
     try:
         asyncio.run(one.run())
     except (Broken, Unfinished) as error:
