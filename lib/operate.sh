@@ -34,8 +34,9 @@ hand_over() {
   printf '%s\0' "WORKER_SETTINGS=$settings" "QUEUE_POLICY=$policy" "APP_NUMBER=$number" "READS_PROBLEM=$problem"
 }
 
-# An isolated Python goes by none of the user's modules and variables; it writes no __pycache__, and UTF-8 in any locale.
-readonly OPERATE=(python3 -I -B -X utf8 "$PROJECT_DIR/operate/__main__.py")
+# An isolated Python goes by none of the user's modules and variables, and by no package (-S); it writes no __pycache__,
+# and UTF-8 in any locale.
+readonly OPERATE=(python3 -I -S -B -X utf8 "$PROJECT_DIR/operate/__main__.py")
 
 # run_in_python VERB OPTION...: checks the options, and then, as the first call of AWS may be long, asks for what is to be
 # handed over. The verb takes the place of this process, so that a signal reaches it, and reads that from a file
@@ -50,6 +51,7 @@ run_in_python() {
   ((status == 0)) || problem "$1 needs Python 3.9 or newer as python3, which is older or does not start (python3" \
     "--version says \"$(python3 --version 2>&1)\"): install Python 3.9 or newer, and put it into your PATH as python3"
   stop_on_problems
+  PYTHON_RUNS=true
   start_verb
   hand_over >"$TEMP_DIR/handed-over"
   exec 3<"$TEMP_DIR/handed-over"

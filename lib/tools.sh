@@ -25,9 +25,11 @@ check_jq() {
     "elsewhere put the program from https://jqlang.org/download/ into your PATH, as jq"
 }
 
+PYTHON_RUNS=false # whether this run has started a newer one already
+
 # All that runs here begins with this line, which came with Python 3.7 (lib/operate.sh asks for 3.9). It is also no use if
 # it cannot start, as Apple's is without its developer tools.
-has_python() { python3 -c 'from __future__ import annotations' >/dev/null 2>&1; }
+has_python() { [[ $PYTHON_RUNS == true ]] || python3 -c 'from __future__ import annotations' >/dev/null 2>&1; }
 
 check_python() {
   check_tool python3 "install Python 3.7 or newer (it packs starter.py)"

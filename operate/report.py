@@ -65,7 +65,7 @@ def row_of_version(parts: Parts, unread: Mapping[str, str], via: str) -> Iterato
     version = parts.get("version")
     if "version" in unread:
         yield row("version", not_known(unread["version"]))
-    elif version:
+    elif version and not version["error"]:  # a function that is gone has no release
         deployed, checkout = version["deployed"], version["checkout"]
         if order_of(deployed) < order_of(checkout):
             more = f" is deployed, older than this checkout ({checkout}): run ./deploy.sh{via}"

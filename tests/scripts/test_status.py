@@ -400,6 +400,16 @@ def test_a_status_of_nothing_is_one_fault(verbs: Verbs, account: Operated) -> No
     assert verbs.sync("status --json", 1, APP_NAME="s3-to-s3express-snyc", **buckets).json["state"] == "failing"
 
 
+@pytest.mark.parametrize("gone", [f"function {APP}-starter", f"rule {APP}-starter-rule", f"queue {APP}-q"])
+def test_status_has_a_row_for_each_part_without_one_of_them(verbs: Verbs, account: Operated, gone: str) -> None:
+    del account.kept[gone]
+    output = unfolded(verbs.sync("status", 1).output)
+    assert output.startswith("failing\n  there is no ") or "no rule runs the starter" in output
+    for row in ("source", "destination", "events", "queue", "dead letters", "workers", "starter", "lag", "failures"):
+        assert f"\n{row:<14}" in output, output
+    assert "not known" not in output
+
+
 def test_status_and_pause_name_one_deadline(verbs: Verbs, account: Operated) -> None:
     said = re.findall(r"wait in the queue, until (\S+) at most", verbs.sync("pause").errors)
     assert [verbs.sync("status --json").json["paused"]["events_until"]] == said
