@@ -248,8 +248,8 @@ def test_what_the_guard_could_not_read_is_asked_for_in_each_run_and_what_it_may_
     assert capsys.readouterr().out.count("no answer for it") == 1
 
 
-def test_a_source_bucket_that_is_gone_is_a_fault(
-    deployments: dict[str, Kept], capsys: pytest.CaptureFixture[str]
+def test_a_source_bucket_that_is_gone_is_a_fault_and_is_said_once(
+    verbs: Verbs, deployments: dict[str, Kept], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also one of another account, whose notification may not be read."""
     kept = copy.deepcopy(deployments["sqs"])
@@ -261,6 +261,11 @@ def test_a_source_bucket_that_is_gone_is_a_fault(
             f"there is no bucket {SOURCE}, which is the source: create it again with all that it had"
         )
     assert "not checked" not in capsys.readouterr().out
+
+    assert Seen(verbs, operated(kept)).reasons == [said]
+    kept.pop(f"gone {SOURCE}")
+    error = f"[ERROR] RuntimeError: {said}\n"  # of the run before
+    assert Seen(verbs, operated(kept), lambda account: account.fail(error)).reasons == []
 
 
 def test_a_function_whose_time_is_too_short_for_the_guard_says_so(deployments: dict[str, Kept]) -> None:
