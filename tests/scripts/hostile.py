@@ -85,6 +85,7 @@ class Hostile(Operated):
     """
 
     left_until_interrupted = -1
+    is_confirmed = False  # the address of the alarms
     is_made = True
 
     def __init__(self, hostility: Hostility, seed: int) -> None:
@@ -312,7 +313,7 @@ class Hostile(Operated):
 
     def sns_list_subscriptions_by_topic(self, given: Given) -> Any:
         found = copy.deepcopy(super().sns_list_subscriptions_by_topic(given)["Subscriptions"])
-        for one in found if self.hostility.settling else ():
+        for one in found if self.hostility.settling and not self.is_confirmed else ():
             one["SubscriptionArn"] = "PendingConfirmation"
         return {"Subscriptions": found}
 

@@ -133,6 +133,7 @@ class World:
         has not been seen in such a trouble before."""
         function = self.account.kept[f"function {APP}-starter"]
         assert function["Environment"]["Variables"]["GUARD"]
+        self.account.is_confirmed = True
         found = set(Guarded(self.account, function).run())
         by_rule = f"rule {APP}-event-rule" in self.account.kept
         looks = {(by_rule, trouble) for trouble in str(self.account.hostility).split(", ")}
