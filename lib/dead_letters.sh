@@ -1,8 +1,7 @@
 # shellcheck shell=bash
-# Reads the dead-letter queue without changing it, and finds out why and when its keys failed.
+# Reads the dead-letter queue without changing it, for ./sync.sh wait; operate/dead_letters.py is for the other verbs.
 
 readonly DEAD_LETTERS_SHOWN=100
-readonly NOT_IN_LOG="not in the log any more"
 
 # look_at_ten URL: takes up to 10 messages from the queue for 30 seconds.
 look_at_ten() {
@@ -51,19 +50,13 @@ hint_at_more() {
   fi
 }
 
-# Adds the keys that each message names: form-urlencoded in S3's own notifications, as they are in EventBridge's (S3
-# User Guide, "Event message structure" and "EventBridge event message structure").
+# Adds the keys that each message names.
 with_keys() {
-  python3 -c '
+  PYTHONPATH=$PROJECT_DIR python3 -B -c '
 import signal
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
 import json, sys
-from urllib.parse import unquote_plus
-
-def keys_of(body):
-    if body.get("source") == "aws.s3":
-        return [body["detail"]["object"]["key"]]
-    return [unquote_plus(record["s3"]["object"]["key"]) for record in body["Records"]]
+from mirror.model.message_keys import keys_of
 
 messages = json.load(sys.stdin)
 for message in messages:
@@ -78,22 +71,4 @@ print(json.dumps(messages))'
 failures_since() {
   query keys $(($(now) - $1 + 60)) "fields @message | $(like "$FAILED_LINE") | sort @timestamp desc | limit 10000" \
     | failures_of
-}
-
-# Adds why and when each key failed last, from the log since the oldest of the messages was sent. Without the log, which
-# may be slow or denied, the messages are still worth seeing and moving.
-with_reasons() {
-  local messages oldest unknown="$NOT_IN_LOG"
-  messages=$(cat)
-  oldest=$(jq 'map(.sent) | min // now | floor' <<<"$messages")
-  run_apart "$TEMP_DIR/failures" failures_since "$oldest"
-  if has_failed "$TEMP_DIR/failures"; then
-    unknown="not known: the log could not be read"
-    printf '[]\n' >"$TEMP_DIR/failures"
-  fi
-  printf '%s\n' "$messages" | jq -cs --arg unknown "$unknown" --slurpfile failures "$TEMP_DIR/failures" '
-    ($failures[0] | map(del(.attempt))) as $failures
-    | .[0] | map(.keys as $keys | {id, sent: (.sent | todate), keys: [$keys[] as $key
-      | ([$failures[] | select(.key == $key)][0] // {at: null, reason: $unknown}) + {key: $key}]}
-    + if $keys == [] then {body: .body[:200]} else {} end)'
 }

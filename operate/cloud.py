@@ -107,6 +107,15 @@ class Cloud:
             time.sleep(self.retry_pause)
             text.end_progress()
 
+    def need(self, service: str, operation: str, *options: str) -> dict[str, Any]:
+        """The answer, without which the verb cannot go on."""
+        answer = self.ask(service, operation, *options)
+        if isinstance(answer, dict):
+            return answer
+        about = next((option for option in options if not option.startswith("--")), "")
+        failed = "" if " failed: " in answer.error else f"aws {service} {operation} failed: "
+        raise Failure(f"{about}: {failed}{answer.error}" if about else f"{failed}{answer.error}")
+
     def _ask_once(self, service: str, operation: str, *options: str) -> Answer:
         with self.room:
             status, output, error = call([*self._general_options(service), service, operation, *options])

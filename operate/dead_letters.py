@@ -18,6 +18,7 @@ SHOWN = 100  # messages
 BATCH = 10  # that SQS gives out or takes back at once
 HIDDEN_SECONDS = 30  # for which a message that is looked at is invisible, unless it is given back
 MOST_LINES = 10_000
+MOST_OF_BODY = 200  # characters of a message that is no event
 NOT_IN_LOG = "not in the log any more"
 
 
@@ -68,7 +69,14 @@ def receive(cloud: Cloud, url: Sequence[str]) -> Any:
 
 def in_short(message: Mapping[str, Any]) -> dict[str, Any]:
     sent = int(message["Attributes"]["SentTimestamp"]) // 1000
-    return {"handle": message["ReceiptHandle"], "body": message["Body"], "sent": sent, "keys": keys_in(message["Body"])}
+    body = message["Body"]
+    return {
+        "id": message["MessageId"],
+        "handle": message["ReceiptHandle"],
+        "body": body,
+        "sent": sent,
+        "keys": keys_in(body),
+    }
 
 
 def keys_in(body: str) -> list[str]:
@@ -108,8 +116,8 @@ def unseen(looked: Looked) -> str:
 
 
 def with_reasons(cloud: Cloud, groups: Sequence[str], messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each key of each message why and when it failed last, from the log since the oldest of them was sent. Without
-    the log, which may be slow or denied, the messages are still worth seeing."""
+    """The messages, with why and when each of their keys failed last, from the log since the oldest of them was sent.
+    Without the log, which may be slow or denied, they are still worth seeing and moving."""
     if not messages:
         return []
     oldest = min(message["sent"] for message in messages)
@@ -121,7 +129,11 @@ def with_reasons(cloud: Cloud, groups: Sequence[str], messages: Sequence[Mapping
     for failure in logs.failures(logs.messages(rows)) if isinstance(rows, list) else []:
         last.setdefault(failure["key"], {"at": failure["at"], "reason": failure["reason"]})
     return [
-        {**last.get(key, {"at": None, "reason": unknown}), "key": key, "sent": iso(message["sent"])}
+        {
+            "id": message["id"],
+            "sent": iso(message["sent"]),
+            "keys": [{**last.get(key, {"at": None, "reason": unknown}), "key": key} for key in message["keys"]],
+            **({} if message["keys"] else {"body": message["body"][:MOST_OF_BODY]}),
+        }
         for message in messages
-        for key in message["keys"]
     ]

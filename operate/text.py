@@ -60,6 +60,11 @@ def print_rows(rows: Iterable[str]) -> None:
         write_lines(folded(visible(one), indent))
 
 
+def print_lines(lines: Iterable[str], indent: int) -> None:
+    for one in lines:
+        write_lines(folded(visible(one), indent))
+
+
 def print_json(value: Any) -> None:
     write_lines(map(visible, json.dumps(value, indent=2, ensure_ascii=False).split("\n")))
 
@@ -77,6 +82,21 @@ def write_lines(lines: Iterable[str]) -> None:
         sys.stdout.flush()
     except OSError as error:
         raise Failure(f"standard output cannot be written: {error.strerror}") from None
+
+
+# --- questions --------------------------------------------------------------------------------------------------------
+
+
+def need_yes(question: str, refusal: str) -> None:
+    """Fails unless a person says yes. Ctrl-D, too, is an answer."""
+    if not sys.stdin.isatty():
+        raise Failure(f"{refusal}: there is no terminal to ask on; use --yes")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        print(file=sys.stderr)
+    if not answer.lower().startswith("y"):
+        raise Failure(refusal)
 
 
 # --- messages and progress --------------------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ def read_parked(cloud: Cloud, deployment: Deployment, key: str, groups: Sequence
     if hint:
         text.say(hint)
     messages = [{**message, "keys": [key]} for message in looked.messages if key in message["keys"]]
-    return with_reasons(cloud, groups, messages)
+    return [{**one["keys"][0], "sent": one["sent"]} for one in with_reasons(cloud, groups, messages)]
 
 
 def gather(cloud: Cloud, deployment: Deployment, options: Options) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def of_one_key() -> Operated:
     return found
 
 
-Check = Callable[[Ran, dict[str, Any]], Iterator[str]]
+Check = Callable[[Ran, Any], Iterator[str]]
 
 
 class Runs:
@@ -158,9 +158,20 @@ def wrong_explanation(ran: Ran, whole: dict[str, Any]) -> Iterator[str]:
         yield f"no error of {sorted(unread)}"
 
 
+def wrong_messages(ran: Ran, whole: list[dict[str, Any]]) -> Iterator[str]:
+    """What is shown of messages, and whether they were moved."""
+    for found, one in zip(ran.json, whole, strict=True):
+        reasons = {key["reason"].partition(": ")[0] for key in found["keys"]}
+        if found != one and (found["id"] != one["id"] or reasons != {"not known"}):
+            yield f"{found}, not {one}"
+    if ("1 message moved back" in ran.errors) != (ran.status == 0):
+        yield f"status {ran.status}: {ran.errors}"
+
+
 RUNS: dict[str, tuple[Callable[[], Operated], Check]] = {
     "status": (busy, wrong_statements),
     "explain models/parked": (of_one_key, wrong_explanation),
+    "redrive": (of_one_key, wrong_messages),
 }
 
 
@@ -168,7 +179,7 @@ RUNS: dict[str, tuple[Callable[[], Operated], Check]] = {
 def runs(verbs: Verbs, request: pytest.FixtureRequest) -> Runs:
     account, check = RUNS[request.param]
     found = Runs(verbs, request.param, account(), check)
-    assert (list(check(found.whole, found.whole.json)), found.whole.json.get("not_known", [])) == ([], [])
+    assert (list(check(found.whole, found.whole.json)), "not known" in found.whole.output) == ([], False)
     assert len(found.keys) > 12
     return found
 
