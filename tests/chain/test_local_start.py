@@ -37,7 +37,7 @@ def machine(folder: Path, **programs: str) -> dict[str, str]:
 def project(tmp_path: Path) -> Path:
     """What --local runs on."""
     folder = tmp_path / "project"
-    for name in ("lib", "local", "mirror"):
+    for name in ("launch", "lib", "local", "mirror", "operate"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("deploy.sh", "sync.sh"):
         shutil.copy(ROOT / name, folder)

@@ -14,8 +14,17 @@ from documents import printed
 from operated import CTRL_C, Operated, Verbs, account, deployed, rows_of_report, stamp, verbs
 from paper_account import Given
 
-from mirror.model.log_lines import LAG, OUTAGE, OUTAGE_ENDS, OUTAGE_OVER, SYNCED, UNCONDITIONAL, quoted, summary
-from mirror.protocol.multipart import BEGUN
+from mirror.model.log_lines import (
+    LAG,
+    OUTAGE,
+    OUTAGE_ENDS,
+    OUTAGE_OVER,
+    PARTS_BEGUN,
+    SYNCED,
+    UNCONDITIONAL,
+    quoted,
+    summary,
+)
 
 __all__ = ["account", "verbs"]
 ROOT = Path(__file__).parents[2]
@@ -219,12 +228,12 @@ FIRST = [at(10 + n / 4, synced(f"{SMALL}{n}")) for n in range(9)] + [
 ]
 SECOND = [at(15, synced(f"{SMALL}x")), at(14.5, synced(f"{SMALL}y"))]
 PARTS = [
-    at(1, BEGUN % (quoted(LARGE), 6442450944, 96, 67108864, 0)),
+    at(1, PARTS_BEGUN % (quoted(LARGE), 6442450944, 96, 67108864, 0)),
     at(2, f"Progress: 20/96 parts (20%) key={quoted(LARGE)}"),
     at(3, f"Progress: 96/96 parts (100%) key={quoted(LARGE)}"),
     at(3.2, synced(LARGE, size=6442450944, seconds=2.4)),
 ]  # fmt: skip
-OTHERS = [at(0, synced(f"p/{NAME}/small.txt")), at(1, BEGUN % (quoted(f"p/{NAME}/multipart.bin"), 9, 3, 3, 0))]
+OTHERS = [at(0, synced(f"p/{NAME}/small.txt")), at(1, PARTS_BEGUN % (quoted(f"p/{NAME}/multipart.bin"), 9, 3, 3, 0))]
 COUNTS = {"copied": 9, "deleted": 3, "busy": 2}
 FIGURES = """jq -s --arg synced "$(synced_fields)" --argjson parts "$(fields_of_parts)" --arg folder NAME/bench/ \\
   --arg large 'NAME/large.bin"' --argjson events 0 --argjson page 100 --argjson objects 300 --argjson bytes 1024 \\
