@@ -181,9 +181,9 @@ def decide(
     wanted = wanted_workers(visible, in_flight, started, len(live), settings)
     wanted, start, stay = count_missing(wanted, len(live), plan, settings)
     start, failing, trial = count_tried(start, tasks, live, now, settings), "", ""
-    dying = dying_tasks(tasks, now)
     if failed := failed_tasks(tasks, now):
-        start, failing, trial = after_failures(failed, live, start, now, is_again=bool(dying))
+        start, failing, trial = after_failures(failed, live, start, now)
+    dying = dying_tasks(tasks, now)
     if dying and not failing:
         failing = describe_failure(dying, "each run fails until another one has worked")
     staying, stay = sum(task.stays for task in live), min(start, stay)

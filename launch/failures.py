@@ -70,8 +70,7 @@ def failed_tasks(tasks: Sequence[Task], now: float) -> list[Task]:
 
 
 def dying_tasks(tasks: Sequence[Task], now: float) -> list[Task]:
-    """Workers fail again and again: two or more of the newest task definition, and none has worked since. An outage
-    does not end with another task definition.
+    """Workers fail again and again: two or more of the newest task definition, and none has worked since.
 
     Those that die after a while do so until one runs for longer: for twice as long as two of them did. So one that died
     after hours does not count as the measure of others that fail at once.
@@ -79,8 +78,7 @@ def dying_tasks(tasks: Sequence[Task], now: float) -> list[Task]:
     newest = max(tasks, key=lambda task: (bool(task.revision), task.created), default=None)
     if newest is None:
         return []
-    failed = [task for task in tasks if task.failed]
-    failed = [task for task in failed if task.revision == newest.revision or is_in_outage(task)]
+    failed = [task for task in tasks if task.failed and task.revision == newest.revision]
     if len(failed) < 2:
         return []
     lives = sorted(0.0 if is_in_outage(task) else task.seconds for task in failed)
@@ -117,15 +115,13 @@ def describe_failure(failed: Sequence[Task], outlook: str) -> str:
     return f"the last {number} {how}: {last.stop_code}: {last.reason}{code}; {outlook}; what to do: {cure_of(last)}"
 
 
-def after_failures(
-    failed: Sequence[Task], live: Sequence[Task], start: int, now: float, is_again: bool
-) -> tuple[int, str, str]:
+def after_failures(failed: Sequence[Task], live: Sequence[Task], start: int, now: float) -> tuple[int, str, str]:
     """(how many to start, why workers do not get to work, why others wait for one that runs): after a failure workers
     are tried one at a time, with pauses.
 
-    `is_again`: see dying_tasks(). A worker that fails once, after minutes, makes a single run fail, which is no alarm.
+    A worker that fails once, after minutes, makes a single run fail, which is no alarm.
     """
-    last = failed[-1]
+    last, is_again = failed[-1], len(failed) > 1
     if any(task.started is None for task in live):
         is_late = not is_in_outage(last) and last.seconds >= AT_ONCE_SECONDS
         text = describe_failure(failed, "the next one is starting")

@@ -114,6 +114,14 @@ def test_runs_fail_for_no_longer_than_an_hour_after_the_reason_is_gone(how: str)
     assert life.states["starter-fails"][-1][1] == OK
 
 
+def test_in_a_pause_no_run_fails_for_a_capacity_provider() -> None:
+    life = Life(1, Plan(HOUR, arrivals=EACH_12_MINUTES), Fault(NO_PROVIDER, ALWAYS), colds=0)
+    life.play()
+    assert life.starter.run()[1]
+    life.starter.environment["PAUSED_SINCE"] = "2026-11-25T11:00:00Z"
+    assert life.starter.run()[1] == ""
+
+
 # What ECS says of a dead task, in what the run fails with, and what to do.
 
 SAYS = {

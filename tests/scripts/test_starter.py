@@ -142,6 +142,11 @@ def died(age: float) -> Run:
     return stopped(running(age), "EssentialContainerExited", OUT_OF_MEMORY, age - 845, 137)
 
 
+def taken(age: float) -> Run:
+    """Spot took it back 15 s after its start."""
+    return stopped(running(age), "SpotInterruption", "Your Spot Task was interrupted.", age - 60, 0)
+
+
 def waiting(tasks: list[Run], says: str = "") -> Row:
     """Five messages are in flight, and none waits."""
     return Row(tasks, [], says=says, visible=0, in_flight=5)
@@ -185,6 +190,8 @@ MOMENTS: dict[str, Row] = {
     "the starter runs every half an hour": Row([interrupted(1800)], [f"1 {DEMAND}"]),
     "one was given up": Row([stopped(starting(900), "UserInitiated", GAVE_UP, 590)], [f"1 {DEMAND}"]),
     "one was stopped by hand": Row([stopped(starting(900), "UserInitiated", "by hand", 590)], [f"1 {MIXED}"]),
+    "Spot took two of one start at once": Row([taken(400), taken(400)], [f"1 {MIXED}"]),
+    "Spot took those of two starts at once": Row([taken(400), taken(100)], [f"1 {DEMAND}"]),
     "one that Spot took back had run": Row([stopped(running(900), "SpotInterruption", "", 60)], [f"1 {MIXED}"]),
     # Tasks that fail.
     "one never started": Row([not_pulled(100)], [f"1 {MIXED}"], says=re.escape(f"TaskFailedToStart: {PULL}; {NEXT}")),
@@ -206,7 +213,8 @@ MOMENTS: dict[str, Row] = {
     "the next one has run for twice as long": waiting([died(3500), died(2500), running(1700)]),
     "a later one has emptied the queue": waiting([died(3500), died(2500), ended(1500, 1300, 0)]),
     "one beside it has ended with 0": waiting([died(3500), died(2500), ended(2500, 2300, 0)], DIED),
-    "one of a newer task definition runs": waiting([died(3000), died(1500), running(200, revision=1)]),
+    "one of a newer task definition has got going": waiting([died(3000), died(1700), running(720, revision=1)]),
+    "one of the same task definition has": waiting([died(3000), died(1700), running(720)], DIED),
     # A worker that ended with exit status 3 could sync no key for ten minutes.
     "an outage": Row([ended(700, 10, 3)], [], says=f"{OUTAGE}; the next one is started in 50 s"),
     "and no second one beside it": Row([ended(1300, 600, 3), running(500)], [], visible=10_000),

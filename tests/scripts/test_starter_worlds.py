@@ -176,7 +176,8 @@ class Watch:
         made = [task for task in world.workers() if task.created > short.begin + 5 * MINUTE]
         if world.asks_demand:
             self.demand_runs += world.now > short.end + 20 * MINUTE
-            if not short.begin + 5 * MINUTE <= world.now < short.end + 75 * MINUTE:
+            is_short = short.begin + 5 * MINUTE <= world.now < short.end + 75 * MINUTE
+            if not is_short and not self.are_taken_at_once():
                 self.fault("on demand is asked first, and Spot has room")
             if self.demand_runs > 2:
                 self.fault("Spot is not asked again")
@@ -190,6 +191,11 @@ class Watch:
         has_other = waits and short.how == "stops" and self.plan.no_demand.begin > world.now
         if has_other and tries > 8 + (world.now - short.begin) / (4 * MINUTE):
             self.fault(f"Spot is asked {tries} times though it has no room")
+
+    def are_taken_at_once(self) -> bool:
+        """Spot has taken the workers of two starts within a minute, which counts as a shortage."""
+        taken = [task for task in self.world.workers() if task.end[0] == "SpotInterruption" and task.spot]
+        return len({task.created for task in taken if 0 < task.ends - task.starts < MINUTE}) > 1
 
     def check_replaced(self, before: list[Run]) -> None:
         """One that stays goes only for another that has run for a minute, unless too many run."""
