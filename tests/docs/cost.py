@@ -1,6 +1,6 @@
 """The tables of docs/costs.md, by the formula of `./sync.sh cost --estimate`: lib/cost.jq and lib/estimate.jq.
 
-    python tests/docs/cost.py     prints them; written.py writes them into the pages
+    python tests/docs/cost.py     prints them; write_tables.py writes them into the pages
 
 Prices are those of lib/prices.json: public list prices in USD without tax for us-east-1, as they were on PRICES_OF. The
 five alarms that every deployment has and its dashboard are left out. The free tier is shown apart, because it is the

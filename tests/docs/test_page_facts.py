@@ -18,7 +18,7 @@ import pytest
 from mutants import MUTANTS
 from pages import PAGES, ROOT, all_code_in, blocks, chinese_of, code_in, in_both, prose, section, text_of
 from terminal_picture import SCENES, lines_of
-from written import NOT_FOR_USERS, files
+from write_tables import NOT_FOR_USERS, files
 
 from mirror.model.checks import TABLE
 from mirror.options.announcer import SYNCED
@@ -276,7 +276,7 @@ def whole_numbers(text: str) -> list[int]:
 
 
 def test_the_tables_have_what_other_files_decide() -> None:
-    """Otherwise: .venv/bin/python tests/docs/written.py"""
+    """Otherwise: .venv/bin/python tests/docs/write_tables.py"""
     assert [path for path, text in files().items() if path.read_text() != text] == []
 
 

@@ -28,13 +28,13 @@ from pathlib import Path
 from typing import Any
 
 from sample import HERE, PROJECT, SAMPLE, Row, has_place, planted, proposal, rows, write
-from watching import watching
+from which_tests import candidates
 
 RESULTS = HERE / "results.json"
 SURVIVED, TIMEOUT, UNCLEAR = "survived", "timeout", "unclear"
 LINKED = (".venv", ".venv-cli1", ".cache", ".git")
 MADE = (".local*", ".hypothesis", "*_cache", "__pycache__")
-MOST_SECONDS = 3600  # of all tests of a row; in_order.py has those of one test
+MOST_SECONDS = 3600  # of all tests of a row; order_of_files.py has those of one test
 # The copy is /tmp; everything else can only be read. The first process of a namespace must outlive others.
 SANDBOX = """
 mount --bind "$1" /tmp
@@ -61,7 +61,7 @@ def copy_with(row: Row | None, folder: str) -> None:
 def outcome(row: Row | None, tests: Iterable[str], *options: str) -> str:
     """What the tests make of this fault: the test that failed, "survived", "timeout" or "unclear: ..."."""
     pytest = [".venv/bin/python", "-m", "pytest", "-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider"]
-    pytest += ["-p", "in_order", *options]
+    pytest += ["-p", "order_of_files", *options]
     apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     apart += [] if os.geteuid() == 0 else ["--map-root-user"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NIGHTLY", "DOCKER"))}
@@ -85,7 +85,7 @@ def judge(row: Row, noticed_by: str) -> dict[str, Any]:
     begin = time.monotonic()
     found = outcome(row, [noticed_by]) if is_test(noticed_by) else SURVIVED
     if not is_test(found):
-        found = outcome(row, watching(row.file))
+        found = outcome(row, candidates(row.file))
     seconds = round(time.monotonic() - begin)
     if is_test(found) and not passes(found):
         found = f"{UNCLEAR}: {found} fails without the fault"

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from sample import HERE, has_place, rows
-from watching import watching
+from which_tests import candidates
 
 
 def test_each_row_has_its_place_in_the_code():
@@ -16,7 +16,7 @@ def test_each_row_has_its_place_in_the_code():
 
 
 def test_there_are_tests_that_can_see_each_fault():
-    assert [file for file in {row.file for row in rows()} if not watching(file)] == []
+    assert [file for file in {row.file for row in rows()} if not candidates(file)] == []
 
 
 @pytest.mark.skipif(os.environ.get("NIGHTLY") != "1", reason="hours: NIGHTLY=1")

@@ -12,9 +12,9 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from fakes import NIGHTLY, WRITES, Copy, Store, Version
 from histories import NOT_OURS
+from options_world import ALL, BAD, FILES, LAST, MARKERS, OptionsWorld, Trouble
 from tasks import Task
 from test_metrics import metrics_in
-from told import ALL, BAD, FILES, LAST, MARKERS, Told, Trouble
 
 from mirror.queue.messages import OF_MISSING, hint_body
 
@@ -50,7 +50,7 @@ class Day:
     """Changes, tasks and troubles at random; what must hold after each task, and in the end."""
 
     def __init__(self, seed: int, log: pytest.LogCaptureFixture) -> None:
-        self.chance, self.world, self.log = random.Random(seed), Told(), log
+        self.chance, self.world, self.log = random.Random(seed), OptionsWorld(), log
         self.world.stores["data/_SUCCESS"] = Store(THEIRS)  # above all keys, and the source never has it
         self.announce = self.chance.choice(["all", "markers", "all,failures", "failures"])
         self.environment = LAST | {"ANNOUNCE": self.announce, "METRICS": "true", "APP_NAME": "second-sync"}
@@ -178,8 +178,8 @@ def test_whatever_happens_markers_come_last_and_events_and_figures_are_true(capl
 
 
 @pytest.fixture
-def world() -> Told:
-    return Told()
+def world() -> OptionsWorld:
+    return OptionsWorld()
 
 
 LEFT = {"PREFIX_FILTER": "data/,models/v 1/", "EXCLUDE": "*.tmp,*/_temporary/*"}

@@ -16,7 +16,7 @@ from histories import EVENT_FORMS, bridge_event, record_event
 from hypothesis import given, strategies
 from hypothesis import settings as hypothesis_settings
 from invocations import LastingClient
-from told import with_time
+from options_world import with_time
 
 from mirror.concurrency import Slots
 from mirror.model.errors import (

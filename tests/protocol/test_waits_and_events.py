@@ -14,8 +14,8 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from fakes import Copy, Store, Version
 from histories import World
 from invocations import Function
+from options_world import ALL, BAD, LAST, MARKERS, OptionsWorld, Trouble
 from tasks import Task, settle
-from told import ALL, BAD, LAST, MARKERS, Told, Trouble
 
 from mirror.function import OF_FUNCTION, QUIET_SECONDS
 from mirror.protocol.attempt import LONGEST_WAIT
@@ -26,15 +26,15 @@ pytestmark = pytest.mark.fast
 
 
 @pytest.fixture
-def world() -> Told:
-    return Told()
+def world() -> OptionsWorld:
+    return OptionsWorld()
 
 
 MARKER, ICE = "data/d/_SUCCESS", "data/d/ice"
 
 
 @pytest.fixture
-def stuck(world: Told) -> Told:
+def stuck(world: OptionsWorld) -> OptionsWorld:
     """What the marker announces cannot be copied."""
     world.hold(ICE, Version("ice", 1, 1, archived="GLACIER"))
     world.change(MARKER, "put")

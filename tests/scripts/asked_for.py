@@ -12,8 +12,8 @@ from unittest.mock import ANY
 from urllib.parse import quote_plus
 
 from account import APP, MIRROR, PROJECT, REGION, SOURCE
-from meaning import grants
 from paper_account import CONTENTS, EVERYTHING, HERE, NUMBER, VPC, PaperAccount, code_of
+from policies_and_patterns import grants
 
 import mirror.settings
 from mirror.model.checks import TABLE

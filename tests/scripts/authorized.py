@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from account import APP, REGION
 from call import READ, Call
-from meaning import as_list, fits, is_for
+from policies_and_patterns import as_list, fits, is_for
 
 
 class Need(NamedTuple):

@@ -2,7 +2,7 @@
 
 The figures follow from the rules: how often the starter runs and its guard looks, and the periods of the alarms that
 asked_for.py asks for. test_noticed.py breaks an account on paper in each way of broken_links.py, and plays the hours
-after that. written.py writes the figures into the pages.
+after that. write_tables.py writes the figures into the pages.
 """
 
 import math

@@ -16,7 +16,7 @@ from broken_links import BROKEN
 from documents import Ran, Scripts, scripts_of_module, sourced_scripts
 from generated import CASES, OTHERS, Case, crowd, drawn_case, more_subnets, spoil, theirs_that_are_gone
 from hostile import Hostile, Hostility
-from looks import Guarded, Seen
+from observers import Guarded, Seen
 from operated import Verbs, verbs
 from oracles import SAYS_WHAT, changed_things, errors_of_tools, faults, unlike_the_plan
 from test_policy_files import TASK

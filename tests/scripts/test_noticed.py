@@ -12,8 +12,8 @@ import pytest
 from account import APP
 from broken_links import BESIDE, BROKEN, EVENT_RUNS, FUNCTION, MODES, NO_RUN, TOPIC, Broken, Kept
 from documents import Scripts, scripts_of_module
-from looks import Seen, guarded, operated
 from noticed import ALARMS, DYING, GUARD, MINUTE, OUTAGE, ROWS, RUNS_FAIL, SHOWN, SILENT, Values, minutes_of
+from observers import Seen, guarded, operated
 from operated import Verbs, verbs
 from paper_account import PaperAccount
 from test_losing_worlds import EXAMPLES

@@ -40,7 +40,7 @@ from broken_links import (
 )
 from call import Call
 from documents import Scripts, scripts_of_module
-from looks import AN_HOUR_LATER, Seen, guarded, operated
+from observers import AN_HOUR_LATER, Seen, guarded, operated
 from operated import Verbs, verbs
 from oracles import faults
 from paper_account import EVERYTHING, PaperAccount, Refused

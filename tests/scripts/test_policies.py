@@ -16,7 +16,7 @@ from account import APP, MIRROR, PROJECT
 from authorized import grants
 from call import Call
 from documents import Scripts, scripts_of_module
-from looks import clients_of
+from observers import clients_of
 from paper_account import NUMBER, Client, Given, PaperAccount
 from test_documents import KEYS, STARTER, STARTER_LOG
 from test_policy_files import Held, Principal

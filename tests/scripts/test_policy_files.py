@@ -11,13 +11,13 @@ import shlex
 import subprocess
 from typing import Any, NamedTuple
 
-import meaning
+import policies_and_patterns
 import pytest
 from account import APP, MIRROR, PROJECT, SOURCE
 from authorized import Authorizing, Grant, allowing, grants
 from call import Call
 from documents import OLDEST_JQ, Scripts, scripts_of_module
-from looks import operated
+from observers import operated
 from operated import Operated
 from paper_account import HERE, NUMBER, PaperAccount, Refused
 from test_documents import FULL, KEYS, RULES
@@ -228,7 +228,7 @@ CONDITIONS = {
 @pytest.mark.parametrize("role", ROLES)
 def test_what_could_be_misused_is_allowed_under_conditions(scripts: Scripts, role: str) -> None:
     """That these do not keep anybody from their work is seen above."""
-    allowed = meaning.grants(json.dumps(policy_of(scripts, role, **ALL)))
+    allowed = policies_and_patterns.grants(json.dumps(policy_of(scripts, role, **ALL)))
     assert {(action, *conditions) for action, _, *conditions in allowed if conditions} == CONDITIONS[role]
 
 

@@ -11,8 +11,8 @@ from urllib.parse import quote_plus
 import pytest
 from account import APP, SOURCE
 from documents import Scripts, scripts_of_module
-from meaning import as_list, matches
 from paper_account import PaperAccount
+from policies_and_patterns import as_list, matches
 from test_function_that_copies import MOST_OF_A_POLICY, MOST_VARIABLES, largest
 from test_settings import bash, problems
 

@@ -15,7 +15,7 @@ import pytest
 from account import APP, MIRROR, REGION, SOURCE
 from authorized import grants
 from documents import OLDEST_JQ, STEPS, Ran, Scripts, scripts_of_module
-from looks import operated
+from observers import operated
 from operated import Operated, Verbs, verbs
 from paper_account import NUMBER, PaperAccount
 from test_documents import ELSEWHERE, FULL, RULES

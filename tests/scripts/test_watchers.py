@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from account import APP
 from documents import Scripts, scripts_of_module, unfolded
-from looks import AN_HOUR_LATER, Guarded, Seen, guarded, operated
+from observers import AN_HOUR_LATER, Guarded, Seen, guarded, operated
 from operated import Operated, Verbs, stamp, verbs
 from paper_account import HERE, Refused
 

@@ -39,7 +39,7 @@ TESTS = {
 }
 
 
-def watching(file: str) -> list[str]:
+def candidates(file: str) -> list[str]:
     patterns = next(tests for start, tests in TESTS.items() if file.startswith(start))
     found = [path for pattern in patterns for path in sorted((PROJECT / "tests").glob(pattern))]
     names = [path.relative_to(PROJECT / "tests").as_posix() for path in found]

@@ -20,7 +20,7 @@ LAST, ALL = {"COPY_LAST": "_SUCCESS"}, {"ANNOUNCE": "all"}
 Trouble = Callable[[list[dict[str, Any]]], Awaitable[dict[str, Any] | None]]
 
 
-class Told(World):
+class OptionsWorld(World):
     """The world of histories.py with a bus, whose events it judges, and a reader, who looks after every write."""
 
     def __init__(self) -> None:

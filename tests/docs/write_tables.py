@@ -1,6 +1,6 @@
 """Writes what other files of the project decide into the tables of the pages, beside the words of each language.
 
-    .venv/bin/python tests/docs/written.py
+    .venv/bin/python tests/docs/write_tables.py
 
 Rows are added and removed by hand, as are all words, and the rest of docs/modes.svg, whose curves are drawn here.
 """
