@@ -23,10 +23,8 @@ FEW_MESSAGES = 500  # if there are more, workers are started first
 MOST_SECONDS = 50  # of copying
 RESERVE_SECONDS = 15  # of the function's 60: ten for the end (mirror/function.py), five for starting workers
 LEAST_SECONDS = 5  # with less time, it does not begin
-PAUSE_SECONDS = (
-    60,
-    900,
-)  # after an outage: as between workers that fail, a pause is as long as it has been going wrong
+# After an outage, the shortest and the longest: a pause is as long as it has been going wrong, as between workers.
+PAUSE_SECONDS = (60, 900)
 FAILING_SECONDS = 3600  # after the second failure and each later one
 DONE = ("copied", "deleted", "skipped")  # ends of a key's sync
 

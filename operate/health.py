@@ -101,7 +101,7 @@ def reasons_of_starter(parts: Parts, unread: Mapping[str, str], names: Names) ->
 
     decision = starter["decision"] or {}
     if decision.get("failing"):
-        yield f"workers stop before they start working: {decision['failing']}"
+        yield f"workers do not get to work: {decision['failing']}"
 
     copying = decision.get("copying_failed") or {}
     if copying.get("failing") and not parts.get("paused"):

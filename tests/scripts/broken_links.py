@@ -356,7 +356,7 @@ BROKEN = {
     ),
     "the tasks have no way out": unasked(
         lambda kept: kept[GROUP].update(IpPermissionsEgress=[]),
-        f"workers stop before they start working: {NOT_PULLED}",
+        f"workers do not get to work: {NOT_PULLED}",
         ("security group", "way out"),
         lambda account: account.decide(failing=NOT_PULLED),
     ),
@@ -405,7 +405,7 @@ BESIDE = {
     ),
     "the image is gone": unasked(
         no_image,
-        f"workers stop before they start working: {NOT_PULLED}",
+        f"workers do not get to work: {NOT_PULLED}",
         ("image", "create"),
         lambda account: account.decide(failing=NOT_PULLED),
     ),

@@ -124,7 +124,7 @@ NO_ROOM = {"audit": {"problem": "no audit could be started: no room"}}
         (starter(seconds_ago=180), "idle", ""),
         (starter(seconds_ago=200) | {"rule": {"minutes": 5}}, "idle", ""),
         ({"starter": None, "rule": {"minutes": 120}}, "idle", ""),
-        (decided(failing=PULL), "failing", f"workers stop before they start working: {PULL}"),
+        (decided(failing=PULL), "failing", f"workers do not get to work: {PULL}"),
         (decided(copying_failed=COPYING), "failing", "the function could not copy at 2026-11-25T02:00:07Z and has"),
         (decided(copying_failed=COPYING | {"failing": False}), "idle", ""),
         (failed(f"RuntimeError: {PULL}"), "failing", f"the starter failed: [ERROR] RuntimeError: {PULL}"),
