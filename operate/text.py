@@ -65,8 +65,10 @@ def print_lines(lines: Iterable[str], indent: int) -> None:
         write_lines(folded(visible(one), indent))
 
 
-def print_json(value: Any) -> None:
-    write_lines(map(visible, json.dumps(value, indent=2, ensure_ascii=False).split("\n")))
+def print_json(value: Any, on_one_line: bool = False) -> None:
+    indent, separators = (None, (",", ":")) if on_one_line else (2, None)
+    lines = json.dumps(value, indent=indent, separators=separators, ensure_ascii=False).split("\n")
+    write_lines(map(visible, lines))
 
 
 def paint(colour: int, word: str) -> None:

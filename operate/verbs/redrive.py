@@ -13,6 +13,7 @@ all messages back to the queue.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +52,7 @@ def run(options: Options, deployment: Deployment, cloud: Cloud) -> int:
         looked, messages = read(cloud, deployment, function)
 
     if options.as_json:
-        text.print_json(messages)
+        text.print_json(messages, on_one_line=True)
     else:
         text.print_lines(rows(messages), 4)
     for hint in hints(looked, messages, options.action, deployment.via):
@@ -144,7 +145,7 @@ def move(cloud: Cloud, deployment: Deployment, function: Once[Part]) -> None:
             break
         time.sleep(POLL_SECONDS)
     if task.get("Status") != "COMPLETED":
-        raise Failure(f"not all messages could be moved back: {task}")
+        raise Failure(f"not all messages could be moved back: {json.dumps(task, indent=2)}")
     moved = text.amount(task["ApproximateNumberOfMessagesMoved"], "message")
     text.say(f"{moved} moved back to the queue, for the next worker to retry")
 

@@ -174,6 +174,7 @@ def test_each_message_has_the_reason_of_its_key_if_the_log_has_it(verbs: Verbs, 
     event = json.dumps({"source": "aws.s3", "detail": {"object": {"key": "a+b"}}})
     account.parked = [message("key+7"), event, nested]
     done = verbs.sync("redrive --list --json")
+    assert done.output.count("\n") == 1
     first, second, third = done.json
     assert [(key["key"], key["reason"]) for key in first["keys"]] == [("key 7", "operation=X error=newest")]
     assert second["keys"] == [{"at": None, "key": "a+b", "reason": "not in the log any more"}]
