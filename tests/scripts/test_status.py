@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -439,3 +441,12 @@ def test_a_part_that_decides_and_is_not_known_is_the_word(
     rows = unfolded(done.output).partition("\n\n")[2]
     assert call in rows or (call, state) == ("GetMetricStatistics", "idle"), done.output  # whose row has no messages
     assert "idle" not in done.output or state == "idle"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_status_at_once_and_says_nothing(
+    verbs: Verbs, account: Operated, number: int, status: int
+) -> None:
+    account.before = {"ListTasks": [lambda: (verbs.interrupt(number), time.sleep(0.5))]}
+    done = verbs.sync("status", status)
+    assert (done.output, done.errors) == ("", "")
