@@ -80,10 +80,10 @@ alarm() {
   printf '%s\n' "$*"
 }
 
-# Prints what LAMBDA_POLL_RATE decides beside the schedule (launch/rates.py).
-ask_rates() {
-  python3 -B "$PROJECT_DIR/launch/rates.py" "$LAMBDA_POLL_RATE" "$ALARM_AGE_SECONDS" "${SHIPPED[ALARM_AGE_SECONDS]}"
-}
+# rates_of MINUTES AGE: prints what this LAMBDA_POLL_RATE decides beside the schedule (launch/rates.py).
+rates_of() { python3 -B "$PROJECT_DIR/launch/rates.py" "$1" "$2" "${SHIPPED[ALARM_AGE_SECONDS]}"; }
+
+ask_rates() { rates_of "$LAMBDA_POLL_RATE" "$ALARM_AGE_SECONDS"; }
 
 # Prints those that this deployment is to have.
 list_alarm_rows() {
