@@ -203,7 +203,7 @@ class Guard:
         return faults_of_events(path), self.has_seen(part for part in path.values() if not is_gone(part))
 
     def watch(self, settings: Mapping[str, Any], starter: str) -> tuple[list[Fault], bool]:
-        """At the alarms. Says what could not be read. Whoever may not know the function's age takes it for old."""
+        """At the alarms. Says what could not be read. If the function's age may not be read, it counts as old."""
         self.clients = self.clients or self.connect()
         name = starter.split(":")[6]
         function = ask(self.clients.functions.get_function_configuration, FunctionName=name)

@@ -29,7 +29,7 @@ NOT_YET = "Unchecked"
 
 # Of the function: deploy.sh changes the alarms some minutes after it, and nothing counts before.
 SETTLING_SECONDS = 600
-# Whoever gets the first mail of AWS has this long to confirm the address.
+# AWS asks a new address by mail to confirm it, and somebody has this long to do so.
 CONFIRMING_SECONDS = 3600
 
 

@@ -162,7 +162,7 @@ default_subnets() {
 # shown_settings [deploys]: prints those that are not the default, as JSON. A run that does not deploy needs no more than
 # a task definition shows, or, if no revision is left, the function and the role of the tasks.
 shown_settings() {
-  local parts defaults arch subnets="" name definition minutes usual=""
+  local parts defaults arch subnets="" name definition minutes="" usual=""
   definition=$(fact last_definition)
   parts=$({
     part definition last_definition
@@ -187,12 +187,13 @@ shown_settings() {
   if [[ ${1-} == deploys ]]; then
     arch=$(jq -r --arg arch "${SHIPPED[TASK_ARCH]}" '.definition.runtimePlatform.cpuArchitecture // $arch' <<<"$parts")
     subnets=$(default_subnets "$arch")
-    minutes=$(jq -r --arg shipped "${SHIPPED[LAMBDA_POLL_RATE]}" \
-      '[.rule.ScheduleExpression // "" | match("^rate\\((\\d+) minutes?\\)$").captures[0].string][0] // $shipped' <<<"$parts")
-    usual=$(rates_of "$minutes" "${SHIPPED[ALARM_AGE_SECONDS]}" | jq .age) # which the alarm has without a setting
+    minutes=$(jq -r '.rule.ScheduleExpression // "" | match("^rate\\((\\d+) minutes?\\)$").captures[0].string' <<<"$parts")
+    # What the alarm has without a setting.
+    usual=$(rates_of "${minutes:-${SHIPPED[LAMBDA_POLL_RATE]}}" "${SHIPPED[ALARM_AGE_SECONDS]}" | jq .age)
   fi
   jq -c --argjson defaults "$defaults" --arg account "$ACCOUNT" --arg subnets "$subnets" \
-    --arg own "${OWN_TAG_KEYS[*]}" --arg age "$AGE_ALARM" --arg usual "$usual" --arg log "$WORKER_LOG_GROUP" "$(jq_record)"'
+    --arg own "${OWN_TAG_KEYS[*]}" --arg age "$AGE_ALARM" --arg usual "$usual" --arg minutes "$minutes" \
+    --arg log "$WORKER_LOG_GROUP" "$(jq_record)"'
     ($defaults + {SUBNETS: $subnets, SRC_BUCKET_OWNER: $account, DST_BUCKET_OWNER: $account}) as $default |
     def one_text: if type == "array" then join(",") else . end;
     def path_of_role: "/" + (. // "" | split("/")[1:-1] | map(. + "/") | join(""));
@@ -214,7 +215,7 @@ shown_settings() {
       ALARM_AGE_SECONDS: [.alarms[]? | select(.AlarmName == $age).Threshold | numbers | floor | tostring
         | select(. != $usual)][0],
       EVENT_SOURCE: (if .event_rule then "eventbridge" else null end),
-      LAMBDA_POLL_RATE: [.rule.ScheduleExpression // "" | match("^rate\\((\\d+) minutes?\\)$").captures[0].string][0],
+      LAMBDA_POLL_RATE: (if $minutes == "" then null else $minutes end),
       LOG_RETENTION_DAYS: [.logs.logGroups[]? | select(.logGroupName == $log).retentionInDays | numbers | tostring][0],
       SRC_KMS_KEY_ARN: [$rights[] | select(.Action == "kms:Decrypt").Resource | one_text][0],
       DST_KMS_KEY_ARN: [$rights[] | select(.Action | type == "array" and any(. == "kms:GenerateDataKey")).Resource
