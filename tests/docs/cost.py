@@ -1,10 +1,9 @@
-"""The tables of docs/costs.md, by the formula of `./sync.sh cost --estimate`: lib/cost.jq and lib/estimate.jq.
+"""The tables of docs/costs.md and of the README, by the formula of `./sync.sh cost --estimate`.
 
     python tests/docs/cost.py     prints them; write_tables.py writes them into the pages
 
 Prices are those of lib/prices.json: public list prices in USD without tax for us-east-1, as they were on PRICES_OF. The
-five alarms that every deployment has and its dashboard are left out. The free tier is shown apart, because it is the
-account's and others may have used it up.
+free tier is the account's, and others may have used it up: so each sum is given with it and without.
 """
 
 import json
@@ -48,6 +47,7 @@ PAGE_ROWS = {
     "S3 requests": REQUESTS,
     "Workers (Fargate, 80% Spot)": WORKERS,
     "Queue, starter, logs, image": ("sqs_request", *FUNCTION, "logs_gb", "image_gb_month"),
+    "Alarms, dashboard": ("alarm_month", "dashboard_month"),
 }
 ITEMS = {
     "bytes and S3 requests": ("express_upload_gb", *REQUESTS),
@@ -153,8 +153,8 @@ def aligned(lines: list[list[str]]) -> str:
 
 def column(found: dict[str, Any]) -> dict[str, str]:
     rows = {name: usd(found, *names) for name, names in PAGE_ROWS.items()}
-    rows["Free tier"] = found["sync_usd"] - sum(rows.values())
-    rows["**Sync, a month**"] = found["sync_usd"]
+    rows["**Sync, free tier used up**"] = found["before_free_usd"]
+    rows["**Sync, free tier unused**"] = found["sync_usd"]
     rows["Storage of these files, a month"] = found["storage"]["usd"]
     hours = f"{quantity(found, 'ipv4_hour'):,.1f}"
     return {"Worker hours": hours} | {name: money(amount) for name, amount in rows.items()}
@@ -166,16 +166,20 @@ def table() -> str:
     return aligned([["USD", *SCENARIOS], *([name, *(one[name] for one in columns)] for name in columns[0])])
 
 
-def before_free(found: dict[str, Any]) -> float:
-    """Without what every deployment has of alarms and dashboards."""
-    (idle,) = estimates(f";{LOADS['no file']}")
-    return float(found["before_free_usd"]) - usd(idle, "alarm_month", "dashboard_month")
+def table_of_readme() -> str:
+    """Markdown: a row for each scenario, and one for a deployment that receives nothing, which stores nothing."""
+    cases = {"no file": f";{LOADS['no file']}"} | SCENARIOS
+    rows = []
+    for name, found in zip(cases, estimates(*cases.values()), strict=True):
+        stored = found["storage"]["usd"]
+        rows.append([name, money(found["sync_usd"]), money(found["before_free_usd"]), money(stored) if stored else "-"])
+    return aligned([["USD", "free tier unused", "free tier used up", "storage"], *rows])
 
 
 def table_of_modes() -> str:
-    """Markdown: a row for each mode, a column for each load, USD a month and in brackets what the free tier leaves."""
+    """Markdown: a row for each mode, a column for each load; in brackets while the free tier is unused."""
     found = estimates(*(f"{settings};{load}" for settings in MODES.values() for load in LOADS.values()))
-    cells = (f"{money(before_free(one))} ({money(one['sync_usd'])})" for one in found)
+    cells = (f"{money(one['before_free_usd'])} ({money(one['sync_usd'])})" for one in found)
     return aligned([["USD", *LOADS], *([name, *islice(cells, len(LOADS))] for name in MODES)])
 
 
@@ -197,7 +201,7 @@ def picture() -> str:
     curves = []
     for settings in MODES.values():
         found = estimates(*(f"{settings};{files};100KB;spread" for files in FILES_OF_PICTURE))
-        up = (f"{330 - 280 / 3 * math.log10(before_free(one) / 0.1):.1f}" for one in found)
+        up = (f"{330 - 140 * math.log10(one['before_free_usd']):.1f}" for one in found)
         curves.append("L".join(map(" ".join, zip(across, up, strict=True))))
     drawn = iter(curves)
     return re.sub(r'(width: 2.5" d="M)[^"]*', lambda curve: curve[1] + next(drawn), PICTURE.read_text())
@@ -205,7 +209,8 @@ def picture() -> str:
 
 def page(text: str) -> str:
     """A page with the figures that are computed, beside the words of its language."""
-    computed = iter((table(), table_of_modes()))
+    tables = (table_of_readme,) if text.startswith("# s3-to-s3express-sync") else (table, table_of_modes)
+    computed = (one() for one in tables)
     parts = (with_figures(part, next(computed)) if part.startswith("| USD |") else part for part in text.split("\n\n"))
     return "\n\n".join(parts)
 
@@ -218,14 +223,14 @@ def with_figures(rows: str, computed: str) -> str:
 
 def files() -> dict[Path, str]:
     """What is to stand in the files that have something computed."""
-    pages = [ROOT / "docs" / name for name in ("costs.md", "costs.zh-CN.md")]
+    pages = [ROOT / name for name in ("README.md", "README.zh-CN.md", "docs/costs.md", "docs/costs.zh-CN.md")]
     return {path: page(path.read_text()) for path in pages} | {PICTURE: picture()}
 
 
 def main() -> None:
     print(f"List prices of us-east-1, {PRICES_OF}; a worker of 2 vCPUs and 4 GB: ", end="")
     print(f"{worker_hour():.4f} USD an hour with its public address\n")
-    print(table(), "In brackets after the free tier:", table_of_modes(), line_of_burst(), sep="\n\n")
+    print(table(), "In brackets while the free tier is unused:", table_of_modes(), line_of_burst(), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,10 @@ def test_every_link_leads_to_a_file_or_a_section_that_is_there(page: str) -> Non
 
 
 def leads_somewhere(page: str, target: str) -> bool:
-    """`target`: a file or folder, "#section" of the same file, or both."""
+    """`target`: a file or folder, "#section" of the same file, or both; or a form for an issue, as GitHub finds it."""
+    if form := re.fullmatch(r"(?:\.\./)+issues/new\?template=(.+)", target):
+        depth = target.count("../") - page.count("/")
+        return depth == 2 and (ROOT / ".github/ISSUE_TEMPLATE" / form[1]).is_file()
     file, section = file_and_section(page, target)
     if file.startswith("..") or not (ROOT / file).exists():
         return False
