@@ -112,9 +112,16 @@ class Cloud:
         answer = self.ask(service, operation, *options)
         if isinstance(answer, dict):
             return answer
-        about = next((option for option in options if not option.startswith("--")), "")
-        failed = "" if " failed: " in answer.error else f"aws {service} {operation} failed: "
-        raise Failure(f"{about}: {failed}{answer.error}" if about else f"{failed}{answer.error}")
+        raise no_answer(answer.error, service, operation, *options)
+
+    def find(self, service: str, operation: str, *options: str) -> dict[str, Any] | None:
+        """The same, or None if there is no such thing."""
+        answer = self.ask(service, operation, *options)
+        if isinstance(answer, Missing):
+            return None
+        if isinstance(answer, (Denied, NoAnswer)):
+            raise no_answer(answer.error, service, operation, *options)
+        return answer
 
     def _ask_once(self, service: str, operation: str, *options: str) -> Answer:
         with self.room:
@@ -149,6 +156,13 @@ class Cloud:
             own = f"https://sqs{fips}.{self.region}.amazonaws.com"
             url = os.environ.get("AWS_ENDPOINT_URL_SQS") or own
         return [*(["--endpoint-url", url] if url else []), "--region", self.region, "--output", "json"]
+
+
+def no_answer(error: str, service: str, operation: str, *options: str) -> Failure:
+    """What a verb ends with: the error, and what the call was about, which its first option names."""
+    about = next((option for option in options if not option.startswith("--")), "")
+    failed = "" if " failed: " in error else f"aws {service} {operation} failed: "
+    return Failure(f"{about}: {failed}{error}" if about else f"{failed}{error}")
 
 
 # --- the program ------------------------------------------------------------------------------------------------------

@@ -62,6 +62,9 @@ OUTAGE_LINE = r"^\S+ (ERROR outage: |INFO outage over after |ERROR outage for )"
 AUDITED_LINE = start_of(AUDITED, "(INFO|ERROR)")
 WAITS_LINE = start_of(WAITS, "(INFO|WARNING)")
 
+# Each line of a worker, and of the function while it copies.
+WORKER_LINE = r"^\S+ (DEBUG|INFO|WARNING|ERROR) "
+
 # The starter: a JSON object for each decision, otherwise what Lambda writes of a failure: what Python raised, a
 # timeout, or a process that was ended. Not "exit status 1": so the function ends itself after its report.
 DECISION_OR_FAILURE = (

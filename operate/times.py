@@ -9,6 +9,7 @@ import time
 
 FORM = "%Y-%m-%dT%H:%M:%SZ"
 DAY = 86_400
+SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": DAY}
 
 
 def iso(at: float) -> str:
@@ -29,3 +30,9 @@ def epoch_or_none(text: str) -> int | None:
 
 def seconds_since(text: str, now: float) -> int:
     return math.floor(now - epoch(text))
+
+
+def seconds_of(duration: str) -> int | None:
+    """Of a duration such as 15m, or None if it is something else."""
+    found = re.fullmatch("([1-9][0-9]{0,5})([smhd])", duration)
+    return int(found[1]) * SECONDS_OF[found[2]] if found else None

@@ -41,8 +41,8 @@ from operate.deployment import Deployment
 from operate.failure import Failure, wrong_usage
 from operate.parts import Part, is_unread, numbers_of, read_function, read_queue, variables_of
 from operate.report import quoted, waiting
+from operate.times import seconds_of
 
-SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MOST_BYTES = 1024  # of a key (S3 User Guide, "Naming Amazon S3 objects")
 LINES = 5
 SETTINGS = ("PREFIX_FILTER", "EXCLUDE", "KEEP_DAYS", "COPY_LAST", "TABLES")
@@ -81,14 +81,14 @@ def parse(words: Sequence[str]) -> Options:
 
     if len(keys) != 1:
         raise wrong_usage("explain: name one key, in quotes if it has spaces")
-    return Options(checked_key(keys[0]), seconds_of(since), as_json)
+    return Options(checked_key(keys[0]), checked_since(since), as_json)
 
 
-def seconds_of(since: str) -> int:
-    found = re.fullmatch("([1-9][0-9]{0,5})([smhd])", since)
-    if not found:
+def checked_since(since: str) -> int:
+    seconds = seconds_of(since)
+    if seconds is None:
         raise wrong_usage(f"explain: --since {text.visible(since)} is not a duration such as 1d")
-    return int(found[1]) * SECONDS_OF[found[2]]
+    return seconds
 
 
 def checked_key(key: str) -> str:
