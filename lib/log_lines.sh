@@ -66,13 +66,6 @@ differences_of() {
 
 is_difference() { [[ $1 == +([![:space:]])" INFO difference number="* ]]; }
 
-# Reads lines of a log, prints {key, why} of each missing key as a JSON list.
-# Worker, before the summary of wait: TIME INFO lacking key=KEY why=WHY
-lacking_of() {
-  jq -Rnc --arg key "$KEY_FIELD" \
-    '[inputs | capture("^\\S+ [A-Z]+ lacking key=\($key) why=(?<why>.*)") | .key |= fromjson]'
-}
-
 # --- of a worker ------------------------------------------------------------------------------------------------------
 
 # Worker, and the function while it copies: each line.

@@ -13,12 +13,18 @@ from typing import Any, Union
 
 from mirror.model.log_lines import (
     AUDITED,
+    DIFFERENCE,
     FAILED,
+    LACKING,
     LAG,
+    MEASURED,
     OUTAGE,
     OUTAGE_ENDS,
     OUTAGE_OVER,
+    PROGRESS,
+    RECONCILED,
     SYNCED,
+    WAITED,
     WAITS,
     quoted,
 )
@@ -87,6 +93,13 @@ WAITS_FIELDS = [
     fields_of(form, "INFO|WARNING", *("key", "keys", "prefix", "example", "why", "since")[: form.count("%")])
     for form in (WAITS, WAITS.rpartition(" ")[0])
 ]
+
+# Of a task that reconciles, waits or measures.
+PROGRESS_FIELDS = fields_of(PROGRESS, "INFO", "rest")
+DIFFERENCE_FIELDS = fields_of(DIFFERENCE, "INFO", "number", "what", "key")
+LACKING_FIELDS = fields_of(LACKING, "[A-Z]+", "key", "why")
+SUMMARY_FIELDS = [fields_of(form, "[A-Z]+", "end", "status", "rest") for form in (RECONCILED, WAITED, MEASURED)]
+PAIR = re.compile(r"([a-z0-9_/]+)=(\S+)")
 
 
 # --- queries ----------------------------------------------------------------------------------------------------------
@@ -224,6 +237,23 @@ def audits(lines: Iterable[str]) -> list[dict[str, Any]]:
         }
         for found in matches(AUDITED_FIELDS, lines)
     ]
+
+
+def summary(line: str) -> dict[str, Any] | None:
+    """The last line of a task that reconciles, waits or measures; its `status` is the exit status."""
+    for pattern in SUMMARY_FIELDS:
+        found = pattern.fullmatch(line)
+        if found:
+            numbers = {name: as_value(value) for name, value in PAIR.findall(found["rest"])}
+            return {"end": found["end"], "status": int(found["status"]), **numbers}
+    return None
+
+
+def as_value(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 # --- keys in queries --------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Union
 from launch.path import all_faults, condense, queue_of_words, split_notifications
 from operate.cloud import Answer, Cloud, Denied, Missing, NoAnswer, Once, Unread, side_by_side
 from operate.deployment import Deployment
+from operate.failure import Failure
 from operate.wanted import selection
 
 Part = Union[Any, None, Denied, NoAnswer]
@@ -41,6 +42,26 @@ def variables_of(function: Part) -> dict[str, str]:
     if function is None or isinstance(function, (Denied, NoAnswer)):
         return {}
     return dict((function.get("Environment") or {}).get("Variables") or {})
+
+
+def need_function(function: Part, deployment: Deployment) -> dict[str, Any]:
+    """The function, without which the verb cannot go on."""
+    if isinstance(function, (Denied, NoAnswer)):
+        raise Failure(function.error)
+    if function is None:
+        raise no_function(deployment)
+    return dict(function)
+
+
+def no_function(deployment: Deployment) -> Failure:
+    cure = f"run ./deploy.sh{deployment.via}, or set REGION and APP_NAME"
+    return Failure(f"there is no function {deployment.starter_name} in {deployment.region}: {cure}")
+
+
+def pause_of(variables: Mapping[str, str], deployment: Deployment, what: str) -> str:
+    """What a pause means for what a verb does; nothing if the sync is not paused."""
+    since = variables.get("PAUSED_SINCE")
+    return f"the sync has been paused since {since}: {what} ./sync.sh{deployment.via} resume" if since else ""
 
 
 def selection_of(deployment: Deployment, variables: Mapping[str, str]) -> dict[str, Any]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
 from typing import Any
 
-from operate import cloud, text
+from operate import cloud, ending, text
 from operate.deployment import read_handover
 from operate.failure import Failure
 
@@ -27,7 +26,7 @@ def run(arguments: Sequence[str]) -> int:
         options = module.parse(words)
         if what == "check":
             return 0
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        for number in ending.SIGNALS:
             end_by(number)
         with os.fdopen(HANDOVER, "rb") as file:
             deployment = read_handover(file.read())
@@ -38,16 +37,18 @@ def run(arguments: Sequence[str]) -> int:
     except Failure as failure:
         text.say(f"{script}: {failure}")
         return failure.status
+    finally:
+        ending.do_all()
 
 
 def end_by(number: signal.Signals) -> None:
-    """Such a signal ends the process at once, and its calls of the AWS CLI. One that is ignored stays so, as nohup has
-    it."""
+    """Such a signal ends the process at once, and its calls of the AWS CLI, after what has to be done at the end. One
+    that is ignored stays so, as nohup has it."""
 
     def end(_number: int, _frame: FrameType | None) -> None:
         cloud.end_calls()
+        ending.do_all()
         text.end_progress()
-        sys.stdout.flush()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

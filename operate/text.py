@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from mirror.model import log_lines
@@ -106,7 +106,7 @@ def need_yes(question: str, refusal: str) -> None:
 # On a terminal, long work is one line, which the next line takes the place of. Elsewhere it is nothing.
 
 _screen = threading.RLock()
-_shown: list[str] = []  # the line of progress that is on the screen, or none
+_shown: list[TextIO] = []  # the terminal on which a line of progress is, or none
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -116,15 +116,28 @@ def is_terminal(stream: TextIO) -> bool:
 
 def say(message: str) -> None:
     """In 80 columns on a terminal; elsewhere each message stays one line, for logs and for grep."""
-    message = "\n".join(map(visible, message.split("\n")))
-    lines = [message]
-    if is_terminal(sys.stderr) and len(message) > COLUMNS:
-        indent = len(re.match(r" *(?:- )?", message)[0])  # type: ignore[index]
-        lines = folded(message, indent or 2)
-
+    lines = lines_on(sys.stderr, "\n".join(map(visible, message.split("\n"))))
     with _screen:
         end_progress()
-        print(*lines, sep="\n", file=sys.stderr, flush=True)
+        put("\n".join(lines) + "\n", sys.stderr)
+
+
+def lines_on(stream: TextIO, message: str) -> list[str]:
+    if not is_terminal(stream) or len(message) <= COLUMNS:
+        return [message]
+    indent = len(re.match(r" *(?:- )?", message)[0])  # type: ignore[index]
+    return folded(message, indent or 2)
+
+
+def write_log(line: str, stream: TextIO) -> None:
+    """A line of a log that a person watches, on standard output or standard error, as say() has it."""
+    with _screen:
+        end_progress()
+        lines = lines_on(stream, line)
+        if stream is sys.stdout:
+            write_lines(lines)
+        else:
+            put("\n".join(lines) + "\n", stream)
 
 
 def say_for_now(message: str) -> None:
@@ -135,18 +148,24 @@ def say_for_now(message: str) -> None:
         say(message)
 
 
-def show_progress(line: str) -> None:
-    """The terminal cuts it off at its width (?7l: no wrapping), because only one line can be replaced."""
+def show_progress(line: str, stream: TextIO | None = None) -> None:
+    """The terminal, which is that of standard error, cuts it off at its width (?7l: no wrapping), because only one line
+    can be replaced."""
     with _screen:
-        _shown[:] = [line]
-        print(f"\r\x1b[K\x1b[?7l{line}\x1b[?7h", end="", file=sys.stderr, flush=True)
+        _shown[:] = [stream or sys.stderr]
+        put(f"\r\x1b[K\x1b[?7l{line}\x1b[?7h", _shown[0])
 
 
 def end_progress() -> None:
     with _screen:
         if _shown:
-            _shown.clear()
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            put("\r\x1b[K", _shown.pop())
+
+
+def put(line: str, stream: TextIO) -> None:
+    """For a person, who may have closed the terminal: then there is no one to whom that could be said."""
+    with suppress(OSError):
+        print(line, end="", file=stream, flush=True)
 
 
 @contextmanager

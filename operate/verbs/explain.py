@@ -39,7 +39,7 @@ from operate.cloud import Answer, Cloud, Denied, Missing, NoAnswer, Once, side_b
 from operate.dead_letters import Looked, look_at_messages, unseen, with_reasons
 from operate.deployment import Deployment
 from operate.failure import Failure, wrong_usage
-from operate.parts import Part, is_unread, numbers_of, read_function, read_queue, variables_of
+from operate.parts import Part, is_unread, no_function, numbers_of, read_function, read_queue, variables_of
 from operate.report import quoted, waiting
 from operate.times import seconds_of
 
@@ -226,7 +226,8 @@ def read_parked(cloud: Cloud, deployment: Deployment, key: str, groups: Sequence
 def gather(cloud: Cloud, deployment: Deployment, options: Options) -> dict[str, Any]:
     """The facts that explanation.explain() reads, with the errors of what is not known."""
     function = Once[Part](lambda: read_function(cloud, deployment))
-    need_function(function(), deployment)
+    if function() is None:
+        raise no_function(deployment)
     settings, key = deployed_settings(deployment), options.key
 
     def groups() -> list[str]:
@@ -275,12 +276,6 @@ def deployed_settings(deployment: Deployment) -> dict[str, str]:
         said = f"the task definition {family} could not be read, see above, so the settings are not known"
         raise Failure(f"{said}: run this again")
     return dict(settings)
-
-
-def need_function(function: Part, deployment: Deployment) -> None:
-    if function is None:
-        cure = f"run ./deploy.sh{deployment.via}, or set REGION and APP_NAME"
-        raise Failure(f"there is no function {deployment.starter_name} in {deployment.region}: {cure}")
 
 
 def for_shell(key: str) -> str:

@@ -24,7 +24,7 @@ from operate.cloud import Cloud, Denied, NoAnswer, Once
 from operate.dead_letters import MOST_LINES, NOT_IN_LOG, Looked, look_at_messages, unseen, with_reasons
 from operate.deployment import Deployment
 from operate.failure import Failure, wrong_usage
-from operate.parts import Part, is_unread, read_function, variables_of
+from operate.parts import Part, is_unread, pause_of, read_function, variables_of
 from operate.report import quoted
 
 LIST, MOVE, PURGE = "list", "move", "purge"
@@ -131,10 +131,9 @@ def move(cloud: Cloud, deployment: Deployment, function: Once[Part]) -> None:
     found = function()
     if isinstance(found, (Denied, NoAnswer)):
         raise Failure(f"nothing was moved, because whether the sync is paused is not known: {found.error}")
-    since = variables_of(found).get("PAUSED_SINCE")
-    if since:
-        resume = f"./sync.sh{deployment.via} resume"
-        text.say(f"the sync has been paused since {since}: no worker runs before {resume}")
+    paused = pause_of(variables_of(found), deployment, "no worker runs before")
+    if paused:
+        text.say(paused)
 
     ends = ("--source-arn", deployment.dlq_arn)
     cloud.need("sqs", "start-message-move-task", *ends, "--destination-arn", deployment.queue_arn)

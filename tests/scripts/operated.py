@@ -408,6 +408,8 @@ class Verbs(Scripts):
             "RETRY_LIMIT": "3",
             "BASH_FUNC_sleep%%": SLEEP,
         }
+        if (PROJECT / f"operate/verbs/{words[0]}.py").exists():
+            environment["FOLLOW_PAUSE"] = "0.01"  # which in Bash moves the clock
         screen, terminal = pty.openpty()
         output, errors = ((self.folder / name).open("w+b") for name in ("output", "errors"))
         with output, errors, contextlib.ExitStack() as stack:

@@ -417,6 +417,7 @@ def test_a_timeout_names_the_keys_and_why_and_ends_with_1(verbs: Verbs, account:
     command = ["wait", "--prefix", "p q", "--timeout", "5m", "--exact"]
     assert run["overrides"]["containerOverrides"][0]["command"] == command
     assert run["startedBy"] == f"{APP}-wait"
+    assert f's3://{MIRROR} has everything under "p q" that s3://{SOURCE} has; it starts' in done.errors
     (query,) = done.sent("StartQuery")
     assert 10_800 <= query["endTime"] - query["startTime"] <= 10_990
     assert done.sent("StopTask") == []
