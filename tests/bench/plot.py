@@ -3,8 +3,10 @@
 .cache/bench/venv/bin/python tests/bench/plot.py .cache/bench/soak/soak.json
 """
 
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,34 @@ from core import COPY_MS, HEAD_MS, Row
 # --- Small objects: objects/s and CPU per object, against the length of the queue and against latency -----------------
 
 LENGTH = 3000  # the queue that latency is varied on
-COLOURS = "#0072b2", "#000000", "#56b4e9", "#d55e00", "#009e73", "#999999"
+INK = "of the text"
+COLOURS = "#0072b2", INK, "#56b4e9", "#d55e00", "#009e73", "#999999"
 FIGURES = ("objects/s", "CPU ms/object")
 
+# What is drawn twice, the second time for pages that are dark: of the file's name, what differs from the defaults.
+PARTS_OF_TEXT = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color", "grid.color")
+STYLES: dict[str, dict[str, str]] = {
+    "": {},
+    "-dark": dict.fromkeys(PARTS_OF_TEXT, "#f0f6fc") | dict.fromkeys(("figure.facecolor", "axes.facecolor"), "#0d1117"),
+}
+
 Point = tuple[float, Row]
+
+
+def in_each_style(draw: Callable[[], Any], path: Path, dpi: int) -> None:
+    """`draw` returns the figure."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    for ending, style in STYLES.items():
+        with matplotlib.rc_context(style):
+            draw().savefig(path.with_stem(path.stem + ending), dpi=dpi)
+
+
+def shown(colour: str) -> str:
+    import matplotlib
+
+    return str(matplotlib.rcParams["text.color"]) if colour == INK else colour
 
 
 def draw(rows: list[Row], path: Path) -> bool:
@@ -34,17 +60,14 @@ def draw(rows: list[Row], path: Path) -> bool:
         ],
     }
     try:
-        draw_columns(columns, path)
+        in_each_style(functools.partial(draw_columns, columns), path, dpi=110)
     except ImportError:
         print("no matplotlib here: nothing is drawn")
         return False
     return True
 
 
-def draw_columns(columns: dict[str, list[Point]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
+def draw_columns(columns: dict[str, list[Point]]) -> Any:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(2, 2, figsize=(11, 8), layout="constrained")
@@ -53,13 +76,13 @@ def draw_columns(columns: dict[str, list[Point]], path: Path) -> None:
             draw_panel(axes[line][column], label, name, points)
     axes[1][1].legend(loc="center", bbox_to_anchor=(0.5, 0.66))  # where the lines leave room
     figure.suptitle("Objects of 1 KiB, medians, on the stand-in for S3 and SQS")
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def draw_panel(axis: Any, label: str, name: str, points: list[Point]) -> None:
     for mover, colour in zip(dict.fromkeys(row["mover"] for _, row in points), COLOURS, strict=False):
         line = sorted((x, row[name]) for x, row in points if row["mover"] == mover)
-        axis.plot(*zip(*line, strict=True), marker="o", color=colour, label=mover)
+        axis.plot(*zip(*line, strict=True), marker="o", color=shown(colour), label=mover)
     values = sorted({x for x, _ in points})
     axis.set_xscale("log")
     axis.set_xticks(values, [f"{value:,.0f}" for value in values])
@@ -79,19 +102,21 @@ SOAK_LINES = {
     "worker 2": ("#d55e00", "worker 2 is killed and stopped"),
     "threads 1": ("#0072b2", "worker 1"),
     "threads 2": ("#d55e00", "worker 2"),
-    "queue": ("#000000", "messages in the queue"),
+    "queue": (INK, "messages in the queue"),
     "behind": ("#009e73", "changes the destination does not show"),
 }
 
 
 def draw_soak(path: Path) -> Path:
-    """The picture beside soak.json."""
-    import matplotlib
+    """The picture beside soak.json; one for dark pages is beside it."""
+    seen = [(second / 60, what, name, value) for second, what, name, value in json.loads(path.read_text())]
+    in_each_style(functools.partial(draw_seen, seen), path.with_suffix(".png"), dpi=90)
+    return path.with_suffix(".png")
 
-    matplotlib.use("Agg")
+
+def draw_seen(seen: list[tuple[float, str, str, float]]) -> Any:
     from matplotlib import pyplot
 
-    seen = [(second / 60, what, name, value) for second, what, name, value in json.loads(path.read_text())]
     figure, axes = pyplot.subplots(3, 1, figsize=(11, 9), sharex=True, layout="constrained", height_ratios=(4, 2, 3))
     panels = dict(zip(PANELS, axes, strict=True))
     for what, name in dict.fromkeys((what, name) for _, what, name, _ in seen if what in SOAK_LINES):
@@ -99,7 +124,7 @@ def draw_soak(path: Path) -> Path:
         colour, label = SOAK_LINES[what]
         is_shown = label in axis.get_legend_handles_labels()[1]  # one entry for all processes of a worker
         points = [(minute, value) for minute, *line, value in seen if line == [what, name]]
-        axis.plot(*zip(*points, strict=True), color=colour, linewidth=1, label=None if is_shown else label)
+        axis.plot(*zip(*points, strict=True), color=shown(colour), linewidth=1, label=None if is_shown else label)
     faults = [(minute, name, seconds / 60) for minute, what, name, seconds in seen if what == "fault"]
     for begins, axis in panels.items():
         for minute, _, minutes in faults:
@@ -113,8 +138,7 @@ def draw_soak(path: Path) -> Path:
     axes[-1].set_xlabel(
         f"minutes, in which {changes:,.0f} changes are made; grey: one of {kinds} faults beside those at all times"
     )
-    figure.savefig(path.with_suffix(".png"), dpi=90)
-    return path.with_suffix(".png")
+    return figure
 
 
 if __name__ == "__main__":
