@@ -55,15 +55,7 @@ fields_of_parts() {
     ended: "^\\S+ INFO Progress: \\d+/\\d+ parts \\(100%\\)"}'
 }
 
-# Reads lines of a log, prints each difference once as {what, key}, on a line of its own in the order of the numbers.
 # Worker, of reconcile --report: TIME INFO difference number=N what=WHAT key=KEY
-differences_of() {
-  jq -Rnr --arg key "$KEY_FIELD" "$JQ_TEXT"'
-    [inputs | capture("^\\S+ INFO difference number=(?<number>\\d+) what=(?<what>\\S+) key=\($key)$")
-    | .number |= tonumber]
-    | unique_by(.number)[] | {what, key: (.key | fromjson)} | tojson | visible'
-}
-
 is_difference() { [[ $1 == +([![:space:]])" INFO difference number="* ]]; }
 
 # --- of a worker ------------------------------------------------------------------------------------------------------

@@ -70,15 +70,11 @@ describe_task() {
   aws_or_die ecs describe-tasks --cluster "$CLUSTER_NAME" --tasks "$1" | jq '.tasks[0] // {lastStatus: "STOPPED"}'
 }
 
-# What follow_task and show_task_lines have printed.
-task_lines() { cat "$TEMP_DIR/task.lines"; }
-
 # What came since the last look, and is for a person: the differences of a report are many, and for a file. Not through a
 # pipe: print_new_lines remembers what it has printed.
 show_task_lines() {
   local line
   print_new_lines >"$TEMP_DIR/task.new"
-  cat "$TEMP_DIR/task.new" >>"$TEMP_DIR/task.lines"
   while IFS= read -r line; do
     if is_difference "$line"; then continue; fi
     if is_terminal 1 && is_progress "$line"; then
@@ -96,7 +92,6 @@ follow_task() {
   local status tries=0
   open_log text 0 "$WORKER_LOG_GROUP"
   only_streams "worker/worker/$1"
-  : >"$TEMP_DIR/task.lines"
   while ((tries < LAST_LINES_TRIES)) && ! is_summary "$(last_log_line)"; do
     status=$(describe_task "$1" | jq -r .lastStatus)
     if [[ $status == STOPPED ]]; then tries=$((tries + 1)); fi

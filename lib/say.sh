@@ -123,9 +123,6 @@ need_yes() {
   [[ $answer == [yY]* ]] || die "$2"
 }
 
-# need_number OPTION VALUE: fails unless it is a whole number that the worker takes.
-need_number() { [[ $2 =~ ^[0-9]{1,12}$ ]] || usage "$1 $2 is not a whole number"; }
-
 # Every check runs before the first write; what it finds is collected here, so that one run reports all of it.
 begin_checks() { PROBLEMS=(); }
 

@@ -106,15 +106,6 @@ unfinished_tasks() {
     | .taskArn | split("/")[-1]'
 }
 
-# describe_tasks OPTION...: running tasks as a JSON list. One that stays is a worker of MIN_WORKERS: the starter lets it
-# ignore empty polls.
-describe_tasks() {
-  listed_tasks "$@" | jq -s '[.[].tasks[]? | {
-    id: (.taskArn | split("/")[-1]), status: .lastStatus, started_by: .startedBy,
-    capacity: (.capacityProviderName // .launchType)} + (if any(.overrides.containerOverrides[]?.environment[]?;
-      .name == "EMPTY_POLLS_BEFORE_EXIT" and .value == "0") then {stays: true} else {} end)]'
-}
-
 list_cluster() {
   local cluster tasks
   cluster=$(aws_or_nothing ecs describe-clusters --clusters "$CLUSTER_NAME" --include TAGS \

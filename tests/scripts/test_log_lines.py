@@ -87,7 +87,15 @@ STARTED = json.dumps({"visible": 3, "started": {"FARGATE_SPOT": 1}})
 # Lines on keys that hold other lines, or what is looked for in them.
 FORGED = [
     line("INFO", REMOVED_FIRST, quoted(text), IT_NO_LONGER)
-    for text in (SYNCED_LINE, FAILED_LINE, " ERROR failed key=", " synced key=x lag=1", STARTED, '"started": {"FARGATE')
+    for text in (
+        SYNCED_LINE,
+        FAILED_LINE,
+        RECONCILED_LINE,
+        " ERROR failed key=",
+        " synced key=x lag=1",
+        STARTED,
+        '"started": {"FARGATE',
+    )
 ]
 UNSEEN = "\x00\t\n\x1b\x7f\x80\x85\x9b\x9f\u2028\u2029\u202a\u202e\u2066\u2069"
 SEEN = "é\u00a0\u200d\u2027\u2030\u2065\u206a\ue000😀"
@@ -140,6 +148,15 @@ def test_a_pattern_finds_its_line_and_no_other(pattern: str, found: list[str], n
 )
 def test_a_query_finds_its_lines_and_no_others(pattern: str, found: list[str], not_found: list[str]) -> None:
     assert [text for text in [*found, *not_found] if re.search(pattern, text)] == found
+
+
+def test_the_summary_of_a_task_is_its_last_line_and_no_other() -> None:
+    found = [text for text in (*AUDITED_LINES, SYNCED_LINE, LACKING_LINE, *FORGED) if logs.summary(text)]
+    assert found == []
+    wanted = {"end": "complete", "status": 0, "listed": 5, "missing": 1, "seconds": 0.2, "keys/s": 25}
+    assert logs.summary(RECONCILED_LINE) == wanted
+    wanted = {"end": "timeout", "status": 1, "keys": 5, "here": 3, "lacking": 2, "seconds": 60.1}
+    assert logs.summary(WAITED_LINE) == wanted
 
 
 def test_what_is_not_seen_is_escaped_in_a_key_and_comes_back_from_there() -> None:
