@@ -93,6 +93,9 @@ main() {
   case "$DRY_RUN $verb" in # of verbs that write
     "true reconcile") words+=(--dry-run) ;;
     "true redrive") words+=(--list) ;;
+    "false "*) ;;
+    *" pause") usage "pause: it stops workers and has no dry run; set DRY_RUN=false" ;;
+    *" resume") usage "resume: it lets workers start and has no dry run; set DRY_RUN=false" ;;
   esac
   if [[ $file == *.py ]]; then
     run_in_python "$verb" ${words[@]+"${words[@]}"}

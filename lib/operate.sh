@@ -3,7 +3,7 @@
 
 # Each is a field of operate/deployment.py, beside the settings and what hand_over asks for.
 readonly HANDED_OVER=(
-  ACCOUNT VERSION VIA CLI_VERSION
+  ACCOUNT VERSION VIA CLI_VERSION BASH
   QUEUE_NAME DLQ_NAME STARTER_NAME RULE_NAME EVENT_RULE_NAME CLUSTER_NAME TASK_FAMILY STARTER_ROLE TASK_ROLE
   STARTER_LOG_GROUP WORKER_LOG_GROUP STARTED_BY NOTIFICATION_ID
   QUEUE_ARN DLQ_ARN STARTER_ARN RULE_ARN EVENT_RULE_ARN TOPIC_ARN DST_BUCKET_ARN
@@ -58,4 +58,30 @@ run_in_python() {
   end_run
   trap - EXIT HUP INT TERM
   exec "${OPERATE[@]}" run "${0##*/}" "$@"
+}
+
+# What a verb in Python may have done to the deployment (operate/change.py), because deploy.sh and cleanup.sh do it, too.
+readonly FOR_VERBS=(set_pause end_pause say_pause end_work)
+
+# run_change: its input is NAME=VALUE for what the verb got from hand_over, an empty one, a function of FOR_VERBS and its
+# arguments, and a NUL after each. So nothing is asked for again. A signal ends the run, but not a call of AWS that is in
+# progress: what it has changed is known then.
+run_change() {
+  local word words=() is_known=true
+  while IFS= read -r -d '' word; do
+    if [[ $is_known == false ]]; then
+      words+=("$word")
+    elif [[ -z $word ]]; then
+      is_known=false
+    else
+      printf -v "${word%%=*}" %s "${word#*=}"
+    fi
+  done
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  start_run
+  set_account "$ACCOUNT"
+  [[ " ${FOR_VERBS[*]} " == *" ${words[0]} "* ]] || die "${words[0]} is not one of FOR_VERBS (lib/operate.sh)"
+  "${words[@]}"
 }

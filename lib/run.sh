@@ -92,9 +92,6 @@ now() { printf '%(%s)T\n' -1; }
 
 iso() { printf '%(%Y-%m-%dT%H:%M:%SZ)T\n' "$1"; }
 
-# epoch_of TIME: as iso prints it; prints nothing if it is something else.
-epoch_of() { jq -n --arg time "$1" '$time | try fromdateiso8601 catch empty'; }
-
 # Prints the seconds that a duration such as 15m has.
 seconds_of() {
   local -A units=([s]=1 [m]=60 [h]=3600 [d]=86400)

@@ -20,6 +20,7 @@ class Deployment(NamedTuple):
     version: str  # of this checkout
     via: str  # what a command that a message names needs for the local cloud: " --local"
     cli_version: str
+    bash: str  # the path of the one that runs the scripts
 
     queue_name: str
     dlq_name: str

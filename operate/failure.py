@@ -11,5 +11,12 @@ class Failure(Exception):
         self.status = status
 
 
+class SaidFailure(Failure):
+    """One of which the user has seen what is wrong, above."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("it failed, see above", status)
+
+
 def wrong_usage(sentence: str) -> Failure:
     return Failure(f"{sentence} (use --help)", 2)

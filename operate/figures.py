@@ -19,6 +19,7 @@ from operate.parts import (
     selection_of,
     variables_of,
 )
+from operate.pausing import events_until
 from operate.times import DAY, epoch_or_none, iso, seconds_since
 
 SHOWN = 10  # failures, and markers that wait
@@ -211,5 +212,5 @@ def pause_of(
     began = epoch_or_none(since)
     if began is None:
         return {"since": since}
-    oldest = now - ((queue or {}).get("oldest_seconds") or 0)
-    return {"since": since, "events_until": iso(min(oldest, began) + int(deployment.queue_seconds))}
+    oldest = (queue or {}).get("oldest_seconds")
+    return {"since": since, "events_until": events_until(began, oldest, now, deployment)}

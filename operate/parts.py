@@ -14,6 +14,7 @@ from launch.path import all_faults, condense, queue_of_words, split_notification
 from operate.cloud import Answer, Cloud, Denied, Missing, NoAnswer, Once, Unread, side_by_side
 from operate.deployment import Deployment
 from operate.failure import Failure
+from operate.times import iso
 from operate.wanted import selection
 
 Part = Union[Any, None, Denied, NoAnswer]
@@ -90,6 +91,21 @@ def numbers_of(queue: Mapping[str, Any]) -> dict[str, int]:
     names = {"visible": "", "in_flight": "NotVisible", "delayed": "Delayed"}
     attributes = queue["Attributes"]
     return {name: int(attributes[f"ApproximateNumberOfMessages{which}"]) for name, which in names.items()}
+
+
+def read_oldest(cloud: Cloud, deployment: Deployment, now: float) -> int | Denied | NoAnswer | None:
+    """Whole seconds, or None if CloudWatch has no figure yet."""
+    metric = ("--namespace", "AWS/SQS", "--metric-name", "ApproximateAgeOfOldestMessage")
+    of_queue = ("--dimensions", f"Name=QueueName,Value={deployment.queue_name}")
+    figures = ("--statistics", "Maximum", "--period", "60")
+    span = ("--start-time", iso(now - 600), "--end-time", iso(now))
+    found = cloud.ask("cloudwatch", "get-metric-statistics", *metric, *of_queue, *figures, *span)
+    if isinstance(found, Missing):
+        return None
+    if isinstance(found, (Denied, NoAnswer)):
+        return found
+    newest = max(found.get("Datapoints", []), key=lambda point: str(point["Timestamp"]), default=None)
+    return round(newest["Maximum"]) if newest else None
 
 
 def read_tasks(cloud: Cloud, deployment: Deployment, *options: str) -> Part:

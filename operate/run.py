@@ -11,7 +11,7 @@ from typing import Any
 
 from operate import cloud, ending, text
 from operate.deployment import read_handover
-from operate.failure import Failure
+from operate.failure import Failure, SaidFailure
 
 HANDOVER = 3  # the file descriptor on which the scripts hand over what they know
 
@@ -34,6 +34,8 @@ def run(arguments: Sequence[str]) -> int:
 
     except cloud.Interrupted:
         return 128 + signal.SIGINT
+    except SaidFailure as failure:
+        return failure.status
     except Failure as failure:
         text.say(f"{script}: {failure}")
         return failure.status

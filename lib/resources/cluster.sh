@@ -129,6 +129,28 @@ end_tasks() {
   done
 }
 
+# For jq: of a task, whether it is a worker; whether it deletes objects of the destination by itself.
+readonly IS_WORKER=".startedBy == \$by"
+readonly IS_REMOVAL='([.overrides.containerOverrides[]?.command[]?] | any(.[]; startswith("--remove-"))
+  and all(.[]; . != "--dry-run"))'
+
+# end_work BEGAN workers|writers: the tasks that are not to run during a pause, of which each run of the starter knows
+# that began after BEGAN, in seconds since the epoch. Writers are the workers, and what removes objects.
+end_work() {
+  local tasks task which=$IS_WORKER why="./sync.sh pause of $APP_NAME"
+  if [[ $2 == writers ]]; then
+    which="$IS_WORKER or $IS_REMOVAL"
+    tasks=$(unfinished_tasks "$IS_REMOVAL")
+    for task in $tasks; do
+      say "pause: task $task removes objects from the destination (reconcile --remove-...): it is ended, and the" \
+        "next such run after the pause removes the rest"
+    done
+  fi
+  end_tasks "$why" "$which"
+  await_last_run $(($1 + STARTER_TIMEOUT))
+  end_tasks "$why" "$which"
+}
+
 remove_cluster() {
   end_tasks "cleanup.sh of $APP_NAME"
   aws_or_nothing ecs delete-cluster --cluster "$1"

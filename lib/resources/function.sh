@@ -134,16 +134,6 @@ change_function() {
   await_function function-updated-v2
 }
 
-# paused_since: prints when the sync was paused, or nothing.
-paused_since() { starter_setting PAUSED_SINCE; }
-
-# if_paused say|die WHAT: what a pause means for what this run does, or that it cannot finish.
-if_paused() {
-  local since
-  since=$(paused_since)
-  [[ -z $since ]] || "$1" "the sync has been paused since $since: $2 ./sync.sh$VIA resume"
-}
-
 # ensure_code WANT HAVE
 ensure_code() {
   local said have want
@@ -332,3 +322,51 @@ list_function() {
 }
 
 remove_function() { aws_or_nothing lambda delete-function --function-name "$1"; }
+
+# --- the pause ------------------------------------------------------------------------------------------------------
+
+# paused_since: prints when the sync was paused, or nothing.
+paused_since() { starter_setting PAUSED_SINCE; }
+
+# if_paused say|die WHAT: what a pause means for what this run does, or that it cannot finish.
+if_paused() {
+  local since
+  since=$(paused_since)
+  [[ -z $since ]] || "$1" "the sync has been paused since $since: $2 ./sync.sh$VIA resume"
+}
+
+# variables_of_pause TIME: reads the function. In jq 1.6, "try" inside of |= always ends in its catch.
+variables_of_pause() {
+  jq --arg now "$1" '.Environment.Variables
+    | if (.PAUSED_SINCE // "" | try fromdateiso8601 catch null) then . else .PAUSED_SINCE = $now end
+    | {Environment: {Variables: .}}'
+}
+
+# set_pause TIME: unless it is paused already; what somebody else wrote there, and is no time, is replaced. Prints the time
+# that counts.
+set_pause() {
+  local RESOURCE="function $STARTER_NAME"
+  change_function variables_of_pause "$1"
+  ask_starter | keep starter
+  paused_since
+}
+
+end_pause() {
+  local RESOURCE="function $STARTER_NAME"
+  change_function jq '.Environment.Variables | del(.PAUSED_SINCE) | {Environment: {Variables: .}}'
+}
+
+# await_last_run UNTIL: the last run that may still copy, or start a worker, is over by then; or, if only one runs at a
+# time, when another one has begun and ended.
+await_last_run() {
+  local reserved
+  reserved=$(reserved_concurrency)
+  printf '{}\n' >"$TEMP_DIR/event"
+  while (($(now) < $1)); do
+    if [[ $reserved == 1 ]] && try_aws lambda invoke --function-name "$STARTER_NAME" \
+      --payload "fileb://$TEMP_DIR/event" "$TEMP_DIR/answer" >/dev/null; then break; fi
+    say_for_now "pause: waiting for the last run of $STARTER_NAME, at most $(($1 - $(now))) s"
+    sleep "$RETRY_PAUSE"
+  done
+  end_progress >&2
+}

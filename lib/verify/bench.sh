@@ -13,18 +13,26 @@ bench_folder() { printf '%sbench/\n' "$VERIFY_FOLDER"; }
 
 # --- the pause ------------------------------------------------------------------------------------------------------
 
+# Those of 1.1.0 and before would not know the variable; the newer ones are always given PROCESSES.
+need_pausable() {
+  local processes
+  need_starter
+  processes=$(starter_setting PROCESSES)
+  [[ -n $processes ]] || die "what is deployed is too old to be paused: run ./deploy.sh$VIA first"
+}
+
 # A pause that somebody else made since this run began is theirs.
 begin_bench_pause() {
-  local until
+  local since began
   BENCH_PAUSE=$(iso "$(now)")
-  set_pause "$BENCH_PAUSE"
-  if [[ $SINCE != "$BENCH_PAUSE" ]]; then
+  since=$(set_pause "$BENCH_PAUSE")
+  if [[ $since != "$BENCH_PAUSE" ]]; then
     BENCH_PAUSE=""
-    die "somebody has paused the sync since $SINCE, and it stays so: the rest was not measured"
+    die "somebody has paused the sync since $since, and it stays so: the rest was not measured"
   fi
   say "verify: the sync is paused"
-  until=$(now)
-  end_work $((until + STARTER_TIMEOUT)) "$IS_WORKER"
+  began=$(now)
+  end_work "$began" workers
 }
 
 end_bench_pause() {

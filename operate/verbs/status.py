@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from operate import health, logs, report, text
 from operate.alarms import judge_alarms, read_alarms
-from operate.cloud import Cloud, Denied, Missing, NoAnswer, Once, side_by_side
+from operate.cloud import Cloud, Denied, NoAnswer, Once, side_by_side
 from operate.deployment import Deployment
 from operate.failure import Failure, wrong_usage
 from operate.figures import made_of
@@ -38,13 +38,14 @@ from operate.parts import (
     is_unread,
     judge_path,
     read_function,
+    read_oldest,
     read_path,
     read_request_metrics,
     read_tasks,
     selection_of,
     variables_of,
 )
-from operate.times import DAY, iso
+from operate.times import DAY
 
 MOST_LINES = 1000
 COLOURS = {health.IDLE: text.GREEN, health.WORKING: text.GREEN, health.FAILING: text.RED}
@@ -156,21 +157,6 @@ def read_bucket(cloud: Cloud, name: str) -> Any:
 def is_known_failure(answer: Any) -> bool:
     """S3 itself says that the bucket does not work, to a caller who may ask."""
     return isinstance(answer, NoAnswer) and bool(answer.code)
-
-
-def read_oldest(cloud: Cloud, deployment: Deployment, now: float) -> Part:
-    """Whole seconds, or None if CloudWatch has no figure yet."""
-    metric = ("--namespace", "AWS/SQS", "--metric-name", "ApproximateAgeOfOldestMessage")
-    of_queue = ("--dimensions", f"Name=QueueName,Value={deployment.queue_name}")
-    figures = ("--statistics", "Maximum", "--period", "60")
-    span = ("--start-time", iso(now - 600), "--end-time", iso(now))
-    found = cloud.ask("cloudwatch", "get-metric-statistics", *metric, *of_queue, *figures, *span)
-    if isinstance(found, Missing):
-        return None
-    if isinstance(found, (Denied, NoAnswer)):
-        return found
-    newest = max(found.get("Datapoints", []), key=lambda point: str(point["Timestamp"]), default=None)
-    return round(newest["Maximum"]) if newest else None
 
 
 def read_last_start(cloud: Cloud, deployment: Deployment, _variables: Mapping[str, str], _copies: bool) -> Part:
