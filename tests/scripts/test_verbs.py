@@ -86,21 +86,17 @@ def test_hours_of_two_logs_are_shown_as_one_by_time_page_by_page(verbs: Verbs, a
 
 def test_a_log_that_is_followed_shows_each_line_once_whenever_it_arrives(verbs: Verbs, account: Operated) -> None:
     """CloudWatch Logs shows some lines later than others that are newer."""
-    late = iter([("second", 40), ("late", 45), ("too late", 600)])
-
-    def pass_time(_seconds: float | str) -> None:
-        line, ago = next(late, ("", 0))
-        if line:
-            account.write(f"{stamp()} INFO {line}", ago=ago)
-        else:
-            verbs.interrupt()
-
     account.write(f"{stamp()} INFO first", ago=50)
     account.write(f"{stamp()} INFO newest")
     first, newest = (event for _, event in account.log[-2:])
     newest["timestamp"] = first["timestamp"] + 30_000  # so that the first is just read again
-    account.pass_time = pass_time  # type: ignore[method-assign]
-    done = verbs.sync("logs --follow --json", 130)
+
+    def arrive(line: str, ago: float) -> Callable[[], Any]:
+        return lambda: account.write(f"{stamp()} INFO {line}", ago=ago)
+
+    late = [arrive("second", 40), arrive("late", 45), arrive("too late", 600)]
+    account.before = {"FilterLogEvents": [lambda: None, *late, verbs.interrupt]}
+    done = verbs.sync("logs --follow --json", 130, FOLLOW_PAUSE=0)
     lines = [json.loads(line)["message"].split()[-1] for line in done.output.splitlines()]
     assert lines == ["first", "newest", "second", "late"]
     assert len(done.sent("FilterLogEvents")) >= 3
