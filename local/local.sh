@@ -60,10 +60,15 @@ start_cloud() {
   set -m # a process group of its own: Ctrl-C does not reach it, and one signal ends all of it
   env "${variables[@]}" "$python" "$PROJECT_DIR/local/cloud.py" </dev/null >"$LOCAL_DIR/cloud.log" 2>&1 &
   printf '%s\n' "$!" >"$LOCAL_DIR/pid"
+  disown "$!" # or Bash would print a line when it is killed
   set +m
+  {
+    cloud_environment
+    printf '%s\n' "unset AWS_PROFILE AWS_SESSION_TOKEN" \
+      "aws() { command aws --endpoint-url \"\$AWS_ENDPOINT_URL\" \"\$@\"; }"
+  } >"$LOCAL_DIR/env"
   say_while "local: the cloud is starting" await_cloud "$port"
-  local_say "the cloud listens on http://127.0.0.1:$port, IAM is enforced"
-  local_say "its rule fires every $LOCAL_TICK s; on AWS it fires every minute (LOCAL_TICK=60 does the same here)"
+  local_say "the cloud listens on http://127.0.0.1:$port; its rule fires every $LOCAL_TICK s"
 }
 
 # await_cloud PORT
@@ -146,21 +151,15 @@ make_buckets() {
   aws s3api create-bucket --bucket "$DST_BUCKET" --create-bucket-configuration \
     'Location={Type=AvailabilityZone,Name=use1-az4},Bucket={DataRedundancy=SingleAvailabilityZone,Type=Directory}' \
     >/dev/null
-  local_say "created the buckets $SRC_BUCKET and $DST_BUCKET in it"
 }
 
 # --- the result ---------------------------------------------------------------------------------------------------
 
 print_further_lines() {
-  printf '\nThe cloud keeps running. Next, by hand (a file takes some seconds, up to %s until\n' "$LOCAL_TICK"
-  printf 'the rule fires):\n\n'
-  cloud_environment | sed 's/^/  /'
-  printf '  %s\n' "unset AWS_PROFILE AWS_SESSION_TOKEN" "aws() { command aws --endpoint-url \"\$AWS_ENDPOINT_URL\" \"\$@\"; }" \
-    "aws s3 cp README.md s3://$SRC_BUCKET/" \
-    "aws s3 ls --recursive s3://$DST_BUCKET/" \
+  printf '\nThe cloud keeps running until ./cleanup.sh --local. Try next:\n'
+  printf '  %s\n' "source .local/env && aws s3 cp README.md s3://$SRC_BUCKET/" \
+    "./sync.sh$VIA explain README.md   # equal, some seconds later" \
     "./sync.sh$VIA status"
-  printf '\nAfter you change a setting, ./deploy.sh --local deploys to it again. README.md,\n'
-  printf '"Deploy to AWS", does all this with buckets of your own.\nEnd it with: ./cleanup.sh --local\n'
 }
 
 show_log() {
@@ -216,16 +215,16 @@ run_chain() {
   use_cloud
   [[ $LOCAL_OWNER == false ]] || make_buckets
   quietly "deploying" deploy_all
-  # Of the rows of deploy.sh, those that were changed, and how many there are of each kind.
-  jq -Rnr '[inputs | select(test("^\\[\\d+/\\d+\\] ")) | sub("^\\S+ "; "")]
+  # Of the rows of deploy.sh, those that were changed, and how many there are of each kind. "none" is no resource.
+  jq -Rnr '[inputs | select(test("^\\[\\d+/\\d+\\] ")) | sub("^\\S+ "; "") | select(test(": none\\b") | not)]
     | map(select(test(": (changed|removed)"))) as $changed | (map(select(test(": created"))) | length) as $created
     | ($changed[] | "  " + .), "local: deployed \(length) resources as on AWS: \($created) created, \(
       $changed | length) changed, \(length - $created - ($changed | length)) unchanged"' "$LOCAL_LOG" >&2
   [[ $LOCAL_OWNER == true ]] || follow=${VERIFY_FOLLOW_SECONDS:-30}
-  local_say "now ./sync.sh verify: the rule starts the starter, the starter starts a worker"
-  quietly "waiting for the objects" env FOLLOW_PAUSE="${FOLLOW_PAUSE:-1}" VERIFY_FOLLOW_SECONDS="$follow" \
+  quietly "./sync.sh verify sends files through it" env FOLLOW_PAUSE="${FOLLOW_PAUSE:-1}" VERIFY_FOLLOW_SECONDS="$follow" \
     "$PROJECT_DIR/sync.sh" --local verify --yes --timeout "${LOCAL_WAIT_SECONDS}s"
-  sed -n '/^# sync.sh verify:/,/^| from /{/^| from /!p;}' "$LOCAL_LOG" # the verdict, and the table of objects
+  # The verdict, the table of objects without the row of their folder, and what differs.
+  sed -nE '/^# sync.sh verify:/,/^\| from /{/^\| from |^\| .\*. /d;/^[#|-]/p;}' "$LOCAL_LOG"
 }
 
 # Only one run at a time makes or changes what is in .local.
@@ -288,8 +287,10 @@ local_deploy() {
   run_chain
   printf 'all files equal after %s s; the details are in .local.log\n' "$((SECONDS - began))"
   if [[ $LOCAL_ONCE == true ]]; then
-    printf '\nNext: ./deploy.sh --local does the same and keeps the cloud running, so that you\n'
-    printf 'can try it by hand; README.md, "Deploy to AWS", uses buckets of your own. This\ncloud is removed now.\n'
+    printf '\nThis cloud is removed now. Try next:\n'
+    printf '  %s\n' "./deploy.sh --local      # the same, and the cloud stays for you to try it" \
+      './sync.sh --help         # what there is to operate it' \
+      'README.md, "Deploy to AWS", for buckets of your own'
   else
     : >"$LOCAL_DIR/ready"
     print_further_lines

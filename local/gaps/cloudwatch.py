@@ -39,6 +39,18 @@ def put_metric_alarm(original, params, data, is_cbor, is_json=False):
     return answer
 
 
+@replaces(cloudwatch, "_evaluate_alarm")
+def evaluate_alarm(original, alarm):
+    """Go by the metric of the alarm's own dimensions: messages of one queue say nothing of another."""
+    own = {one["Name"]: one["Value"] for one in alarm.get("Dimensions") or []}
+    every = cloudwatch._metrics
+    cloudwatch._metrics = {key: points for key, points in every.items() if key[2] == cloudwatch._dims_key(own)}
+    try:
+        original(alarm)
+    finally:
+        cloudwatch._metrics = every
+
+
 OF_ONE_METRIC = ("MetricName", "Namespace", "Dimensions", "Statistic", "ExtendedStatistic", "Period", "Unit")
 
 

@@ -185,6 +185,31 @@ def receive(sqs, queue):
     return json.loads(message["Body"])["detail"]["object"]
 
 
+def test_an_alarm_goes_by_its_own_queue(cloud, sqs, queue):
+    cloudwatch, names = client(cloud, "cloudwatch"), [queue.rpartition("/")[2], f"empty-{uuid.uuid4().hex[:8]}"]
+    sqs.create_queue(QueueName=names[1])
+    sqs.send_message(QueueUrl=queue, MessageBody="waits")
+
+    def states():
+        for name in names:  # an alarm is evaluated when it is put
+            cloudwatch.put_metric_alarm(
+                AlarmName=name,
+                Namespace="AWS/SQS",
+                MetricName="ApproximateNumberOfMessagesVisible",
+                Dimensions=[{"Name": "QueueName", "Value": name}],
+                Statistic="Maximum",
+                Period=60,
+                EvaluationPeriods=1,
+                Threshold=1,
+                ComparisonOperator="GreaterThanOrEqualToThreshold",
+            )
+        found = cloudwatch.describe_alarms(AlarmNames=names)["MetricAlarms"]
+        state_of = {alarm["AlarmName"]: alarm["StateValue"] for alarm in found}
+        return [state_of[name] for name in names]
+
+    wait_for(lambda: states() == ["ALARM", "OK"], 60)
+
+
 def test_a_rule_sends_each_change_of_its_prefixes_to_a_queue_that_lets_it_in(cloud, s3, sqs, source, queue):
     events, name = client(cloud, "events"), f"rule-{uuid.uuid4().hex[:8]}"
     s3.put_bucket_notification_configuration(Bucket=source, NotificationConfiguration={"EventBridgeConfiguration": {}})

@@ -31,11 +31,6 @@ FOREIGN = ("AWS_", "REGION", "SRC_", "DST_", "APP_NAME", "DRY_RUN")  # settings 
 NO_ENGINE = "unix:///nonexistent/docker.sock"
 COLUMNS = 80
 IDLE_SECONDS = 1800  # until all is synced and no worker runs
-TRY_BY_HAND = """
-PROJECT_DIR=. REGION=us-east-1
-source local/local.sh
-use_cloud
-"""
 CUT = "⋮"
 SOURCE = "s3://local-source"
 MIRROR = "s3://local-destination--use1-az4--x-s3"
@@ -59,12 +54,12 @@ SCENES = (
             "^# sync.sh verify",
             "^all files equal",
             "^The cloud keeps running",
-            "^  export AWS_ENDPOINT_URL",
-            r"^  aws\(\)",
-            "^End it with",
+            "^  source .local/env",
+            "^  ./sync.sh --local explain",
+            "^  ./sync.sh --local status",
         ),
     ),
-    Scene(f"aws s3 cp README.md {SOURCE}/", ("^upload: ",), then_idle=True),
+    Scene(f"source .local/env && aws s3 cp README.md {SOURCE}/", ("^upload: ",), then_idle=True),
     Scene("./sync.sh --local explain README.md", ("^equal$", "^  the destination ", "^log ", "^ +size=", "^to do ")),
     Scene("./sync.sh --local status", (r"^",), once=False),
     Scene("./cleanup.sh --local", ("^local: removed",)),
@@ -98,9 +93,8 @@ def play(scene: Scene, project: Path, output: TextIO, is_terminal: bool = False,
 
 
 def printed_by(command: str, project: Path, is_terminal: bool = False, **settings: str) -> str:
-    """Raises CalledProcessError if it fails. The exports are those that deploy.sh --local prints."""
-    if command.startswith("aws "):
-        command = TRY_BY_HAND + command.replace(" s3 cp ", " s3 cp --no-progress ")
+    """Raises CalledProcessError if it fails."""
+    command = command.replace(" s3 cp ", " s3 cp --no-progress ")
     return subprocess.run(
         on_terminal(command) if is_terminal else ["bash", "-c", command],
         cwd=project,
@@ -121,7 +115,8 @@ def environment() -> dict[str, str]:
 def await_idle(project: Path, **settings: str) -> None:
     """Idle is also what status says before the event of a new file has come: so both sides have to be equal first."""
     end = time.monotonic() + IDLE_SECONDS
-    task, status = "aws ecs list-tasks --query 'taskArns[0]' --output text --cluster ", "./sync.sh --local status"
+    task = "source .local/env; aws ecs list-tasks --query 'taskArns[0]' --output text --cluster "
+    status = "./sync.sh --local status"
     while not (
         are_equal(project, **settings)
         and printed_by(f"{task}{APP}-cluster", project, **settings) == "None\n"
@@ -133,7 +128,7 @@ def await_idle(project: Path, **settings: str) -> None:
 
 
 def are_equal(project: Path, **settings: str) -> bool:
-    listing = "aws s3api list-objects-v2 --query 'Contents[].Key' --output text --bucket "
+    listing = "source .local/env; aws s3api list-objects-v2 --query 'Contents[].Key' --output text --bucket "
     buckets = (name.removeprefix("s3://") for name in (SOURCE, MIRROR))
     source, destination = (printed_by(listing + bucket, project, **settings) for bucket in buckets)
     return set(source.split()) == set(destination.split())
