@@ -113,7 +113,7 @@ def wait(options: Options, deployment: Deployment, cloud: Cloud) -> int:
     summary = followed.to_its_end()
     task.has_ended()
     if summary["status"]:
-        followed.look_again()
+        look_again(followed)
 
     keys = with_reasons(cloud, deployment, variables, followed.lacking)
     if options.as_json:
@@ -121,6 +121,14 @@ def wait(options: Options, deployment: Deployment, cloud: Cloud) -> int:
     else:
         text.print_lines(rows(keys, summary.get("lacking", 0)), 4)
     return int(summary["status"])
+
+
+def look_again(followed: Followed) -> None:
+    """Without it, keys may not be named, but the numbers are those of the task."""
+    try:
+        followed.look_again()
+    except Failure as failure:
+        text.say(f"wait: whether the log names more keys is not known: {failure}")
 
 
 def what_is_awaited(deployment: Deployment, prefix: str) -> str:

@@ -67,6 +67,7 @@ def test_help_and_version_have_their_usual_names(script: str) -> None:
         ("sync.sh verify --report .", "--report .: this file cannot be written"),
         ("sync.sh wait --timeout soon", "--timeout soon is not a duration such as 1h"),
         ("sync.sh wait --examples many", "--examples many is not a whole number"),
+        ("sync.sh wait --prefix $'\\xff'", "wait: --prefix \\udcff is not UTF-8, as all keys are"),
         ("sync.sh explain a b", "name one key"),
         ("sync.sh explain -x", "goes after --"),
         ("sync.sh explain --since 3x a", "not a duration"),

@@ -453,24 +453,36 @@ def test_what_goes_wrong_is_never_taken_for_a_timeout_and_leaves_no_task(
 
 
 KEEPS_RUNNING = "task t2 keeps running; see its end with ./sync.sh logs, or stop it with aws ecs stop-task"
+STOPPED = "task t2 is being stopped"
+
+
+def test_a_comparison_that_cannot_be_watched_goes_on_and_states_no_difference(verbs: Verbs, account: Operated) -> None:
+    account.deny("DescribeTasks")
+    done = verbs.sync("reconcile", 3)
+    assert KEEPS_RUNNING in done.errors
+    assert done.sent("StopTask") == []
 
 
 @pytest.mark.parametrize(
-    ("verb", "sent", "stops", "said"),
+    ("verb", "sent", "moment", "said"),
     [
-        ("wait", signal.SIGINT, True, "task t2 is being stopped"),
-        ("reconcile", signal.SIGINT, False, KEEPS_RUNNING),
-        ("cost", signal.SIGTERM, True, "task t2 is being stopped"),
+        ("wait", signal.SIGINT, "FilterLogEvents", STOPPED),
+        ("wait", signal.SIGINT, "RunTask", STOPPED),  # when nobody knows its id yet
+        ("wait", signal.SIGHUP, "DescribeTasks", STOPPED),
+        ("wait", signal.SIGPIPE, "FilterLogEvents", STOPPED),  # such as of head, which has seen enough
+        ("reconcile", signal.SIGINT, "FilterLogEvents", KEEPS_RUNNING),
+        ("reconcile", signal.SIGTERM, "RunTask", KEEPS_RUNNING),
+        ("cost", signal.SIGTERM, "FilterLogEvents", STOPPED),
     ],
 )
 def test_a_signal_stops_the_task_or_says_how_to(
-    verbs: Verbs, account: Operated, verb: str, sent: signal.Signals, stops: bool, said: str
+    verbs: Verbs, account: Operated, verb: str, sent: signal.Signals, moment: str, said: str
 ) -> None:
     account.task_log = []
-    account.before = {"FilterLogEvents": [lambda: verbs.interrupt(sent)]}
+    account.before = {moment: [lambda: verbs.interrupt(sent)]}
     done = verbs.sync(verb, 128 + sent)
     assert said in done.errors
-    assert len(done.sent("StopTask")) == stops
+    assert len(done.sent("StopTask")) == (said == STOPPED)
 
 
 # pause and resume
