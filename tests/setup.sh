@@ -139,6 +139,7 @@ run_linters() {
   check .venv/bin/mypy --strict --python-version 3.10 --follow-imports silent operate
   check .venv/bin/lint-imports --no-logo --cache-dir "$CACHE/imports"
   check .venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+  check .venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
   check .venv/bin/zizmor --offline --quiet .github
 }
 
