@@ -29,12 +29,6 @@ readonly -A PARSED=(
   [failed]='^\S+ ERROR (?<failed>failed) key='
 )
 
-# A query of Logs Insights on a whole time: keys and bytes by action, of all objects or of those above this many bytes.
-count_synced() {
-  printf '%s | parse @message /%s/%s | stats count(*) as keys, sum(size) as bytes by action\n' \
-    "$(like "$SYNCED_LINE")" "${PARSED[size]}" "${1:+ | filter size > $1}"
-}
-
 # The regular expression of a synced line, whose groups are key, action, size, seconds and lag.
 synced_fields() {
   printf '%s%s %s\n' "$SYNCED_LINE" "$KEY_FIELD" \
@@ -136,5 +130,3 @@ summary_of() {
 DECISION_OR_FAILURE='^(\{"visible":|\[ERROR\] |\S+ \S+ Task timed out after |'
 DECISION_OR_FAILURE+='RequestId: \S+ Error: Runtime exited with(out| error: signal))'
 readonly DECISION_OR_FAILURE
-
-readonly STARTED_LINE='^\{.*"started": \{"FARGATE'

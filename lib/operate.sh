@@ -7,8 +7,11 @@ readonly HANDED_OVER=(
   QUEUE_NAME DLQ_NAME STARTER_NAME RULE_NAME EVENT_RULE_NAME CLUSTER_NAME TASK_FAMILY STARTER_ROLE TASK_ROLE
   STARTER_LOG_GROUP WORKER_LOG_GROUP STARTED_BY NOTIFICATION_ID
   QUEUE_ARN DLQ_ARN STARTER_ARN RULE_ARN EVENT_RULE_ARN TOPIC_ARN DST_BUCKET_ARN
-  QUEUE_SECONDS READS_ID
+  STARTER_MEMORY COPYING_MEMORY QUEUE_SECONDS READS_ID
 )
+
+readonly WITHOUT_AWS=4 # exit status of a verb's check (operate/run.py)
+ASKS_AWS=true          # whether the verb does, with these options
 
 # Prints what the workers are given, by the task definition; null if that could not be read, nothing if there is none
 # that tasks can be started with.
@@ -23,15 +26,28 @@ worker_settings() {
     | map({(.name): .value}) | add // {}' <<<"$definition"
 }
 
-# Prints NAME=VALUE, and a NUL after each.
+# Prints NAME=VALUE, and a NUL after each. Without AWS, nothing is known but the settings and the names.
 hand_over() {
-  local name settings policy number problem
-  settings=$(worker_settings)
-  policy=$(queue_policy "${EVENT_SENDERS[*]}")
-  number=$(number_of_app)
-  problem=$(problem_with_cli_of_metrics)
-  for name in "${SETTINGS[@]}" "${HANDED_OVER[@]}"; do printf '%s=%s\0' "$name" "${!name}"; done
+  local name settings="" policy="" number="" problem=""
+  if [[ $ASKS_AWS == true ]]; then
+    settings=$(worker_settings)
+    policy=$(queue_policy "${EVENT_SENDERS[*]}")
+    number=$(number_of_app)
+    problem=$(problem_with_cli_of_metrics)
+  fi
+  for name in "${SETTINGS[@]}" "${HANDED_OVER[@]}"; do printf '%s=%s\0' "$name" "${!name-}"; done
   printf '%s\0' "WORKER_SETTINGS=$settings" "QUEUE_POLICY=$policy" "APP_NUMBER=$number" "READS_PROBLEM=$problem"
+}
+
+# What a verb begins with that goes by the settings alone, as deploy.sh would take them.
+start_without_aws() {
+  ASKS_AWS=false
+  start_run
+  check_before_calls "${SETTINGS[@]}"
+  check_values "${SETTINGS[@]}"
+  check_numbers_together
+  check_task_size
+  stop_on_problems
 }
 
 # An isolated Python goes by none of the user's modules and variables, and by no package (-S); it writes no __pycache__,
@@ -47,12 +63,15 @@ run_in_python() {
   check_tool python3 "install Python 3.9 or newer"
   stop_on_problems
   "${OPERATE[@]}" check "${0##*/}" "$@" || status=$?
-  ((status != 2)) || exit 2 # it has said why
-  ((status == 0)) || problem "$1 needs Python 3.9 or newer as python3, which is older or does not start (python3" \
-    "--version says \"$(python3 --version 2>&1)\"): install Python 3.9 or newer, and put it into your PATH as python3"
+  case "$status" in
+    0 | "$WITHOUT_AWS") ;;
+    2) exit 2 ;; # it has said why
+    *) problem "$1 needs Python 3.9 or newer as python3, which is older or does not start (python3 --version says" \
+      "\"$(python3 --version 2>&1)\"): install Python 3.9 or newer, and put it into your PATH as python3" ;;
+  esac
   stop_on_problems
   PYTHON_RUNS=true
-  start_verb
+  if ((status == WITHOUT_AWS)); then start_without_aws; else start_verb; fi
   hand_over >"$TEMP_DIR/handed-over"
   exec 3<"$TEMP_DIR/handed-over"
   end_run
@@ -61,7 +80,7 @@ run_in_python() {
 }
 
 # What a verb in Python may have done to the deployment (operate/change.py), because deploy.sh and cleanup.sh do it, too.
-readonly FOR_VERBS=(set_pause end_pause say_pause end_work)
+readonly FOR_VERBS=(set_pause end_pause say_pause end_work turn_on_request_metrics turn_off_request_metrics)
 
 # run_change: its input is NAME=VALUE for what the verb got from hand_over, an empty one, a function of FOR_VERBS and its
 # arguments, and a NUL after each. So nothing is asked for again. A signal ends the run, but not a call of AWS that is in

@@ -16,11 +16,13 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Generic, NamedTuple, TypeVar, Union
+from contextlib import contextmanager
+from typing import IO, Any, Generic, NamedTuple, TypeVar, Union
 
 from operate import text
 from operate.deployment import Deployment
@@ -90,10 +92,13 @@ class Cloud:
         self.room = threading.Semaphore(MOST_AT_ONCE)
 
     def ask(self, service: str, operation: str, *options: str) -> Answer:
+        return self._patiently(lambda: self._ask_once(service, operation, *options))
+
+    def _patiently(self, ask_once: Callable[[], Answer]) -> Answer:
         tries = 0
         while True:
             tries += 1
-            answer = self._ask_once(service, operation, *options)
+            answer = ask_once()
             if isinstance(answer, (dict, Missing, Denied)):
                 return answer
 
@@ -123,13 +128,31 @@ class Cloud:
             raise no_answer(answer.error, service, operation, *options)
         return answer
 
-    def _ask_once(self, service: str, operation: str, *options: str) -> Answer:
+    @contextmanager
+    def need_lines(self, service: str, operation: str, *options: str) -> Iterator[IO[str]]:
+        """The lines of an answer as text. It may be larger than the memory, so it is in a file."""
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+
+            def ask_once() -> Answer:
+                file.seek(0)
+                file.truncate()
+                return self._ask_once(service, operation, *options, "--output", "text", to=file)
+
+            answer = self._patiently(ask_once)
+            if not isinstance(answer, dict):
+                raise no_answer(answer.error, service, operation, *options)
+            file.seek(0)
+            yield file
+
+    def _ask_once(self, service: str, operation: str, *options: str, to: IO[str] | None = None) -> Answer:
         with self.room:
-            status, output, error = call([*self._general_options(service), service, operation, *options])
+            status, output, error = call([*self._general_options(service), service, operation, *options], to)
         if status == 130:
             raise Interrupted
         if status:
             return self._refusal(f"aws {service} {operation}", status, error)
+        if to:
+            return self._whole_lines(f"aws {service} {operation}", to)
         if not output.strip():
             return {}
 
@@ -138,6 +161,13 @@ class Cloud:
             return found
         what = f"{len(output)} characters that are not JSON, or only a part of it"
         return NoAnswer(f"aws {service} {operation} failed: it printed {what}: run this again")
+
+    def _whole_lines(self, called: str, file: IO[str]) -> Answer:
+        """Whether the last line has its end: lines that are cut off are only a part of the answer."""
+        size = file.seek(0, os.SEEK_END)
+        if size == 0 or os.pread(file.fileno(), 1, size - 1) == b"\n":
+            return {}
+        return NoAnswer(f"{called} failed: it printed {size} bytes that are only a part of its answer: run this again")
 
     def _refusal(self, called: str, status: int, error: str) -> Answer:
         code = CODE.search(error)
@@ -173,8 +203,8 @@ ENVIRONMENT = {"AWS_PAGER": "", "AWS_CLI_AUTO_PROMPT": "off", "AWS_CLI_ERROR_FOR
 _running: set[subprocess.Popen[str]] = set()
 
 
-def call(words: list[str]) -> tuple[int, str, str]:
-    """(exit status, output, error without empty lines) of the AWS CLI."""
+def call(words: list[str], to: IO[str] | None = None) -> tuple[int, str, str]:
+    """(exit status, output, error without empty lines) of the AWS CLI. The output may go to a file instead."""
     program = shutil.which("aws")
     if program is None:
         raise Failure("the AWS CLI (aws) is not installed: install version 1 or 2")
@@ -183,7 +213,7 @@ def call(words: list[str]) -> tuple[int, str, str]:
         [program, *words],
         env={**os.environ, **ENVIRONMENT},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=to or subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="surrogateescape",
@@ -193,7 +223,7 @@ def call(words: list[str]) -> tuple[int, str, str]:
         output, error = process.communicate()
     finally:
         _running.discard(process)
-    return process.returncode, output, "\n".join(filter(None, error.split("\n")))
+    return process.returncode, output or "", "\n".join(filter(None, error.split("\n")))
 
 
 def end_calls() -> None:

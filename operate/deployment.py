@@ -45,6 +45,8 @@ class Deployment(NamedTuple):
     dst_bucket_arn: str
 
     worker_settings: str  # that are deployed: JSON; "null" if not known, nothing without an active task definition
+    starter_memory: str  # MiB of the function
+    copying_memory: str  # and of one that copies
     queue_seconds: str  # for which a queue keeps a message
     queue_policy: str  # which the queue is to have: JSON
     reads_id: str  # with which the ids of request metrics of ours begin

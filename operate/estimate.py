@@ -7,6 +7,7 @@ docs/costs.md, "A month" and "By mode".
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -74,18 +75,26 @@ class Plan(NamedTuple):
 DEFAULTS = {setting.name: setting.default for setting in TABLE}
 
 
+def number_of(settings: Mapping[str, str], name: str) -> int:
+    """Without a value, what the worker goes by."""
+    return int(settings[name] or DEFAULTS[name])
+
+
 def plan_of(settings: Mapping[str, str], copying_mib: int, starter_mib: int) -> Plan:
     """`settings`: those of mirror/model/settings.table. The function has one of these sizes of memory."""
-    number = {name: int(settings[name] or DEFAULTS[name] or 0) for name in settings if DEFAULTS[name].isdigit()}
+
+    def number(name: str) -> int:
+        return number_of(settings, name)
+
     has_events = settings["EVENT_SOURCE"] == "eventbridge"
     has_metrics = settings["METRICS"] == "true"
     copies = settings["STARTER_COPIES"] == "true"
     setup = Setup(
-        vcpus=number["TASK_CPU"] / 1024,
-        memory_gb=number["TASK_MEMORY"] / 1024,
+        vcpus=number("TASK_CPU") / 1024,
+        memory_gb=number("TASK_MEMORY") / 1024,
         function_gb=(copying_mib if copies else starter_mib) / 1024,
-        poll_minutes=number["LAMBDA_POLL_RATE"],
-        min_workers=number["MIN_WORKERS"],
+        poll_minutes=number("LAMBDA_POLL_RATE"),
+        min_workers=number("MIN_WORKERS"),
         alarms=alarms(has_events, settings["AUDIT_DAYS"] != "", has_metrics),
         dashboards=1 if settings["DASHBOARD"] == "true" else 0,
         image_gb=0 if settings["IMAGE_URI"] else IMAGE_GB,
@@ -101,12 +110,12 @@ def plan_of(settings: Mapping[str, str], copying_mib: int, starter_mib: int) -> 
         setup=setup,
         copying_gb=copying_mib / 1024,
         starter_gb=starter_mib / 1024,
-        max_workers=number["MAX_WORKERS"],
-        messages_per_worker=number["MESSAGES_PER_WORKER"],
-        idle_seconds=number["EMPTY_POLLS_BEFORE_EXIT"] * number["WAIT_TIME_SECONDS"],
-        largest_copy=number["MULTIPART_THRESHOLD"],
-        part_bytes=number["PART_SIZE"],
-        function_most=number["STARTER_MAX_SIZE"],
+        max_workers=number("MAX_WORKERS"),
+        messages_per_worker=number("MESSAGES_PER_WORKER"),
+        idle_seconds=number("EMPTY_POLLS_BEFORE_EXIT") * number("WAIT_TIME_SECONDS"),
+        largest_copy=number("MULTIPART_THRESHOLD"),
+        part_bytes=number("PART_SIZE"),
+        function_most=number("STARTER_MAX_SIZE"),
         announces=settings["ANNOUNCE"].startswith("all"),
     )
 
@@ -252,6 +261,7 @@ def stored(load: Load) -> dict[str, float]:
 
 # --- words ------------------------------------------------------------------------------------------------------------
 
+PREFIXES = "KMGT"
 UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3}
 
 
@@ -266,3 +276,11 @@ def size_of(size: int) -> str:
         if size >= least:
             return f"{plain(size / least)} {unit}"
     return f"{size} byte{'' if size == 1 else 's'}"
+
+
+def bytes_of(size: str) -> int:
+    """Of a size such as 1.5GB (1000 MB) or 1GiB (1024 MiB)."""
+    found = re.fullmatch("([0-9.]+)([KMGT]?)(I?)B?", size.upper())
+    assert found, size
+    power = PREFIXES.index(found[2]) + 1 if found[2] else 0
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)

@@ -256,6 +256,8 @@ def names_of_path(deployment: Deployment, queue_url: str) -> dict[str, Any]:
 class Metrics(NamedTuple):
     """Request metrics of a folder (./sync.sh cost --reads): when they were turned on, and for how many days."""
 
+    id: str
+    folder: str
     began: int
     days: int
 
@@ -278,8 +280,11 @@ def read_request_metrics(cloud: Cloud, deployment: Deployment) -> list[Metrics] 
         if isinstance(page, Missing):
             return NoAnswer(page.error, page.code)
 
-        ids = [pattern.fullmatch(one["Id"]) for one in page.get("MetricsConfigurationList") or []]
-        found += [Metrics(int(one[1]), int(one[2])) for one in ids if one]
+        for one in page.get("MetricsConfigurationList") or []:
+            ours = pattern.fullmatch(one["Id"])
+            if ours:
+                folder = (one.get("Filter") or {}).get("Prefix", "")
+                found.append(Metrics(one["Id"], folder, began=int(ours[1]), days=int(ours[2])))
         token = page.get("NextContinuationToken")
         if not token:
             return found

@@ -383,6 +383,35 @@ ensure_no_overdue_reads() {
   finish
 }
 
+# turn_on_request_metrics BEGAN DAYS FOLDER...: prints their ids. If one is refused, those before it are turned off.
+turn_on_request_metrics() {
+  local folder id ids=()
+  for folder in "${@:3}"; do
+    id=$(request_metrics_id "$1" "$2" "$((${#ids[@]} + 1))")
+    run_apart "$TEMP_DIR/turned_on" put_request_metrics "$id" "$folder"
+    if has_failed "$TEMP_DIR/turned_on"; then
+      ((${#ids[@]} == 0)) || turn_off_request_metrics "${ids[@]}"
+      return 1
+    fi
+    ids+=("$id")
+    say "turned on: $(jq -nr --arg folder "$folder" "$JQ_TEXT"'$folder | tojson | visible')"
+  done
+  printf '%s\n' "${ids[@]}"
+}
+
+# put_request_metrics ID FOLDER
+put_request_metrics() {
+  local filter
+  filter=$(jq -nc --arg id "$1" --arg folder "$2" '{Id: $id, Filter: {Prefix: $folder}}')
+  aws_or_die s3api put-bucket-metrics-configuration --bucket "$DST_BUCKET" --id "$1" --metrics-configuration "$filter"
+}
+
+# turn_off_request_metrics ID...
+turn_off_request_metrics() {
+  end_request_metrics "$@"
+  say "the request metrics are turned off"
+}
+
 end_request_metrics() {
   local id
   for id in "$@"; do remove_request_metrics "$id"; done

@@ -1,4 +1,4 @@
-"""The tables of docs/costs.md and of the README, by the formula of `./sync.sh cost --estimate`.
+"""The tables of docs/costs.md and of the README, by the formula of `./sync.sh cost --estimate` (operate/).
 
     python tests/docs/cost.py     prints them; write_tables.py writes them into the pages
 
@@ -8,30 +8,28 @@ free tier is the account's, and others may have used it up: so each sum is given
 
 import json
 import math
-import os
 import re
-import subprocess
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import sys
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from mirror.model.checks import TABLE
+from operate import bill as arithmetic
+from operate import estimate as rules
+
 ROOT = Path(__file__).parents[2]
 LISTED: dict[str, Any] = json.loads((ROOT / "lib/prices.json").read_text())
 PRICES_OF, PRICE = LISTED["as_of"], LISTED["prices"]
-HOURS_A_MONTH = 730
-EXACT = 10**6  # prices are given in millionths, because what is printed is rounded to hundredths
-# A deployment with nothing that is paid for by the month, and what it did. As in lib/cost.jq.
+HOURS_A_MONTH = arithmetic.HOURS_A_MONTH
+# A deployment with nothing that is paid for by the month.
 SETUP: dict[str, Any] = {
     "vcpus": 2, "memory_gb": 4, "function_gb": 0.125, "poll_minutes": 1, "min_workers": 0, "alarms": 0,
     "dashboards": 0, "image_gb": 0, "has_public_ip": True, "has_events": False, "endpoints": 0, "metrics": 0,
     "function_copies": False, "region": "us-east-1", "arch": "ARM64",
-}  # fmt: skip
-USED: dict[str, Any] = {
-    "copies": 0, "large": 0, "parts": 0, "deletes": 0, "skipped": 0, "bytes": 0, "announced": 0, "tasks": 0,
-    "worker_seconds": 0, "spot_share": None, "runs": None, "run_seconds": None, "log_bytes": None,
 }  # fmt: skip
 STORED = {
     f"{name}_{unit}": 0
@@ -58,7 +56,9 @@ ITEMS = {
     "workers": WORKERS,
 }
 
-LOAD = ("--files", "--size", "--arrival", "--keep")
+# What deploy.sh has for these.
+SETTINGS = {setting.name: "" if setting.limits else setting.default for setting in TABLE} | {"REGION": LISTED["region"]}
+STARTER_MIB, COPYING_MIB = 128, 512
 # settings; files (a day, or of all time), size of each, how they arrive
 SCENARIOS = {
     "10 files of 1 GB a day, one by one": ";10;1GB;spread",
@@ -87,45 +87,28 @@ DAYS_A_MONTH = 30
 
 
 def estimates(*cases: str) -> tuple[dict[str, Any], ...]:
-    with ThreadPoolExecutor(4) as side_by_side:
-        return tuple(side_by_side.map(estimate, cases))
+    return tuple(map(estimate, cases))
 
 
 @cache
 def estimate(case: str) -> dict[str, Any]:
-    """What `./sync.sh cost --estimate` finds in this case: settings;files;size;arrival;GB that are kept, which may be
-    left out."""
-    settings, *load = case.split(";")
-    plain = {"PATH": os.environ["PATH"], "REGION": LISTED["region"]}
-    given = plain | dict(setting.split("=") for setting in settings.split())
-    options = [word for name, value in zip(LOAD, load, strict=False) for word in (name, value) if value]
-    with tempfile.NamedTemporaryFile("w") as prices:
-        json.dump({"prices": {name: price * EXACT for name, price in PRICE.items()}}, prices)
-        prices.flush()
-        command = [ROOT / "sync.sh", "cost", "--estimate", "--json", "--prices", prices.name, *options]
-        done = subprocess.run(
-            command, env=given, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True
-        )
-    return in_usd(json.loads(done.stdout))
+    """What the rules find in this case: settings;files;size;arrival;GB that are kept, which may be left out."""
+    settings, files, size, arrival, *keep = case.split(";")
+    given = SETTINGS | dict(setting.split("=") for setting in settings.split())
+    load = rules.Load(
+        files=int(files),
+        bytes=rules.bytes_of(size),
+        arrival=arrival or rules.SPREAD,
+        keep_gb=float(keep[0]) if keep else None,
+        keep_days=int(given["KEEP_DAYS"]) if given["KEEP_DAYS"] else None,
+    )
+    return rules.estimate(LISTED, rules.plan_of(given, COPYING_MIB, STARTER_MIB), load)
 
 
-def in_usd(found: Any) -> Any:
-    """With all amounts in USD, as they would be at the list prices."""
-    if isinstance(found, list):
-        return [in_usd(item) for item in found]
-    if not isinstance(found, dict):
-        return found
-    return {name: value / EXACT if name.endswith("usd") else in_usd(value) for name, value in found.items()}
-
-
-def bill(
-    *, hours: float = HOURS_A_MONTH, setup: Any = (), used: Any = (), stored: Any = (), program: str = "bill"
-) -> Any:
-    """What lib/cost.jq adds up, in USD a month, of what was used in these hours; the rest as in SETUP, USED, STORED."""
-    figures = {"setup": SETUP | dict(setup), "used": USED | dict(used), "stored": STORED | dict(stored)}
-    given = json.dumps({"prices": LISTED, "hours": hours} | figures)
-    command = ["jq", "-c", (ROOT / "lib/cost.jq").read_text() + program]
-    return json.loads(subprocess.run(command, input=given, stdout=subprocess.PIPE, text=True, check=True).stdout)
+def bill(*, hours: float = HOURS_A_MONTH, setup: Any = (), used: Any = (), stored: Any = ()) -> dict[str, Any]:
+    """What operate/bill.py adds up, in USD a month, of what was used in these hours; the rest is SETUP and STORED."""
+    given = arithmetic.Setup(**SETUP | dict(setup)), arithmetic.Used(**dict(used)), STORED | dict(stored)
+    return arithmetic.bill(LISTED, hours, *given)
 
 
 def usd(found: dict[str, Any], *names: str) -> float:

@@ -1,5 +1,7 @@
 """`./sync.sh cost --estimate`: sums by hand, without AWS; what it asks for, what it refuses, what pages quote."""
 
+import itertools
+import json
 import os
 import pty
 import re
@@ -11,6 +13,8 @@ import pytest
 from pages import ROOT, chinese_of, in_both, text_of
 
 from launch.copying import FEW_MESSAGES, MOST_SECONDS
+from operate import estimate
+from operate.bill import for_json
 
 PLAIN = {"PATH": os.environ["PATH"], "REGION": "us-east-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
 # What months are added up of by hand, in USD: list prices of us-east-1.
@@ -77,7 +81,7 @@ ITEMS = {
 FREE = {"queue": 1_000_000 * SQS, "function": 1_000_000 * RUN + 400_000 * GB_SECOND, "logs": 5 * 0.5, "fixed": 10}
 
 
-def test_it_says_of_a_month_what_one_adds_up_by_hand() -> None:
+def test_the_rules_say_of_a_month_what_one_adds_up_by_hand() -> None:
     for (case, (items, gb)), found in zip(MONTHS.items(), cost.estimates(*MONTHS), strict=True):
         free = sum(min(items[name], most) for name, most in FREE.items())
         sums = {name: cost.usd(found, *prices) for name, prices in ITEMS.items()}
@@ -93,7 +97,7 @@ def test_settings_and_what_is_kept_change_the_sum() -> None:
         ";0;1KB;spread", "DASHBOARD=false;0;1KB;spread", ";300;1KB;spread", "KEEP_DAYS=7;10;1GB;spread", ";10;1GiB;;900"
     )
     assert plain["before_free_usd"] - without["before_free_usd"] == pytest.approx(3)
-    assert any(f"{54 * cost.EXACT}.00 more if AWS Config" in note for note in config["notes"])  # 9,000 tasks, 2 * 0.003
+    assert any("54.00 more if AWS Config" in note for note in config["notes"])  # 9,000 tasks, 2 * 0.003
     assert (week["storage"]["quantity"], kept["storage"]["quantity"]) == (70, 900)
     saved = {one["lever"]: one["usd"] for one in kept["levers"]}
     assert saved["KEEP_DAYS=7"] == pytest.approx((900 - 70 * 1.073741824) * 0.11, abs=0.01)
@@ -107,6 +111,18 @@ def test_the_modes_below_it_are_what_it_says_with_their_settings() -> None:
     by_mode = {name.strip("`"): one["sync_usd"] for name, one in zip(cost.MODES, found, strict=True)}
     for one in found:
         assert {mode["settings"]: pytest.approx(mode["usd"]) for mode in one["modes"]}.items() <= by_mode.items()
+
+
+@pytest.mark.parametrize(
+    "case", [*MONTHS, "KEEP_DAYS=7 METRICS=true AUDIT_DAYS=7 IMAGE_URI=i TASK_CPU=1024;1;1.5GiB;burst;900"]
+)
+def test_the_command_says_what_the_rules_say_with_the_settings_of_a_deployment(case: str) -> None:
+    settings, *load = case.split(";")
+    options = zip(("--files", "--size", "--arrival", "--keep"), load, strict=False)
+    given = dict(setting.split("=") for setting in settings.split())
+    status, output = ask(["--json", *itertools.chain(*options)], None, **given)
+    (found,) = cost.estimates(case)
+    assert (status, json.loads(output)) == (0, for_json(found))
 
 
 def ask(words: list[str], answers: str | None, **settings: str) -> tuple[int, str]:
@@ -146,11 +162,9 @@ def test_what_it_cannot_work_with_is_refused(words: str, settings: dict[str, str
 
 
 def test_the_rules_of_the_function_are_those_of_the_product() -> None:
-    text = (ROOT / "lib/estimate.jq").read_text()
-    given = {name: float(value) for name, value in re.findall(r"^def (\w+): ([0-9.]+);", text, re.MULTILINE)}
-    assert (given["copies_alone"], given["copy_most_seconds"]) == (FEW_MESSAGES, MOST_SECONDS)
+    assert (estimate.COPIES_ALONE, estimate.COPY_MOST_SECONDS) == (FEW_MESSAGES, MOST_SECONDS)
     function = (ROOT / "lib/resources/function.sh").read_text()
-    assert f"--maximum-event-age-in-seconds {given['event_age_seconds']:.0f}" in function
+    assert f"--maximum-event-age-in-seconds {estimate.EVENT_AGE_SECONDS}" in function
 
 
 # The pages

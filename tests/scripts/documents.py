@@ -334,7 +334,7 @@ class Scripts:
             given = self.further_pages(call, given, dict(options(words[2:])).get("max-items"))
         if "--query" in words:
             found = jmespath.search(words[words.index("--query") + 1], given)
-            return "\n".join("\t".join(map(str, row)) for row in found or [["None"]])
+            return "".join("\t".join(map(str, row)) + "\n" for row in found or [["None"]])
         if file:
             file.write_bytes(given.pop("Body", given.pop("Payload", b"")))
         return json.dumps(decoded(given), indent=4) + "\n" if given else ""

@@ -14,6 +14,8 @@ from documents import Ran
 from operated import CTRL_C, Operated, Verbs, deployed, measured, verbs
 from paper_account import Given
 
+from operate.bill import money
+
 __all__ = ["verbs"]
 HOUR, DAY, GB = 3600, 86_400, 10**9
 MONTH = 30 * DAY
@@ -61,6 +63,8 @@ def test_levers_are_only_those_that_would_save_something() -> None:
     assert levers(stored=stored, setup={"poll_minutes": 5}) == pytest.approx({
         "KEEP_DAYS=7": 65 * 0.11, "KEEP_DAYS=30": 5 * 0.11, "./sync.sh reconcile --remove-unwanted": 15 * 0.11,
     })  # fmt: skip
+    few = {"destination_bytes": GB // 50, "kept_7_bytes": GB // 100, "excluded_bytes": GB // 200}  # of 0.1 cents
+    assert levers(stored=few, used={"copies": 1000, "announced": 1000}).keys() == {"LAMBDA_POLL_RATE=5"}
     assert levers() == pytest.approx({"LAMBDA_POLL_RATE=5": 43800 * 0.8 * (0.2e-6 + 0.4e-6 + 0.125 * 0.0000133334)})
     busy = {"worker_seconds": 730 * HOUR}
     assert levers(setup={"min_workers": 1}, used=busy)["MIN_WORKERS=0"] == pytest.approx(730 * worker_hour())
@@ -74,7 +78,7 @@ def test_levers_are_only_those_that_would_save_something() -> None:
     [(0, "0.00"), (0.004, "<0.01"), (0.005, "0.01"), (1.15, "1.15"), (-0.1, "-0.10"), (1234.5, "1234.50")],
 )
 def test_money_has_two_digits_and_no_noise(amount: float, text: str) -> None:
-    assert bill(program=f"{amount} | money") == text
+    assert money(amount) == text
 
 
 # The verb
@@ -121,12 +125,17 @@ class Busy(Operated):
         return {"Datapoints": [] if self.quiet else [{"Sum": float(n)} for n in SUMS[given["MetricName"]]]}
 
 
-@pytest.fixture
-def account(verbs: Verbs) -> Busy:
-    verbs.account = found = Busy()
-    found.kept = deployed().kept
+def busy(**settings: str) -> Busy:
+    found = Busy()
+    found.kept = deployed(**settings).kept
     found.variables.update(ANNOUNCE="all", AUDIT_DAYS="1")
     found.kept[f"rule {APP}-starter-rule"]["ScheduleExpression"] = "rate(5 minutes)"
+    return found
+
+
+@pytest.fixture
+def account(verbs: Verbs) -> Busy:
+    verbs.account = found = busy()
     return found
 
 
@@ -199,6 +208,9 @@ def test_days_reach_as_far_as_the_logs_do(verbs: Verbs) -> None:
     for days, kept, said in (31, 30, "LOG_RETENTION_DAYS=30"), (456, 545, "455"):
         done = verbs.sync(f"cost --days {days}", 2, LOG_RETENTION_DAYS=str(kept))
         assert f"--days {days} is more than {said}" in done.errors
+        assert done.writes == []
+    verbs.account = busy(LOG_RETENTION_DAYS="7")
+    assert spans(verbs.sync("cost --json")) == {7 * DAY}
 
 
 @pytest.mark.parametrize(
@@ -230,6 +242,7 @@ def test_ones_own_prices_stand_above_ours(verbs: Verbs, tmp_path: Path) -> None:
     )
     lines = verbs.sync(f"cost --prices '{file}'").output.splitlines()
     assert lines[0].startswith("prices of eu-west-1 of ")
+    assert lines[1] == "1 of them is yours"
     assert any(line.split()[-3:-1] == ["0.2", "20.00"] for line in lines)
     assert verbs.sync("cost", PRICES_FILE=str(file)).output.splitlines() == lines
 
@@ -243,6 +256,8 @@ def test_ones_own_prices_stand_above_ours(verbs: Verbs, tmp_path: Path) -> None:
         ('{"price": {}}', "price is not a field of it"),
         ('{"prices": {"sqs": 1, "logs_gb": "0.5"}}', "sqs is not a name in its prices; logs_gb is not a number"),
         ('{"prices": {"logs_gb": -1}}', "logs_gb is not a number"),
+        ('{"prices": {"logs_gb": 1e999}}', "logs_gb is not a number"),
+        ('{"prices": {"logs_gb": NaN}}', "are not JSON"),
         ('{"free_a_month": {"vcpu_hour": 1}}', "vcpu_hour is not a name in its free_a_month"),
     ],
 )

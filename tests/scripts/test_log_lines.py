@@ -26,7 +26,7 @@ from mirror.model.log_lines import (
     WAITS,
     quoted,
 )
-from operate import logs
+from operate import logs, usage
 
 KEY = 'a "b" \\ é\t.txt'
 STAMP = "2026-11-25T01:02:03.456Z"
@@ -114,7 +114,6 @@ def rows(*lines: str) -> str:
     [
         ("SYNCED_LINE", [SYNCED_LINE, DELETED_LINE], [FAILED_LINE, RECONCILED_LINE, *FORGED]),
         ("FAILED_LINE", [FAILED_LINE], [SYNCED_LINE, RECONCILED_LINE, *FORGED]),
-        ("STARTED_LINE", [STARTED], FORGED),
         ("SUMMARY_START", [RECONCILED_LINE, WAITED_LINE], [SYNCED_LINE, FAILED_LINE, LACKING_LINE, *AUDITED_LINES]),
         ("OUTAGE_LINE", OUTAGE_LINES, [IN_A_KEY, FAILED_LINE, RECONCILED_LINE]),
         (
@@ -136,6 +135,8 @@ def test_a_pattern_finds_its_line_and_no_other(pattern: str, found: list[str], n
         (logs.SYNCED_LINE, [SYNCED_LINE, DELETED_LINE], [FAILED_LINE, RECONCILED_LINE, *FORGED]),
         (f"{logs.SYNCED_LINE}.*{logs.LAG_START}", [SYNCED_LINE], [DELETED_LINE, FAILED_LINE, *FORGED]),
         (logs.FAILED_LINE, [FAILED_LINE], [SYNCED_LINE, RECONCILED_LINE, *FORGED]),
+        (usage.STARTED_LINE, [STARTED], FORGED),
+        (usage.SIZE.replace("(?<", "(?P<"), [SYNCED_LINE, DELETED_LINE], [FAILED_LINE, RECONCILED_LINE, *FORGED]),
         (logs.AUDITED_LINE, AUDITED_LINES, [IN_A_KEY, AUDITED_IN_A_KEY, FAILED_LINE, RECONCILED_LINE, WAITED_LINE]),
         (logs.OUTAGE_LINE, OUTAGE_LINES, [IN_A_KEY, FAILED_LINE, RECONCILED_LINE]),
         (logs.WAITS_LINE, MARKER_LINES, [SYNCED_LINE, REMOVED_LINE, FAILED_LINE]),

@@ -126,6 +126,28 @@ def test_folders_that_overlap_are_each_counted_and_saved_once(mirror: Mirror) ->
     assert (prefixes["lever"], prefixes["saves_usd"]) == ("PREFIX_FILTER=models/", pytest.approx(303 * 0.11))
 
 
+def test_a_folder_that_costs_nothing_is_no_lever(mirror: Mirror) -> None:
+    mirror.fill({"small/x": (GB // 1000, OLD)})
+    mirror.cost("7 --yes")
+    mirror.pass_days(1)
+    found = mirror.report()
+    assert ([row["lever"] for row in found["rows"]], found["levers"]) == ([None], [])
+
+
+def test_the_figures_of_many_folders_are_those_of_each(mirror: Mirror) -> None:
+    """They are asked for in parts, none of which is too long for an argument."""
+    mirror.account.requests = [("f100/x", 2 * GB), ("f7/x", GB), ("f100/x", GB)]
+    folders = {f"{OURS}{int(time.time()) - DAY}-7-{number}": f"f{number}/" for number in range(250)}
+    mirror.account.kept[f"request-metrics {MIRROR}"] |= folders
+    mirror.account.counted_from = {name: (folder, 0) for name, folder in folders.items()}
+    found = mirror.report()["rows"]
+    assert len(found) == 250
+    assert {row["folder"]: (row["gets"], row["read_gb"]) for row in found if row["gets"]} == {
+        "f7/": (1, 1),
+        "f100/": (2, 3),
+    }
+
+
 def test_if_one_is_refused_those_before_it_are_turned_off(mirror: Mirror) -> None:
     left = iter([None])
     mirror.account.denied = [
@@ -137,12 +159,18 @@ def test_if_one_is_refused_those_before_it_are_turned_off(mirror: Mirror) -> Non
 
 
 def test_status_is_given_until_when_they_are_on(mirror: Mirror) -> None:
+    said = mirror.cost("1 --folders models/ --yes").errors
+    assert "request metrics of 1 folder for 1 day cost at most 0.13 USD" in said
+    assert "After 1 day, it also turns them off" in said
+    mirror.cost("1 --stop")
     mirror.cost("7 --folders models/ --yes")
     found = mirror.verbs.sync("status --json").json["reads"]
     (began,) = (int(name.split("-")[5]) for name in filters(mirror.account) if name.startswith(OURS))
     until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began + 7 * DAY))
     assert found == {"folders": 1, "until": until}
-    assert "no effect until --stop: --reads 9, because" in mirror.cost("9 --top 3").errors
+    said = mirror.cost("9 --top 3").errors
+    assert "the request metrics of 1 folder are on already" in said
+    assert "no effect until --stop: --reads 9, because they were turned on for 7 days; --top" in said
 
 
 def test_a_deployment_turns_off_those_whose_days_are_over(deploy: Scripts) -> None:
