@@ -210,6 +210,15 @@ def test_a_report_during_which_they_are_removed_or_become_unknown_says_so(
     assert is_denied or none in mirror.cost("7 --stop", 1).errors
 
 
+@pytest.mark.parametrize(("option", "left"), [("", {"models/"}), ("--stop", set())])
+def test_without_a_report_stop_still_turns_them_off(mirror: Mirror, option: str, left: set[str]) -> None:
+    """They cost."""
+    mirror.cost("7 --folders models/ --yes")
+    mirror.account.deny("GetMetricData")
+    done = mirror.cost(f"7 {option}", 1)
+    assert (done.output, "no GetMetricData" in done.errors, mirror.ours()) == ("", True, left)
+
+
 SECOND = {"APP_NAME": "second-sync", "SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR}
 OLD_ID = f"{OURS}{int(time.time()) - DAY}-7-1"  # without APP_NAME
 
@@ -259,6 +268,7 @@ def test_nothing_is_turned_on_without_a_yes(mirror: Mirror) -> None:
     said = mirror.cost("30", 1).errors
     assert "10 folders for 30 days cost at most 38.47 USD" in said
     assert "nothing was turned on" in said
+    assert "has no dry run; set DRY_RUN=false" in mirror.cost("30 --yes", 2, DRY_RUN="true").errors
     assert mirror.ours() == set()
 
 
