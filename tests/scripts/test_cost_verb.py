@@ -11,7 +11,7 @@ import pytest
 from account import APP
 from cost import LISTED, PRICE, REQUESTS, bill, quantity, usd, worker_hour
 from documents import Ran
-from operated import CTRL_C, Operated, Verbs, deployed, measured, verbs
+from operated import CTRL_C, STARTER, WORKERS, Operated, Verbs, deployed, measured, verbs
 from paper_account import Given
 
 from operate.bill import money
@@ -166,6 +166,12 @@ def test_the_figures_come_from_the_logs_the_metrics_and_the_task(verbs: Verbs) -
     assert found["total_usd"] == pytest.approx(
         sum(row["usd"] for row in found["rows"]) + found["free_usd"] + 11, abs=0.1
     )
+    of_what = {(one["MetricName"], *one["Dimensions"][0].values()) for one in done.sent("GetMetricStatistics")}
+    assert of_what == {
+        *((name, "FunctionName", f"{APP}-starter") for name in ("Invocations", "Duration")),
+        *(("IncomingBytes", "LogGroupName", group) for group in (WORKERS, STARTER)),
+    }
+    assert "only 10,000 are counted" not in done.errors
     (started,) = done.sent("RunTask")
     assert started["overrides"]["containerOverrides"][0]["command"] == ["measure"]
     assert started["startedBy"] == "s3-to-s3express-sync-cost"
