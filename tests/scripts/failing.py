@@ -117,8 +117,8 @@ class OneCall:
     def __call__(self, words: list[str], answer: Answer) -> Shown:
         if words[0] == "aws" and words[1:] != ["--version"]:
             call = without_general_options(words[1:])
-            name = re.sub(r"//\S*/tmp\.\w+/", "//", shlex.join(call))
-            name = re.sub(r"(?<=-time )\S+", "TIME", name)
+            name = re.sub(r"/\S*/tmp\.\w+/", "//", shlex.join(call))
+            name = re.sub(r"(?<=-time )\S+|\d{4}-\d\d-\d\dT[\d:]+Z", "TIME", name)
             with self.lock:
                 self.seen[name] += 1
                 number = self.seen[name]

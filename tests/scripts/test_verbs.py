@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from operated import CTRL_C, PARKED, STARTER, WORKERS, Operated, Verbs, account,
 from paper_account import Given, Refused
 
 from mirror.model import log_lines
+from operate.times import epoch
 
 __all__ = ["account", "verbs"]
 WHY = "operation=CopyObject error=AccessDenied"
@@ -530,6 +532,18 @@ def test_during_a_pause_nothing_is_removed_but_a_comparison_may_run(verbs: Verbs
     assert account.variables["PAUSED_SINCE"] == since
     assert f"the sync continues, after a pause since {since}" in verbs.sync("resume").errors
     assert verbs.sync("resume").errors == "the sync is not paused\n"
+
+
+def test_pause_and_status_name_one_deadline_also_for_a_message_that_waited_before(
+    verbs: Verbs, account: Operated
+) -> None:
+    account.waiting[""], account.figures = 1, [{"Timestamp": "2026-11-25T12:00:00Z", "Maximum": 3 * 86400.0}]
+    said = re.search(r"wait in the queue,? until (\S+Z)", verbs.sync("pause").errors)
+    assert said
+    shown = verbs.sync("status --json").json["paused"]["events_until"]
+    until, since = epoch(said[1]), epoch(account.variables["PAUSED_SINCE"])
+    assert until - since == pytest.approx(11 * 86400, abs=300)
+    assert epoch(shown) == pytest.approx(until, abs=300)
 
 
 @pytest.mark.parametrize(
