@@ -6,7 +6,7 @@ import fnmatch
 import functools
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 SECONDS_OF_DAY = 86_400
 WILDCARDS = frozenset("*?[")
@@ -31,8 +31,7 @@ def without_covered(prefixes: Iterable[str]) -> tuple[str, ...]:
     return tuple(kept)
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """The part of the source that PREFIX_FILTER, EXCLUDE and KEEP_DAYS select."""
 
     prefixes: tuple[str, ...]  # none covers another; ("",) for all keys
@@ -72,8 +71,7 @@ def wanted_of(prefix_filter: str, exclude: str, keep_days: int) -> Wanted:
     )
 
 
-@dataclass(frozen=True)
-class MarkerPatterns:
+class MarkerPatterns(NamedTuple):
     """What COPY_LAST says. A pattern with "/" in it is for the whole key, any other for the last part of the key."""
 
     of_keys: tuple[re.Pattern[str], ...]
