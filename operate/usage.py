@@ -48,9 +48,39 @@ def seconds_of(cloud: Cloud, deployment: Deployment, days: int) -> int:
 def used_in(cloud: Cloud, deployment: Deployment, function: Mapping[str, Any], seconds: int) -> Used:
     """All that was used in the last seconds."""
     variables = variables_of(function)
+    found = read_figures(cloud, deployment, variables, seconds)
+    if len(found["spans"]) == MOST_ROWS:
+        text.say("there were more than 10,000 tasks: only 10,000 are counted")
+
+    copies, deletes = (count_of(found["all"], action, "keys") for action in ("copied", "deleted"))
+    announces = variables.get("ANNOUNCE", "").startswith("all")
+    large = count_of(found["large"], "copied", "keys")
+    parts = count_of(found["large"], "copied", "bytes") / number_of(deployment.settings, "PART_SIZE")
+    milliseconds = found["milliseconds"]
+    log_bytes = [size for size in (found["worker_bytes"], found["starter_bytes"]) if size is not None]
+    return Used(
+        copies=copies,
+        large=large,
+        parts=math.floor(parts + large),  # at most
+        deletes=deletes,
+        skipped=count_of(found["all"], "skipped", "keys"),
+        bytes=count_of(found["all"], "copied", "bytes"),
+        announced=copies + deletes if announces else 0,
+        tasks=len(found["spans"]),
+        worker_seconds=sum(span_of(one) for one in found["spans"]),
+        spot_share=spot_share(found["started"]),
+        runs=found["runs"],
+        run_seconds=None if milliseconds is None else milliseconds / 1000,
+        log_bytes=sum(log_bytes) if log_bytes else None,
+    )
+
+
+def read_figures(cloud: Cloud, deployment: Deployment, variables: Mapping[str, str], seconds: int) -> Mapping[str, Any]:
+    """What each query and each metric shows of the last seconds."""
     keys = logs.groups_of(deployment, variables.get("STARTER_COPIES") == "true")
-    workers, starter = [deployment.worker_log_group], [deployment.starter_log_group]
+    workers, starter = deployment.worker_log_group, deployment.starter_log_group
     of_function = ("AWS/Lambda", f"FunctionName={deployment.starter_name}")
+    large = number_of(deployment.settings, "MULTIPART_THRESHOLD")
 
     def rows(groups: Sequence[str], query: str) -> list[logs.Row]:
         found = logs.query(cloud, groups, seconds, query)
@@ -62,42 +92,17 @@ def used_in(cloud: Cloud, deployment: Deployment, function: Mapping[str, Any], s
     def metric(namespace: str, dimension: str, name: str) -> float | None:
         return metric_sum(cloud, namespace, name, dimension, seconds)
 
-    threshold = number_of(deployment.settings, "MULTIPART_THRESHOLD")
-    found = side_by_side(
+    return side_by_side(
         {
             "all": lambda: rows(keys, count_synced()),
-            "large": lambda: rows(keys, count_synced(threshold)),
-            "spans": lambda: rows(workers, spans_of_tasks()),
-            "started": lambda: rows(starter, logs.newest(STARTED_LINE, MOST_ROWS)),
+            "large": lambda: rows(keys, count_synced(large)),
+            "spans": lambda: rows([workers], spans_of_tasks()),
+            "started": lambda: rows([starter], logs.newest(STARTED_LINE, MOST_ROWS)),
             "runs": lambda: metric(*of_function, "Invocations"),
             "milliseconds": lambda: metric(*of_function, "Duration"),
-            "worker_bytes": lambda: metric("AWS/Logs", f"LogGroupName={workers[0]}", "IncomingBytes"),
-            "starter_bytes": lambda: metric("AWS/Logs", f"LogGroupName={starter[0]}", "IncomingBytes"),
+            "worker_bytes": lambda: metric("AWS/Logs", f"LogGroupName={workers}", "IncomingBytes"),
+            "starter_bytes": lambda: metric("AWS/Logs", f"LogGroupName={starter}", "IncomingBytes"),
         }
-    )
-
-    if len(found["spans"]) == MOST_ROWS:
-        text.say("there were more than 10,000 tasks: only 10,000 are counted")
-    copies, deletes = (count_of(found["all"], action, "keys") for action in ("copied", "deleted"))
-    large = count_of(found["large"], "copied", "keys")
-    large_bytes = count_of(found["large"], "copied", "bytes")
-    log_bytes = [size for size in (found["worker_bytes"], found["starter_bytes"]) if size is not None]
-    milliseconds = found["milliseconds"]
-    announces = variables.get("ANNOUNCE", "").startswith("all")
-    return Used(
-        copies=copies,
-        large=large,
-        parts=math.floor(large_bytes / number_of(deployment.settings, "PART_SIZE") + large),  # at most
-        deletes=deletes,
-        skipped=count_of(found["all"], "skipped", "keys"),
-        bytes=count_of(found["all"], "copied", "bytes"),
-        announced=copies + deletes if announces else 0,
-        tasks=len(found["spans"]),
-        worker_seconds=sum(span_of(one) for one in found["spans"]),
-        spot_share=spot_share(found["started"]),
-        runs=found["runs"],
-        run_seconds=None if milliseconds is None else milliseconds / 1000,
-        log_bytes=sum(log_bytes) if log_bytes else None,
     )
 
 
