@@ -3,8 +3,8 @@
 #        ./sync.sh help [VERB], --help or -h, also after a verb
 #        ./sync.sh --version
 #
-# The operator's verbs; each is a file of operate/verbs/ or of lib/verbs/, whose
-# head is its help.
+# The operator's verbs; each is a file of operate/verbs/, whose docstring is its
+# help.
 #
 #   --local    talk to the cloud that ./deploy.sh --local started on this machine
 #   --version  print the release of this checkout
@@ -24,17 +24,15 @@ source "$(dirname "$script")/deploy.sh"
 
 # file_of VERB: prints the file that it is, or nothing.
 file_of() {
-  local file
-  for file in "$PROJECT_DIR/operate/verbs/$1.py" "$PROJECT_DIR/lib/verbs/$1.sh"; do
-    [[ ! $1 =~ ^[a-z]+$ || ! -e $file ]] || printf '%s\n' "$file"
-  done
+  local file=$PROJECT_DIR/operate/verbs/$1.py
+  [[ ! $1 =~ ^[a-z]+$ || ! -e $file ]] || printf '%s\n' "$file"
 }
 
 list_verbs() {
   local file
-  for file in "$PROJECT_DIR"/operate/verbs/[a-z]*.py "$PROJECT_DIR"/lib/verbs/*.sh; do
+  for file in "$PROJECT_DIR"/operate/verbs/[a-z]*.py; do
     file=${file##*/}
-    printf '%s\n' "${file%.*}"
+    printf '%s\n' "${file%.py}"
   done | LC_ALL=C sort
 }
 
@@ -96,12 +94,9 @@ main() {
     "false "*) ;;
     *" pause") usage "pause: it stops workers and has no dry run; set DRY_RUN=false" ;;
     *" resume") usage "resume: it lets workers start and has no dry run; set DRY_RUN=false" ;;
+    *" verify") usage "verify: it puts and removes objects of its own; set DRY_RUN=false" ;;
   esac
-  if [[ $file == *.py ]]; then
-    run_in_python "$verb" ${words[@]+"${words[@]}"}
-  else
-    "verb_$verb" ${words[@]+"${words[@]}"}
-  fi
+  run_in_python "$verb" ${words[@]+"${words[@]}"}
 }
 
 [[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

@@ -412,18 +412,10 @@ def all_faults(path: Path) -> list[Fault]:
 
 
 def main() -> None:
-    """Reads JSON. "want": prints the variables by which the function knows what deploy.sh makes; "faults": prints the
-    path with its faults."""
+    """Reads JSON, prints the variables by which the function knows what deploy.sh makes."""
     given = json.load(sys.stdin)
-    if sys.argv[1] == "want":
-        mail = digest(given["mail"]) if given.get("mail") else None
-        print(json.dumps({"GUARD": in_words(condense(given)), "ALARMS_TO": mail}))
-        return
-    minutes = variables_of(given["starter"]).get("LAMBDA_POLL_RATE")
-    want = {**condense(given["want"]), "queue": queue_of_words(given["guard"]), "minutes": minutes}
-    path = {**given, "want": want}
-    faults = [fault._asdict() for fault in all_faults(path)]
-    print(json.dumps({**given, "ours": split_notifications(path)[0], "faults": faults}))
+    mail = digest(given["mail"]) if given.get("mail") else None
+    print(json.dumps({"GUARD": in_words(condense(given)), "ALARMS_TO": mail}))
 
 
 if __name__ == "__main__":

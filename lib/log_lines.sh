@@ -3,8 +3,6 @@
 # A pattern is a regular expression of Logs Insights or of jq. It is for the beginning of a line, as a key may hold any
 # words, also those of another line.
 
-readonly KEY_FIELD='(?<key>"(\\.|[^"\\])*")' # a JSON text
-
 # like PATTERN: the filter of a query of Logs Insights for such lines.
 like() { printf 'filter @message like /%s/\n' "$1"; }
 
@@ -29,26 +27,6 @@ readonly -A PARSED=(
   [failed]='^\S+ ERROR (?<failed>failed) key='
 )
 
-# The regular expression of a synced line, whose groups are key, action, size, seconds and lag.
-synced_fields() {
-  printf '%s%s %s\n' "$SYNCED_LINE" "$KEY_FIELD" \
-    'action=(?<action>\S+) size=(?<size>\d+) seconds=(?<seconds>[0-9.]+)( lag=(?<lag>[0-9.]+))?'
-}
-
-# Reads the rows of a query on failed lines, prints {at, key, attempt, reason} of each as a JSON list; attempt is null
-# or ends in a space.
-failures_of() {
-  jq -c --arg fields "^(?<at>\\S+) ERROR failed key=$KEY_FIELD (?<attempt>attempt=\\S+ )?(?<reason>.*)" \
-    '[.[]["@message"] | capture($fields) | .key |= fromjson]'
-}
-
-# The regular expressions of the lines on the parts of a large object: of the one that they are begun, which has the
-# groups size and parts, and of the one that all of them are copied; as a JSON object.
-fields_of_parts() {
-  jq -nc '{begun: "^\\S+ INFO Using multipart copy .* size=(?<size>\\d+) parts=(?<parts>\\d+) ",
-    ended: "^\\S+ INFO Progress: \\d+/\\d+ parts \\(100%\\)"}'
-}
-
 # Worker, of reconcile --report: TIME INFO difference number=N what=WHAT key=KEY
 is_difference() { [[ $1 == +([![:space:]])" INFO difference number="* ]]; }
 
@@ -72,34 +50,6 @@ readonly AUDIT_FILTER='%^\S+\sERROR\saudited%' AUDIT_START_FILTER='{ $.audit.pro
 # Reads a page of events, drops those that no worker wrote.
 only_worker_lines() { jq -c --arg pattern "$WORKER_LINE" '.events |= map(select(.message | test($pattern)))'; }
 
-# Reads answers of FilterLogEvents, prints the writes that a worker was refused with a condition, as a JSON list.
-refused_writes() {
-  jq -cs '[.[].events[]?.message
-    | capture("^\\S+ WARNING the destination refuses conditional writes, going on without: operation=(?<write>\\S+)").write]
-    | unique'
-}
-
-# Reads the rows of a query on outages, prints {at, stream, event, seconds, reason} of each as a JSON list. The event is
-# "began", "over" or "ended"; the first has no seconds, the second no reason.
-outages_of() {
-  jq -c '"ERROR outage: (?<keys>\\d+) keys fail alike, [^:]*: (?<why>.*)" as $began
-    | "INFO outage over after (?<over>\\d+) s" as $over
-    | "ERROR outage for (?<ended>\\d+) s, the worker ends: (?<last>.*)" as $ended
-    | [.[] | .["@logStream"] as $stream | .["@message"] | rtrimstr("\n")
-    | capture("^(?<at>\\S+) (\($began)|\($over)|\($ended))$")
-    | {at, $stream, event: (if .keys then "began" elif .over then "over" else "ended" end),
-       seconds: (.over // .ended | if . then tonumber else . end), reason: (.why // .last)}]'
-}
-
-# Reads answers of FilterLogEvents, prints {stream, copied, deleted, skipped, busy, cpu} for each summary of a worker.
-# Worker, at its end: TIME INFO summary copied=N deleted=N skipped=N NAME=VALUE... busy=N cpu=SECONDS
-summaries_of() {
-  jq -c '.events[]? | .logStreamName as $stream | .message | rtrimstr("\n")
-    | capture("^\\S+ INFO summary copied=(?<copied>\\d+) deleted=(?<deleted>\\d+) skipped=(?<skipped>\\d+) .*"
-      + " busy=(?<busy>\\d+) cpu=(?<cpu>[0-9.]+)$")
-    | map_values(tonumber) | {$stream} + .'
-}
-
 # Worker, of reconcile, wait and measure on the way: TIME INFO progress NAME=VALUE...
 is_progress() { [[ $1 == +([![:space:]])" INFO progress "* ]]; }
 
@@ -121,12 +71,3 @@ summary_of() {
     | map({key: .[0], value: (.[1] as $text | try ($text | fromjson) catch $text)}) | from_entries' \
     <<<"end=${1#* end=}"
 }
-
-# --- of the starter, and of any log -----------------------------------------------------------------------------------
-
-# Starter: one JSON object for each decision, else what Lambda writes of a failure: what Python raised, a timeout, or a
-# process that was ended. Not "exit status 1": so the function ends itself after its report. Lines on keys, which may
-# have any words in them, begin with their time.
-DECISION_OR_FAILURE='^(\{"visible":|\[ERROR\] |\S+ \S+ Task timed out after |'
-DECISION_OR_FAILURE+='RequestId: \S+ Error: Runtime exited with(out| error: signal))'
-readonly DECISION_OR_FAILURE

@@ -136,16 +136,6 @@ differences() {
     | [.[0] | compared($have) | .path |= ([$within | select(. != "")] + map(tostring) | join("."))]'
 }
 
-# as_members FILE...: prints the JSON in each as a member of an object, named by what the file's name ends in; null if it
-# is empty. jq takes longer to start, and local/jq does not know the names of files.
-as_members() {
-  local file value
-  for file in "$@"; do
-    value=$(<"$file")
-    printf '{"%s": %s}\n' "${file##*.}" "${value:-null}"
-  done
-}
-
 # Prints the settings named by the arguments as a JSON object. As a text, jq 1.6 would read a line of more than 4 KiB in
 # pieces, and lose the character at the end of one.
 settings_json() {

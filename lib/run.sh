@@ -92,13 +92,6 @@ now() { printf '%(%s)T\n' -1; }
 
 iso() { printf '%(%Y-%m-%dT%H:%M:%SZ)T\n' "$1"; }
 
-# Prints the seconds that a duration such as 15m has.
-seconds_of() {
-  local -A units=([s]=1 [m]=60 [h]=3600 [d]=86400)
-  [[ $1 =~ ^([1-9][0-9]{0,5})([smhd])$ ]] || return 1
-  printf '%d\n' $((BASH_REMATCH[1] * units[${BASH_REMATCH[2]}]))
-}
-
 # For jq: seconds since the epoch of a time as either generation of the CLI prints it (a number, or ISO 8601 with "Z"
 # or with the offset of this machine), or null.
 jq_epoch() {

@@ -135,12 +135,3 @@ stop_on_problems() {
   for found in "${PROBLEMS[@]}"; do say "- $found"; done
   exit_with_problems
 }
-
-# --- results of sync.sh, on a terminal -----------------------------------------------------------------------------
-
-readonly GREEN=32 RED=31
-
-# paint COLOUR TEXT: a line of a result, in colour if a terminal shows it and NO_COLOR is empty (https://no-color.org).
-paint() {
-  if is_terminal 1 && [[ -z ${NO_COLOR:-} ]]; then printf '\e[%dm%s\e[0m\n' "$1" "$2"; else printf '%s\n' "$2"; fi
-}

@@ -15,9 +15,6 @@ wanted() {
   printf '%s\n' "$WANTED"
 }
 
-# patterns_for EXCLUDE: reads keys, one per line; prints "KEY<tab>PATTERN" for each that a pattern leaves out.
-patterns_for() { EXCLUDE=$1 PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/operate/wanted.py" excluded; }
-
 # What is wrong with PREFIX_FILTER and EXCLUDE, and with TABLES beside them, which needs no account.
 check_wanted() {
   local name found line

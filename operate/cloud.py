@@ -49,6 +49,7 @@ PASSING = (
 )  # fmt: skip
 
 CODE = re.compile(r"An error occurred \(([^)]*)\) when calling")
+MOMENT = 0.2  # seconds after which a wait looks whether it is to end
 MOST_AT_ONCE = 12  # a call of the AWS CLI takes about 60 MB
 
 T = TypeVar("T")
@@ -90,6 +91,18 @@ class Cloud:
         self.retry_pause = float(deployment.settings["RETRY_PAUSE"])
         self.retry_limit = int(deployment.settings["RETRY_LIMIT"])
         self.room = threading.Semaphore(MOST_AT_ONCE)
+        self.is_closed = False
+
+    def close(self) -> None:
+        """No further call begins, and no wait goes on: they raise Interrupted. For a handler of a signal."""
+        self.is_closed = True
+
+    def wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self.is_closed and time.monotonic() < deadline:
+            time.sleep(min(MOMENT, max(deadline - time.monotonic(), 0)))
+        if self.is_closed:
+            raise Interrupted
 
     def ask(self, service: str, operation: str, *options: str) -> Answer:
         return self._patiently(lambda: self._ask_once(service, operation, *options))
@@ -109,7 +122,7 @@ class Cloud:
                 return NoAnswer(answer.error)
             pause = f"next in {self.retry_pause:g} s"
             text.say_for_now(f"      waiting: {reasons[0]} (try {tries} of {self.retry_limit}, {pause})")
-            time.sleep(self.retry_pause)
+            self.wait(self.retry_pause)
             text.end_progress()
 
     def need(self, service: str, operation: str, *options: str) -> dict[str, Any]:
@@ -144,10 +157,18 @@ class Cloud:
             file.seek(0)
             yield file
 
+    def debug(self, service: str, operation: str, *options: str) -> str | None:
+        """What the CLI logs of such a call, with the credentials of the session; None if it fails."""
+        with self.room:
+            status, _, logged = call([*self._general_options(service), service, operation, "--debug", *options])
+        return None if status else logged
+
     def _ask_once(self, service: str, operation: str, *options: str, to: IO[str] | None = None) -> Answer:
         with self.room:
+            if self.is_closed:
+                raise Interrupted
             status, output, error = call([*self._general_options(service), service, operation, *options], to)
-        if status == 130:
+        if status == 130 or (status and self.is_closed):
             raise Interrupted
         if status:
             return self._refusal(f"aws {service} {operation}", status, error)
@@ -204,7 +225,8 @@ _running: set[subprocess.Popen[str]] = set()
 
 
 def call(words: list[str], to: IO[str] | None = None) -> tuple[int, str, str]:
-    """(exit status, output, error without empty lines) of the AWS CLI. The output may go to a file instead."""
+    """(exit status, as a shell has it, output, error without empty lines) of the AWS CLI. The output may go to a file
+    instead."""
     program = shutil.which("aws")
     if program is None:
         raise Failure("the AWS CLI (aws) is not installed: install version 1 or 2")
@@ -223,7 +245,8 @@ def call(words: list[str], to: IO[str] | None = None) -> tuple[int, str, str]:
         output, error = process.communicate()
     finally:
         _running.discard(process)
-    return process.returncode, output or "", "\n".join(filter(None, error.split("\n")))
+    status = process.returncode
+    return 128 - status if status < 0 else status, output or "", "\n".join(filter(None, error.split("\n")))
 
 
 def end_calls() -> None:

@@ -21,6 +21,7 @@ class Deployment(NamedTuple):
     via: str  # what a command that a message names needs for the local cloud: " --local"
     cli_version: str
     bash: str  # the path of the one that runs the scripts
+    bash_version: str
 
     queue_name: str
     dlq_name: str
@@ -44,6 +45,7 @@ class Deployment(NamedTuple):
     topic_arn: str
     dst_bucket_arn: str
 
+    task_definition: str  # that tasks are started with: JSON; nothing if there is none, or it could not be read
     worker_settings: str  # that are deployed: JSON; "null" if not known, nothing without an active task definition
     starter_memory: str  # MiB of the function
     copying_memory: str  # and of one that copies

@@ -53,12 +53,16 @@ def start_of(form: str, level: str) -> str:
 def fields_of(form: str, level: str, *names: str) -> re.Pattern[str]:
     """A regular expression for a whole line of this format, with the time as the group "at", and a group for each
     conversion."""
-    pieces = [re.escape(piece) for piece in CONVERSION.split(form)]
+    return re.compile(rf"(?P<at>\S+) (?:{level}) {body_of(form, *names)}")
+
+
+def body_of(form: str, *names: str) -> str:
+    """A regular expression for what this format writes, with a group for each conversion."""
+    pieces = [re.escape(piece.replace("%%", "%")) for piece in CONVERSION.split(form)]
     conversions = CONVERSION.findall(form)
     groups = [f"(?P<{name}>{QUOTED if name in KEYS else SHAPES[one[-1]]})" for name, one in zip(names, conversions)]
     assert len(groups) == len(conversions), form
-    body = "".join(piece + group for piece, group in zip(pieces, [*groups, ""]))
-    return re.compile(rf"(?P<at>\S+) (?:{level}) {body}")
+    return "".join(piece + group for piece, group in zip(pieces, [*groups, ""]))
 
 
 SYNCED_LINE = start_of(SYNCED, "INFO")

@@ -65,6 +65,18 @@ def pause_of(variables: Mapping[str, str], deployment: Deployment, what: str) ->
     return f"the sync has been paused since {since}: {what} ./sync.sh{deployment.via} resume" if since else ""
 
 
+def deployed_settings(deployment: Deployment) -> dict[str, str]:
+    """What the last deploy.sh gave to the workers."""
+    family, cure = deployment.task_family, f"run ./deploy.sh{deployment.via}"
+    if not deployment.worker_settings:
+        raise Failure(f"there is no task definition {family} in {deployment.region}: {cure}")
+    settings = json.loads(deployment.worker_settings)
+    if settings is None:
+        said = f"the task definition {family} could not be read, see above, so the settings are not known"
+        raise Failure(f"{said}: run this again")
+    return dict(settings)
+
+
 def selection_of(deployment: Deployment, variables: Mapping[str, str]) -> dict[str, Any]:
     """What is synced, by the settings that are deployed (operate/wanted.py)."""
     names = ("SRC_BUCKET", "COPY_LAST", "TABLES", "KEEP_DAYS", "EVENT_SOURCE")

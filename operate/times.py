@@ -21,6 +21,22 @@ def epoch(text: str) -> int:
     return calendar.timegm(time.strptime(re.sub(r"\.\d+", "", text), FORM))
 
 
+MOMENT = re.compile(r"([0-9-]+T[0-9:]+)(\.[0-9]+)?(?:Z|([+-])([0-9]{2}):?([0-9]{2}))")
+
+
+def moment(value: str | float | None) -> float | None:
+    """Seconds since the epoch of a time as either generation of the CLI prints it: a number, or a text with "Z" or with
+    the offset of this machine. None of anything else."""
+    if value is None or isinstance(value, (int, float)):
+        return value
+    found = MOMENT.fullmatch(value)
+    at = epoch_or_none(f"{found[1]}Z") if found else None
+    if found is None or at is None:
+        return None
+    offset = int(found[4] or 0) * 3600 + int(found[5] or 0) * 60
+    return at + float(found[2] or 0) - (-offset if found[3] == "-" else offset)
+
+
 def epoch_or_none(text: str) -> int | None:
     try:
         return epoch(text)

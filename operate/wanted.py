@@ -1,8 +1,7 @@
 """What PREFIX_FILTER, EXCLUDE and COPY_LAST select, by the workers' own rules: for lib/wanted.sh.
 
 Reads settings from the environment, and prints a JSON object: what they come to, what deploy.sh says about it, and what
-is wrong with it. With the argument "excluded", it reads keys, one per line, and prints "KEY<tab>PATTERN" for each that
-EXCLUDE leaves out. This runs on what users have: Python 3.7 or newer.
+is wrong with it. This runs on what users have: Python 3.7 or newer.
 """
 
 from __future__ import annotations
@@ -32,13 +31,8 @@ MOST_WILDCARD_BEGINNINGS = 10
 def main() -> None:
     given = {name.decode(errors="replace"): value for name, value in os.environb.items()}
     settings = {name: value.decode(errors="replace") for name, value in given.items()}
-    if sys.argv[1:] == ["excluded"]:
-        keys = [line.decode(errors="replace").rstrip("\n") for line in sys.stdin.buffer]
-        found = [(key, pattern_for(key, items_of(settings["EXCLUDE"]))) for key in keys]
-        text = "".join(f"{key}\t{pattern}\n" for key, pattern in found if pattern is not None)
-    else:
-        not_text = [name for name in ("PREFIX_FILTER", "EXCLUDE") if settings[name].encode() != given[name]]
-        text = json.dumps(selection(settings, not_text), ensure_ascii=False) + "\n"
+    not_text = [name for name in ("PREFIX_FILTER", "EXCLUDE") if settings[name].encode() != given[name]]
+    text = json.dumps(selection(settings, not_text), ensure_ascii=False) + "\n"
     sys.stdout.buffer.write(text.encode())
 
 

@@ -53,7 +53,7 @@ function_configuration() {
   subnets=$(task_subnets)
   group=$(fact security_group)
   copying=$(copying_variables)
-  known=$(path_of_settings | PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/launch/path.py" want)
+  known=$(path_of_settings | PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/launch/path.py")
   settings_json "${names[@]}" LAMBDA_POLL_RATE \
     | jq --arg name "$STARTER_NAME" --arg role "$STARTER_ROLE_ARN" --argjson memory "$memory" \
       --argjson timeout "$STARTER_TIMEOUT" --arg queue "$queue" --arg cluster "$CLUSTER_NAME" \
@@ -325,16 +325,6 @@ remove_function() { aws_or_nothing lambda delete-function --function-name "$1"; 
 
 # --- the pause ------------------------------------------------------------------------------------------------------
 
-# paused_since: prints when the sync was paused, or nothing.
-paused_since() { starter_setting PAUSED_SINCE; }
-
-# if_paused say|die WHAT: what a pause means for what this run does, or that it cannot finish.
-if_paused() {
-  local since
-  since=$(paused_since)
-  [[ -z $since ]] || "$1" "the sync has been paused since $since: $2 ./sync.sh$VIA resume"
-}
-
 # variables_of_pause TIME: reads the function. In jq 1.6, "try" inside of |= always ends in its catch.
 variables_of_pause() {
   jq --arg now "$1" '.Environment.Variables
@@ -348,7 +338,7 @@ set_pause() {
   local RESOURCE="function $STARTER_NAME"
   change_function variables_of_pause "$1"
   ask_starter | keep starter
-  paused_since
+  starter_setting PAUSED_SINCE
 }
 
 end_pause() {

@@ -202,19 +202,3 @@ remove_queue() {
   url=$(fact queue_url "$1")
   [[ -z $url ]] || aws_or_nothing sqs delete-queue --queue-url "$url"
 }
-
-# Reads the attributes of a queue, prints how many messages it has, or null if there is no such queue.
-numbers_of_queue() {
-  jq -n '[inputs][0] | if . then .Attributes | {
-    visible: .ApproximateNumberOfMessages | tonumber, in_flight: .ApproximateNumberOfMessagesNotVisible | tonumber,
-    delayed: .ApproximateNumberOfMessagesDelayed | tonumber} else . end'
-}
-
-# find_numbers NAME
-find_numbers() { ask_queue_attributes "$1" | numbers_of_queue; }
-
-# describe_queue NAME: ends the run if there is no such queue.
-describe_queue() {
-  existing_queue_url "$1" >/dev/null
-  find_numbers "$1"
-}

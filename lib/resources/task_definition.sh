@@ -104,17 +104,6 @@ deployed_setting() {
   fi
 }
 
-# need_deployed NAME...: ends the run if nothing is deployed, or if one of these settings has another value there.
-need_deployed() {
-  local name definition was
-  definition=$(fact task_definition)
-  [[ -n $definition ]] || die "there is no task definition $TASK_FAMILY in $REGION: run ./deploy.sh$VIA"
-  for name in "$@"; do
-    was=$(deployed_setting "$name")
-    [[ $was == "${!name}" ]] || die "$name=${!name}, but what is deployed has $was: set what ./deploy.sh ran with"
-  done
-}
-
 # parsed_definition DEFINITION OTHER SETTINGS: the record as settings, however many labels hold it, and of those that only
 # the other one has what these say; null stands for nothing. What may hold a password is not shown.
 parsed_definition() {

@@ -38,8 +38,17 @@ from operate import explanation, logs, text
 from operate.cloud import Answer, Cloud, Denied, Missing, NoAnswer, Once, side_by_side
 from operate.dead_letters import Looked, look_at_messages, unseen, with_reasons
 from operate.deployment import Deployment
-from operate.failure import Failure, wrong_usage
-from operate.parts import Part, is_unread, no_function, numbers_of, read_function, read_queue, variables_of
+from operate.failure import wrong_usage
+from operate.parts import (
+    Part,
+    deployed_settings,
+    is_unread,
+    no_function,
+    numbers_of,
+    read_function,
+    read_queue,
+    variables_of,
+)
 from operate.report import quoted, waiting
 from operate.times import seconds_of
 
@@ -264,18 +273,6 @@ def gather(cloud: Cloud, deployment: Deployment, options: Options) -> dict[str, 
         "not_known": sorted(errors),
         "errors": errors,
     }
-
-
-def deployed_settings(deployment: Deployment) -> dict[str, str]:
-    """What the last deploy.sh gave to the workers."""
-    family, cure = deployment.task_family, f"run ./deploy.sh{deployment.via}"
-    if not deployment.worker_settings:
-        raise Failure(f"there is no task definition {family} in {deployment.region}: {cure}")
-    settings = json.loads(deployment.worker_settings)
-    if settings is None:
-        said = f"the task definition {family} could not be read, see above, so the settings are not known"
-        raise Failure(f"{said}: run this again")
-    return dict(settings)
 
 
 def for_shell(key: str) -> str:

@@ -38,7 +38,7 @@ every_page = pytest.mark.parametrize("page", ALL_PAGES)
 
 # Of the AWS CLI and of Docker, where the page names them without the command.
 OPTIONS_OF_OTHERS = {"--build-arg", "--create-bucket-configuration"}
-WITH_OPTIONS = ("*.sh", "lib/verbs/*.sh", "operate/verbs/*.py", "mirror/cli.py", "tests/bench/run")
+WITH_OPTIONS = ("*.sh", "operate/verbs/*.py", "mirror/cli.py", "tests/bench/run")
 
 
 @every_page

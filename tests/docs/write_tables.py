@@ -61,7 +61,7 @@ def settings(text: str, empty: str, to: str) -> str:
 
 def evidence(text: str) -> str:
     """The check of each assumption of AWS; for one without, the page says why there is none."""
-    checks = json.loads((ROOT / "lib/verify/assumptions.json").read_text())
+    checks = json.loads((ROOT / "operate/verify/assumptions.json").read_text())
     rows = {name: {3: f"`{check}` |"} if check else {} for name, check in checks.items()}
     return with_cells(text, r"\| \[`([a-z-]+)`\]\(https://", rows)
 

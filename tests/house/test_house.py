@@ -78,7 +78,7 @@ def test_every_path_it_names_is_there() -> None:
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
 
 
-FOLDERS = ("launch", "lib", "lib/resources", "lib/verify", "local", "mirror", "operate")
+FOLDERS = ("launch", "lib", "lib/resources", "local", "mirror", "operate", "operate/verify")
 FOLDERS += tuple(f"mirror/{name}" for name in ("aws", "model", "options", "protocol", "queue", "readers"))
 
 

@@ -117,8 +117,7 @@ class OneCall:
     def __call__(self, words: list[str], answer: Answer) -> Shown:
         if words[0] == "aws" and words[1:] != ["--version"]:
             call = without_general_options(words[1:])
-            name = re.sub(r"/\S*/tmp\.\w+/", "//", shlex.join(call))
-            name = re.sub(r"(?<=-time )\S+|\d{4}-\d\d-\d\dT[\d:]+Z", "TIME", name)
+            name = self.name_of(call)
             with self.lock:
                 self.seen[name] += 1
                 number = self.seen[name]
@@ -126,6 +125,10 @@ class OneCall:
                 return KINDS[self.kind](without_file(call)[0], answer)
         status, text = answer()
         return status, 2 if status else 1, text
+
+    def name_of(self, call: list[str]) -> str:
+        name = re.sub(r"/\S*/tmp\.\w+/", "//", shlex.join(call))
+        return re.sub(r"(?<=-time )\S+|\d{4}-\d\d-\d\dT[\d:]+Z", "TIME", name)
 
     def fails(self, name: str, number: int) -> bool:
         if not self.key or name != self.key[0]:

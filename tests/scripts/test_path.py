@@ -283,7 +283,6 @@ OLDER = """
 import collections.abc, hashlib, itertools, json, re, runpy, sys, typing
 for kind in (collections.abc.Container, collections.abc.Iterable):
     del kind.__class_getitem__
-sys.argv = ["path.py", "want"]
 runpy.run_path("launch/path.py", run_name="__main__")
 """
 

@@ -11,7 +11,7 @@ from operated import split
 
 ROOT = Path(__file__).parents[2]
 ENTRY_POINTS = ("deploy.sh", "cleanup.sh", "sync.sh")
-FILES = {file.stem: file for pattern in ("lib/verbs/*.sh", "operate/verbs/[a-z]*.py") for file in ROOT.glob(pattern)}
+FILES = {file.stem: file for file in ROOT.glob("operate/verbs/[a-z]*.py")}
 VERBS = sorted(FILES)
 EVERY_HELP = [*((script, "--help") for script in ENTRY_POINTS), *(("sync.sh", verb, "--help") for verb in VERBS)]
 
