@@ -83,6 +83,8 @@ def write_lines(lines: Iterable[str]) -> None:
             print(line)
         sys.stdout.flush()
     except OSError as error:
+        # Otherwise Python tries to write the rest once more when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise Failure(f"standard output cannot be written: {error.strerror}") from None
 
 

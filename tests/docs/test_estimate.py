@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 from collections import Counter
+from pathlib import Path
 
 import cost
 import pytest
@@ -142,6 +143,16 @@ def test_it_asks_a_person_for_what_it_does_not_know_and_says_what_is_free() -> N
     assert (status, sums) == (0, {"sync, if the free tier is used up": "3.61", "sync, a month": "0.01"})
     assert "AWS Config" not in output  # without tasks
     assert max(len(line) for line in re.split(r"\n|: ", output)) <= 80
+
+
+def test_if_what_it_says_cannot_be_written_that_is_all_that_it_says() -> None:
+    command = [ROOT / "sync.sh", "cost", "--estimate", "--files", "0", "--size", "1"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, env=PLAIN, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    said = "sync.sh: standard output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 @pytest.mark.parametrize(
