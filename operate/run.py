@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
@@ -29,6 +30,8 @@ def run(arguments: Sequence[str]) -> int:
             return 0 if getattr(options, "asks_aws", True) else WITHOUT_AWS
         for number in ending.SIGNALS:
             end_by(number)
+        if sys.stdout is None:
+            raise Failure("standard output is closed, so nothing could be shown: open it, for example with >/dev/null")
         with os.fdopen(HANDOVER, "rb") as file:
             deployment = read_handover(file.read())
         return int(module.run(options, deployment, cloud.Cloud(deployment)))

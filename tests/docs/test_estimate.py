@@ -7,7 +7,6 @@ import pty
 import re
 import subprocess
 from collections import Counter
-from pathlib import Path
 
 import cost
 import pytest
@@ -145,14 +144,17 @@ def test_it_asks_a_person_for_what_it_does_not_know_and_says_what_is_free() -> N
     assert max(len(line) for line in re.split(r"\n|: ", output)) <= 80
 
 
-def test_if_what_it_says_cannot_be_written_that_is_all_that_it_says() -> None:
-    command = [ROOT / "sync.sh", "cost", "--estimate", "--files", "0", "--size", "1"]
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            command, env=PLAIN, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, text=True
-        )
-    said = "sync.sh: standard output cannot be written: No space left on device\n"
-    assert (done.returncode, done.stderr) == (1, said)
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (">/dev/full", "standard output cannot be written: No space left on device"),
+        (">&-", "standard output is closed, so nothing could be shown: open it, for example with >/dev/null"),
+    ],
+)
+def test_if_what_it_says_cannot_be_written_that_is_all_that_it_says(output: str, said: str) -> None:
+    command = f"exec '{ROOT}/sync.sh' cost --estimate --files 0 --size 1 {output}"
+    done = subprocess.run(["bash", "-c", command], env=PLAIN, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"sync.sh: {said}\n")
 
 
 @pytest.mark.parametrize(
