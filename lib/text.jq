@@ -14,14 +14,3 @@ def folded($indent):
   reduce scan(" *(?:(?:\"(?:[^\"\\\\]|\\\\.)*\"|`[^`]*`|\\./\\w+\\.sh(?: --local)?(?: [a-z]+)?(?: --[a-z-]+)*)[^ ]*|[^ ]+)")
     as $word ([""]; if (.[-1] | length) < $indent or (.[-1] + $word | length) <= 80 then .[-1] += $word
       else . + [" " * $indent + ($word | sub("^ +"; ""))] end) | .[];
-
-# A row of a result, and its lines in 80 columns. A detail of a row is indented.
-def row($name; $text): "\($name + " " * (14 - ($name | length)))\($text)";
-def folded_row: folded(if startswith("  ") then 4 else 14 end);
-
-# Rows as a table of Markdown, and seconds in it.
-def table: (transpose | map(map(length) | max)) as $widths
-  | (map([., $widths] | transpose | map(.[0] + " " * (.[1] - (.[0] | length))) | "| " + join(" | ") + " |")
-    | .[0], ($widths | "|" + (map("-" * (. + 2)) | join("|")) + "|"), .[1:][]);
-
-def seconds: if . == null then "unknown" else "\(.) s" end;

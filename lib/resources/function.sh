@@ -298,12 +298,6 @@ ensure_function() {
 
 ask_starter() { aws_or_nothing lambda get-function-configuration --function-name "$STARTER_NAME"; }
 
-need_starter() {
-  local starter
-  starter=$(fact starter)
-  [[ -n $starter ]] || die "there is no function $STARTER_NAME in $REGION: run ./deploy.sh$VIA, or set REGION and APP_NAME"
-}
-
 # starter_setting NAME: prints one variable of the starter, which is what the last deploy.sh decided.
 starter_setting() { fact starter | jq -r --arg name "$1" '.Environment.Variables[$name] // ""'; }
 

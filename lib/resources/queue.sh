@@ -97,14 +97,6 @@ queue_url() {
   printf '%s\n' "${url:-https://sqs.$REGION.amazonaws.com/$ACCOUNT/$1}"
 }
 
-# existing_queue_url NAME: ends the run if there is no such queue.
-existing_queue_url() {
-  local url
-  url=$(fact queue_url "$1")
-  [[ -n $url ]] || die "there is no queue $1 in $REGION: run ./deploy.sh$VIA, or set REGION and APP_NAME"
-  printf '%s\n' "$url"
-}
-
 # The queue of an earlier run with another SRC_BUCKET, whose notification or event rule nobody would remove.
 check_previous_source() {
   local policy buckets bucket senders
