@@ -114,9 +114,7 @@ def rows(*lines: str) -> str:
     [
         ("SYNCED_LINE", [SYNCED_LINE, DELETED_LINE], [FAILED_LINE, RECONCILED_LINE, *FORGED]),
         ("FAILED_LINE", [FAILED_LINE], [SYNCED_LINE, RECONCILED_LINE, *FORGED]),
-        ("SUMMARY_START", [RECONCILED_LINE, WAITED_LINE], [SYNCED_LINE, FAILED_LINE, LACKING_LINE, *AUDITED_LINES]),
         ("OUTAGE_LINE", OUTAGE_LINES, [IN_A_KEY, FAILED_LINE, RECONCILED_LINE]),
-        ("WORKER_LINE", [SYNCED_LINE, FAILED_LINE, *OUTAGE_LINES, *ODD_KEYS], [DECISION, *FAILURES, *OF_A_RUN]),
     ],
 )
 def test_a_pattern_finds_its_line_and_no_other(pattern: str, found: list[str], not_found: list[str]) -> None:
@@ -134,6 +132,7 @@ def test_a_pattern_finds_its_line_and_no_other(pattern: str, found: list[str], n
         (usage.SIZE.replace("(?<", "(?P<"), [SYNCED_LINE, DELETED_LINE], [FAILED_LINE, RECONCILED_LINE, *FORGED]),
         (logs.AUDITED_LINE, AUDITED_LINES, [IN_A_KEY, AUDITED_IN_A_KEY, FAILED_LINE, RECONCILED_LINE, WAITED_LINE]),
         (logs.OUTAGE_LINE, OUTAGE_LINES, [IN_A_KEY, FAILED_LINE, RECONCILED_LINE]),
+        (logs.WORKER_LINE, [SYNCED_LINE, FAILED_LINE, *OUTAGE_LINES, *ODD_KEYS], [DECISION, *FAILURES, *OF_A_RUN]),
         (logs.WAITS_LINE, MARKER_LINES, [SYNCED_LINE, REMOVED_LINE, FAILED_LINE]),
         (
             logs.DECISION_OR_FAILURE,
