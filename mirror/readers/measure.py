@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mirror.model.log_lines import MEASURED, log
 from mirror.model.selection import Wanted
@@ -91,7 +91,7 @@ class Measure:
         return self.report("stopped", 3)
 
     async def count_all(self) -> None:
-        would_keep = {f"kept_{days}": replace(self.wanted, keep_days=days) for days in DAYS}
+        would_keep = {f"kept_{days}": self.wanted._replace(keep_days=days) for days in DAYS}
         new_part = functools.partial(Counted, self.wanted, would_keep, self.now)
         self.walk = Walk(self.wanted.prefixes, self.list_page, new_part, self.take)
         self.progress = Progress()
