@@ -546,6 +546,7 @@ def test_pause_and_status_name_one_deadline_also_for_a_message_that_waited_befor
     assert epoch(shown) == pytest.approx(until, abs=300)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     ("moment", "said"),
     [
@@ -554,12 +555,22 @@ def test_pause_and_status_name_one_deadline_also_for_a_message_that_waited_befor
     ],
 )
 def test_an_interrupted_pause_says_that_the_sync_stays_paused(
-    verbs: Verbs, account: Operated, moment: str, said: str
+    verbs: Verbs, account: Operated, moment: str, said: str, number: signal.Signals
 ) -> None:
+    """By Ctrl-C, which reaches all processes, or by SIGTERM, which reaches one: what that is doing is completed."""
     account.start("worker")
-    account.before = {moment: [lambda: os.kill(verbs.process.pid, signal.SIGTERM)]}
-    done = verbs.sync("pause", 128 + signal.SIGTERM)
+
+    def end() -> None:
+        if number == signal.SIGINT:
+            verbs.interrupt()
+        else:
+            os.kill(verbs.process.pid, number)
+
+    account.before = {moment: [end]}
+    done = verbs.sync("pause", 128 + number)
     assert said.format(account.variables["PAUSED_SINCE"]) in done.errors
+    assert done.errors.count("interrupted") == 1
+    assert done.calls[-1].operation == moment
 
 
 @pytest.mark.parametrize("since", ["yesterday", "2026-13-45T00:00:00Z"])
