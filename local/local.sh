@@ -287,9 +287,8 @@ local_deploy() {
   run_chain
   printf 'all files equal after %s s; the details are in .local.log\n' "$((SECONDS - began))"
   if [[ $LOCAL_ONCE == true ]]; then
-    printf '\nThis cloud is removed now. Try next:\n'
-    printf '  %s\n' "./deploy.sh --local      # the same, and the cloud stays for you to try it" \
-      './sync.sh --help         # what there is to operate it' \
+    printf '\nTry next: %s\n' "./deploy.sh --local   # the same, and the cloud stays for you to try it"
+    printf '          %s\n' './sync.sh --help      # what there is to operate it' \
       'README.md, "Deploy to AWS", for buckets of your own'
   else
     : >"$LOCAL_DIR/ready"
