@@ -38,7 +38,8 @@ every_page = pytest.mark.parametrize("page", ALL_PAGES)
 
 # Of the AWS CLI and of Docker, where the page names them without the command.
 OPTIONS_OF_OTHERS = {"--build-arg", "--create-bucket-configuration"}
-WITH_OPTIONS = ("*.sh", "operate/verbs/*.py", "mirror/cli.py", "tests/bench/run")
+VERBS = ("operate/verbs/*.py",)
+WITH_OPTIONS = ("*.sh", *VERBS, "mirror/cli.py", "tests/bench/run")
 
 
 @every_page
@@ -47,6 +48,27 @@ def test_every_option_in_the_text_is_one_of_the_scripts_or_of_the_worker(page: s
     codes = [code for code in code_in(page) if code.startswith(("--", "./", "IMAGE"))]
     named = {word for code in codes for word in code.split() if re.fullmatch("--[a-z-]+", word)}
     assert sorted(named - OPTIONS_OF_OTHERS - {*re.findall(r"--[a-z-]+", written(WITH_OPTIONS))}) == []
+
+
+# What the help of a program shows, and its own page does not explain.
+OF_ALL = {"--json", "--yes", "--help"}
+
+
+@pytest.mark.parametrize("pages", [PAGES, [*map(chinese_of, PAGES)]], ids=["English", "Chinese"])
+def test_every_verb_and_every_option_is_on_a_page(pages: list[str]) -> None:
+    codes = "\n".join(code for page in pages for code in all_code_in(page))
+    named = {*re.findall(r"--[a-z-]+|(?<=sync\.sh )[a-z]+", codes)}
+    verbs = {file.stem for pattern in VERBS for file in ROOT.glob(pattern)} - {"__init__"}
+    options = {*re.findall(r"(?<![\w-])--[a-z-]+", help_of_programs())} - OF_ALL
+    assert (len(verbs), len(options)) > (9, 30)
+    assert sorted((verbs | options) - named) == []
+
+
+def help_of_programs() -> str:
+    """The head of each script of the top level, and of each verb."""
+    files = [file for pattern in ("*.sh", *VERBS) for file in sorted(ROOT.glob(pattern))]
+    heads = (re.match(r'(?:#.*\n)+|"""[^"]*"""', file.read_text()) for file in files)
+    return "\n".join(head[0] for head in heads if head)
 
 
 # Settings

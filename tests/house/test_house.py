@@ -1,6 +1,7 @@
 """The rules of shape of the house, and what CONTRIBUTING.md names."""
 
 import re
+from collections.abc import Iterator
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import budgets
 import inner
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from mirror.model.checks import TABLE
 
 ROOT = Path(__file__).parents[2]
 MOST_LINES = 450
@@ -45,6 +48,37 @@ def test_the_worker_runs_on_boto3_with_the_crt_and_what_they_pull_in() -> None:
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
     assert [line for line in lines if not re.fullmatch(r"\S+==[\w.]+( --hash=sha256:[0-9a-f]{64})+", line)] == []
     assert {canonicalize_name(Requirement(line.split()[0]).name) for line in lines} == pulled_in("boto3", {"crt"})
+
+
+# No setting is without a reader
+
+
+# How the readers that settings.table names read a setting: as a field of Settings, from the checked settings or, where
+# those come too late, from the environment, and as a variable of the scripts.
+READS = {
+    "worker": (("mirror/", "worker.py"), r"\.{lower}\b"),
+    "starter": (("launch/", "mirror/", "starter.py"), r"""(\[|get\()"{name}"[]),]"""),
+    "deploy": (("lib/", "deploy.sh", "cleanup.sh", "local/"), r"\$\{{?{name}\b"),
+}
+READERS = {"both": ("worker", "starter")}
+# The block of deploy.sh names each setting, and checks are no use of one.
+NO_READS = re.compile(r"^: .*|^ *usage .*", re.MULTILINE)
+
+
+def unread_settings(texts: budgets.Texts) -> Iterator[str]:
+    """ "NAME: READER" of each setting that its reader is given, and does not read."""
+    for setting in TABLE:
+        for reader in READERS.get(setting.reader, (setting.reader,)):
+            places, form = READS[reader]
+            pattern = re.compile(form.format(name=setting.name, lower=setting.name.lower()))
+            code = (NO_READS.sub("", text) for name, text in texts.items() if name.startswith(places))
+            if not any(map(pattern.search, code)):
+                yield f"{setting.name}: {reader}"
+
+
+def test_each_setting_is_read_by_its_reader() -> None:
+    assert len(TABLE) > 50
+    assert list(unread_settings(product())) == []
 
 
 # What tests know of the inside
