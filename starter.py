@@ -78,10 +78,13 @@ def look(aws: calls.Aws, settings: Mapping[str, Any], visible: int, in_flight: i
     """
     if settings["PAUSED_SINCE"]:
         return decide_paused(calls.describe_tasks(aws, settings, arns, arns), settings["PAUSED_SINCE"])
-    least, stopped = settings["MIN_WORKERS"], []
+
+    least = settings["MIN_WORKERS"]
     has_work = bool(visible or in_flight or least)
+    stopped = []
     if has_work:
         stopped = [arn for arn in calls.list_stopped(aws, settings) if arn not in arns]
+
     tasks = calls.describe_tasks(aws, settings, [*arns, *stopped], arns)
     if has_work or any(task.stays for task in tasks):
         revision = calls.find_revision(aws, settings) if least else ""
@@ -147,10 +150,12 @@ def run(process: Process, event: object, context: Any) -> dict[str, Any]:
         process.listed, process.listed_at = calls.list_running(aws, settings), now
     if is_hasty and process.listed:
         return print_report({"event": True, "running": len(process.listed)})
+
     process.looked_at = now
     visible, in_flight = calls.count_messages(aws, settings["QUEUE_URL"])
     waiting = max(visible, int(announces_message(event, now)))
     decision = look(aws, settings, waiting, in_flight, process.listed)
+
     copies, copied = may_copy(process, waiting, decision), None
     if copies and not (decision.stay or starts_workers_first(waiting, process.failure)):
         copied = copy(process, context)
@@ -161,14 +166,22 @@ def run(process: Process, event: object, context: Any) -> dict[str, Any]:
     started, failures = carry_out(aws, settings, decision)
     if copies and copied is None:
         copied = copy(process, context)
+
     report = {"visible": visible, "in_flight": in_flight, **describe(decision, started, failures)}
-    report |= {"event": True} if is_from_bucket(event) else {}
-    report |= {} if copied is None else {"copied": copied}
-    report |= {} if process.failure is None else {"copying_failed": describe_failure(process.failure, aws.clock())}
-    report |= {} if not (audited := audit(process, settings, event)) else {"audit": audited}
+    more = {
+        "event": is_from_bucket(event) or None,
+        "copied": copied,
+        "copying_failed": process.failure and describe_failure(process.failure, aws.clock()),
+        "audit": audit(process, settings, event) or None,
+    }
+    report |= {name: value for name, value in more.items() if value is not None}
     print_report(report)
-    faults = [*calls.missing_providers(aws, settings), *copying_faults(process, decision, copied)]
-    faults += check_path(process, settings, event, context)
+
+    faults = [
+        *calls.missing_providers(aws, settings),
+        *copying_faults(process, decision, copied),
+        *check_path(process, settings, event, context),
+    ]
     complain(settings, report, faults, is_enough=0 < decision.start <= len(started))
     return report
 
@@ -191,8 +204,10 @@ def audit(process: Process, settings: Mapping[str, Any], event: object) -> dict[
     is_too_soon = is_from_bucket(event) and now - process.audited_at < LOOK_AGAIN_SECONDS
     if not days or settings["PAUSED_SINCE"] or is_too_soon:
         return {}
+
     process.audited_at = now
-    theirs, plan = {**settings, "STARTED_BY": settings["AUDIT_STARTED_BY"]}, AuditPlan()
+    theirs = {**settings, "STARTED_BY": settings["AUDIT_STARTED_BY"]}
+    plan = AuditPlan()
     started: list[str] = []
     failures: list[str] = []
     try:
@@ -248,8 +263,12 @@ def complain(settings: Mapping[str, Any], report: Mapping[str, Any], faults: Seq
     passes = is_shortage if is_enough else lambda failure: SHORTAGE in failure
     errors = [failure for failure in report["failures"] if not passes(failure)]
     errors = [error for error in errors if calls.NOT_ASSOCIATED not in error]  # of which `faults` say what to do
-    problems = [f"workers of {family} were not started: {'; '.join(dict.fromkeys(errors))}"] if errors else []
+
+    problems = []
+    if errors:
+        problems.append(f"workers of {family} were not started: {'; '.join(dict.fromkeys(errors))}")
     if report["failing"]:
         problems.append(f"workers of {family} do not get to work: {report['failing']}")
-    if problems or faults:
-        raise RuntimeError("; ".join([*problems, *faults]))
+    problems += faults
+    if problems:
+        raise RuntimeError("; ".join(problems))

@@ -66,10 +66,12 @@ def plan_audit(tasks: Sequence[Task], days: int, now: float, cluster: str) -> Au
         oldest = min(live, key=lambda task: task.created)
         is_late = oldest.created < slot or now - oldest.created > DAY
         return AuditPlan(running=True, problem=explain_delay(oldest, now, cluster) if is_late else "")
+
     tries = [task for task in tasks if task.created >= slot]
     has_ended = any(task.exit_code in ENDED_BY_ITSELF for task in tries)
     if now - slot < WINDOW_SECONDS and len(tries) < MOST_TRIES and not has_ended:
         return AuditPlan(start=True)
+
     last = max(tasks, key=lambda task: task.created, default=None)
     return AuditPlan(problem=explain_end(last) if last else "")
 
@@ -78,8 +80,10 @@ def report_audit(
     plan: AuditPlan, started: Sequence[str], failures: Sequence[str], days: int, now: float
 ) -> dict[str, Any]:
     """Returns what the line of the run says about audits, which may be nothing."""
-    said = {"running": plan.running, "started": list(started), "failures": list(failures)}
-    report = {name: value for name, value in said.items() if value}
+    problem = plan.problem
     is_last_chance = LATE_SECONDS <= now - newest_slot(now, days) < WINDOW_SECONDS
-    problem = f"no audit could be started: {'; '.join(failures)}" if failures and is_last_chance else plan.problem
-    return report | ({"problem": problem} if problem else {})
+    if failures and is_last_chance:
+        problem = f"no audit could be started: {'; '.join(failures)}"
+
+    said = {"running": plan.running, "started": list(started), "failures": list(failures), "problem": problem}
+    return {name: value for name, value in said.items() if value}

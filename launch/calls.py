@@ -71,7 +71,10 @@ def list_tasks(aws: Aws, **selection: str) -> list[str]:
     """ARNs of at most MOST_STOPPED tasks that are to be stopped or stopped, or of all that are to run."""
     limit = {"MaxItems": MOST_STOPPED} if selection.get("desiredStatus") == "STOPPED" else {}
     pages = aws.ecs.get_paginator("list_tasks").paginate(**selection, PaginationConfig=limit)
-    return [arn for page in pages for arn in page["taskArns"]]
+    arns: list[str] = []
+    for page in pages:
+        arns += page["taskArns"]
+    return arns
 
 
 def list_running(aws: Aws, settings: Mapping[str, Any]) -> list[str]:
@@ -82,11 +85,16 @@ def list_running(aws: Aws, settings: Mapping[str, Any]) -> list[str]:
     messages and returns its own, so its replacement has to start now, not when it has ended.
     """
     now, started_by = aws.clock(), settings["STARTED_BY"]
-    for arn in [arn for arn, (at, _) in aws.just_started.items() if now - at >= DESCRIBED_SECONDS]:
-        del aws.just_started[arn]
+    for arn, (at, _) in list(aws.just_started.items()):
+        if now - at >= DESCRIBED_SECONDS:
+            del aws.just_started[arn]
+
     arns = list_tasks(aws, cluster=settings["CLUSTER"], startedBy=started_by)
-    newest = {arn: task for arn, (at, task) in aws.just_started.items() if now - at < JUST_STARTED_SECONDS}
-    return arns + [arn for arn, task in newest.items() if task.get("startedBy") == started_by and arn not in arns]
+    for arn, (at, task) in aws.just_started.items():
+        is_new = now - at < JUST_STARTED_SECONDS
+        if is_new and task.get("startedBy") == started_by and arn not in arns:
+            arns.append(arn)
+    return arns
 
 
 def list_stopped(aws: Aws, settings: Mapping[str, Any]) -> list[str]:
@@ -106,12 +114,15 @@ def describe_tasks(
     for first in range(0, len(arns), TASKS_PER_DESCRIBE):
         part = list(arns[first : first + TASKS_PER_DESCRIBE])
         found += aws.ecs.describe_tasks(cluster=settings["CLUSTER"], tasks=part)["tasks"]
-    now = aws.clock()
+
     known = {arn: task for arn, (_, task) in aws.just_started.items() if arn in arns}
     known |= {task["taskArn"]: task for task in found}
     ours = [task for task in known.values() if task.get("startedBy") == settings["STARTED_BY"]]
+
+    now = aws.clock()
     tasks = [read_task(task, first_seen(aws, task, now)) for task in ours]
-    return tasks + [Task(arn, now) for arn in listed if arn not in known]
+    starting = [Task(arn, now) for arn in listed if arn not in known]
+    return tasks + starting
 
 
 def first_seen(aws: Aws, task: Mapping[str, Any], now: float) -> float:
@@ -234,9 +245,13 @@ def start_workers(
     failures: list[str] = []
     sizes = [(size, True) for size in batches(stay)] + [(size, False) for size in batches(count - stay)]
     for missing, stays in sizes:
-        refused, spot = 0, SPOT if stays else SPOT_FIRST
+        spot = SPOT if stays else SPOT_FIRST
         is_optional = stays and only_spot
-        strategies = (spot,) if is_optional else (ON_DEMAND, spot) if on_demand else (spot, ON_DEMAND)
+        strategies = [ON_DEMAND, spot] if on_demand else [spot, ON_DEMAND]
+        if is_optional:
+            strategies = [spot]
+
+        refused = 0
         for strategy in strategies:
             if missing > 0:
                 changes = {"environment": [STAY]} if stays else {}
@@ -251,6 +266,7 @@ def start_workers(
                 started += providers
                 failures += [reason for reason in reasons if not (is_optional and is_shortage(reason))]
                 missing -= len(providers)
+
         if refused == len(strategies):
             break
     return started, failures

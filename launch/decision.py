@@ -84,12 +84,16 @@ def is_spot_short(tasks: Sequence[Task], now: float) -> bool:
     lacked = [task for task in tasks if task.lacked_spot(now) and (task.ended or now) > last_start]
     if not lacked:
         return False
-    begin, end = min(task.created for task in lacked), max(task.ended or now for task in lacked)
+
+    begin = min(task.created for task in lacked)
     is_one_start = max(task.created for task in lacked) - begin < SAME_START_SECONDS
     if is_one_start and all(task.is_taken_at_once for task in lacked):
         return False
+
+    end = max(task.ended or now for task in lacked)
     helped = any(not task.spot and task.created >= end for task in tasks)
-    return now - begin >= SPOT_SECONDS and not (helped and now - end >= SHORTAGE_SECONDS)
+    is_asked_again = helped and now - end >= SHORTAGE_SECONDS
+    return now - begin >= SPOT_SECONDS and not is_asked_again
 
 
 class StayingPlan(NamedTuple):
@@ -112,22 +116,32 @@ def plan_staying(
     over, then the oldest. Which of them holds long copies is not known: a worker that is stopped hands its messages
     back, and the parts that are done stay done.
     """
-    staying = sorted((task for task in live if task.stays), key=lambda task: (task.has_got_going(now), task.created))
+    staying = [task for task in live if task.stays]
+    staying.sort(key=lambda task: (task.has_got_going(now), task.created))
     outdated = [task for task in staying if revision and task.revision != revision]
-    dear = [task for task in staying if not task.spot and now - task.created >= ON_DEMAND_SECONDS and not is_spot_short]
+    dear = []
+    if not is_spot_short:
+        dear = [task for task in staying if not task.spot and now - task.created >= ON_DEMAND_SECONDS]
     older = [task for task in staying if task in outdated or task in dear]
     newest = [task for task in staying if task not in older]
+
     going = sum(task.has_got_going(now) for task in newest)
+    still_needed = max(0, least - going)
     above = min(1, len(live) - most) if going == len(newest) else 0
-    go_older = older[: max(0, len(older) - max(0, least - going), above)]
+    go_older = older[: max(0, len(older) - still_needed, above)]
     go_newest = newest[: max(0, len(newest) - least)]
-    replaced = [(task, REPLACED if task in outdated else ON_SPOT) for task in go_older]
-    stop = [(task, why if newest else SURPLUS) for task, why in replaced] + [(task, SURPLUS) for task in go_newest]
+
+    stop = []
+    for task in go_older:
+        why = REPLACED if task in outdated else ON_SPOT
+        stop.append((task, why if newest else SURPLUS))
+    stop += [(task, SURPLUS) for task in go_newest]
+
     stay = [task for task in staying if task not in go_older + go_newest]
-    needed = max(0, least - len(newest))
     missing = max(0, least - len(stay))
+    newer = max(0, least - len(newest)) - missing
     is_waiting = going < len(newest) or any(task.started is None for task in stay)
-    return StayingPlan(missing, 0 if is_waiting else needed - missing, tuple(stop), not missing and not outdated)
+    return StayingPlan(missing, 0 if is_waiting else newer, tuple(stop), not missing and not outdated)
 
 
 def count_missing(wanted: int, live: int, plan: StayingPlan, settings: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -136,8 +150,10 @@ def count_missing(wanted: int, live: int, plan: StayingPlan, settings: Mapping[s
     A roll-over may have one more, and only while there is no room: with MAX_WORKERS as MIN_WORKERS there never is any.
     """
     most, least = int(settings["MAX_WORKERS"]), int(settings["MIN_WORKERS"])
-    wanted = min(most, max(wanted, least, live + plan.missing if plan.missing else 0))
+    with_missing = live + plan.missing if plan.missing else 0
+    wanted = min(most, max(wanted, least, with_missing))
     start = max(0, wanted - live)
+
     room = most - live - start
     newer = min(plan.newer, max(room, int(room == 0)))
     return wanted, start + newer, min(start, plan.missing) + newer
@@ -177,14 +193,27 @@ def decide(
     plan = plan_staying(live, settings["MIN_WORKERS"], settings["MAX_WORKERS"], revision, now, spot_is_short)
     stop = {task.arn: GAVE_UP for task in stuck} | {task.arn: why for task, why in plan.stop[:MOST_STOPS]}
     live = [task for task in live if task.arn not in stop]
+
     started = sum(task.started is not None for task in live)
-    wanted = wanted_workers(visible, in_flight, started, len(live), settings)
-    wanted, start, stay = count_missing(wanted, len(live), plan, settings)
+    needed = wanted_workers(visible, in_flight, started, len(live), settings)
+    wanted, start, stay = count_missing(needed, len(live), plan, settings)
+
     start, failing, trial = count_tried(start, tasks, live, now, settings), "", ""
     if failed := failed_tasks(tasks, now):
         start, failing, trial = after_failures(failed, live, start, now)
     dying = dying_tasks(tasks, now)
     if dying and not failing:
         failing = describe_failure(dying, "each run fails until another one has worked")
-    staying, stay = sum(task.stays for task in live), min(start, stay)
-    return Decision(len(live), wanted, start, spot_is_short, stop, failing, trial, stay, staying, plan.only_spot)
+
+    return Decision(
+        running=len(live),
+        wanted=wanted,
+        start=start,
+        on_demand=spot_is_short,
+        stop=stop,
+        failing=failing,
+        trial=trial,
+        stay=min(start, stay),
+        staying=sum(task.stays for task in live),
+        only_spot=plan.only_spot,
+    )

@@ -35,8 +35,11 @@ def is_in_outage(task: Task) -> bool:
 def is_beside(task: Task, failed: Sequence[Task]) -> bool:
     """Whether it was there at the same time as one of them that could receive messages."""
     end = task.ended or math.inf
-    others = [other for other in failed if other.started is not None and other.ended is not None]
-    return any(other.created < end and task.created < (other.ended or 0) for other in others)
+    for other in failed:
+        could_receive = other.started is not None and other.ended is not None
+        if could_receive and other.created < end and task.created < (other.ended or 0):
+            return True
+    return False
 
 
 def has_worked(task: Task, failed: Sequence[Task], now: float, proof: float) -> bool:
@@ -59,8 +62,10 @@ def seconds_of_proof(failed: Sequence[Task]) -> float:
 
 def since_one_worked(tasks: Sequence[Task], failed: Sequence[Task], now: float, proof: float) -> list[Task]:
     """Those that failed after the last one that worked, the oldest first."""
-    last_good = max((task.created for task in tasks if has_worked(task, failed, now, proof)), default=0.0)
-    return sorted((task for task in failed if task.created > last_good), key=lambda task: task.created)
+    good = [task.created for task in tasks if has_worked(task, failed, now, proof)]
+    last_good = max(good, default=0.0)
+    later = [task for task in failed if task.created > last_good]
+    return sorted(later, key=lambda task: task.created)
 
 
 def failed_tasks(tasks: Sequence[Task], now: float) -> list[Task]:
@@ -90,7 +95,8 @@ def next_attempt(failed: Sequence[Task]) -> float:
     """When to try again: the pause is as long as it has been going wrong, which doubles it each time."""
     shortest, longest = PAUSE_SECONDS
     times = [task.ended if task.ended and is_in_outage(task) else task.created for task in failed]
-    return max(times) + min(longest, max(shortest, max(times) - min(times)))
+    first, last = min(times), max(times)
+    return last + min(longest, max(shortest, last - first))
 
 
 def cure_of(task: Task) -> str:
@@ -102,17 +108,24 @@ def cure_of(task: Task) -> str:
         return MEMORY_CURE
     if is_in_outage(task):
         return "./sync.sh status says what fails"
-    return "./sync.sh logs worker says why; after SIGKILL, raise TASK_MEMORY" if task.exit_code else "run ./deploy.sh"
+    if task.exit_code:
+        return "./sync.sh logs worker says why; after SIGKILL, raise TASK_MEMORY"
+    return "run ./deploy.sh"
 
 
 def describe_failure(failed: Sequence[Task], outlook: str) -> str:
     last = failed[-1]
-    code = "" if last.exit_code is None else f" (exit code {last.exit_code})"
-    number = "task" if len(failed) == 1 else f"{len(failed)} tasks"
-    how = "ended in an outage" if is_in_outage(last) else "stopped before working"
-    if not is_in_outage(last) and last.seconds >= AT_ONCE_SECONDS:
+    if is_in_outage(last):
+        how = "ended in an outage"
+    elif last.seconds >= AT_ONCE_SECONDS:
         how = f"failed after {max(task.seconds for task in failed):.0f} s at most"
-    return f"the last {number} {how}: {last.stop_code}: {last.reason}{code}; {outlook}; what to do: {cure_of(last)}"
+    else:
+        how = "stopped before working"
+
+    number = "task" if len(failed) == 1 else f"{len(failed)} tasks"
+    code = "" if last.exit_code is None else f" (exit code {last.exit_code})"
+    why = f"{last.stop_code}: {last.reason}{code}"
+    return f"the last {number} {how}: {why}; {outlook}; what to do: {cure_of(last)}"
 
 
 def after_failures(failed: Sequence[Task], live: Sequence[Task], start: int, now: float) -> tuple[int, str, str]:

@@ -64,7 +64,13 @@ def connect() -> Clients:
     """At the first look only, because the clients cost two seconds of a small function."""
     more: dict[str, Any] = {"region_name": os.environ["AWS_REGION"], "config": CLIENT_CONFIG}
     return Clients(
-        *(boto3.client(service, **more) for service in ("s3", "sqs", "events", "lambda", "cloudwatch", "sns", "logs"))
+        s3=boto3.client("s3", **more),
+        sqs=boto3.client("sqs", **more),
+        events=boto3.client("events", **more),
+        functions=boto3.client("lambda", **more),
+        alarms=boto3.client("cloudwatch", **more),
+        topics=boto3.client("sns", **more),
+        logs=boto3.client("logs", **more),
     )
 
 
@@ -95,23 +101,42 @@ def arn_beside(arn: str, service: str, name: str) -> str:
 
 def read_path(clients: Clients, settings: Mapping[str, Any], starter: str, is_scheduled: bool = True) -> Path:
     """`starter`: the function's own ARN."""
-    bucket_name, owner, name = settings["SRC_BUCKET"], settings["SRC_BUCKET_OWNER"], starter.split(":")[6]
-    app = name.removesuffix("-starter")
-    queue = ask(clients.sqs.get_queue_attributes, QueueUrl=settings["QUEUE_URL"], AttributeNames=["All"])
-    bucket = ask(clients.s3.get_bucket_notification_configuration, Bucket=bucket_name, ExpectedBucketOwner=owner)
-    rule = read_rule(clients.events, f"{app}-event-rule")
-    runs_starter = not is_scheduled or (rule and not is_unknown(rule))
-    permissions = ask(clients.functions.get_policy, FunctionName=name) if runs_starter else None
-    names = {"queue": f"{app}-q", "dead_letters": f"{app}-dlq", "rule": f"{app}-starter-rule"}
-    names |= {"event_rule": f"{app}-event-rule"}
-    arns = {part: arn_beside(starter, "sqs", names[part]) for part in ("queue", "dead_letters")}
-    arns |= {part: arn_beside(starter, "events", f"rule/{names[part]}") for part in ("rule", "event_rule")}
-    names |= {"bucket": bucket_name, "queue_url": settings["QUEUE_URL"], "starter": name}
-    given = {"id": app, "via": via(), "name": names}
-    given["want"] = {**from_words(settings["GUARD"]), "minutes": settings.get("LAMBDA_POLL_RATE")}
-    parts = {"bucket": bucket, "queue": queue, "event_rule": rule, "starter": {}, "permissions": permissions}
-    parts |= {} if is_scheduled else {"rule": read_rule(clients.events, names["rule"])}
-    return {**given, "arn": {**arns, "starter": starter}, **parts}
+    function = starter.split(":")[6]
+    app = function.removesuffix("-starter")
+    names = {
+        "bucket": settings["SRC_BUCKET"],
+        "queue": f"{app}-q",
+        "queue_url": settings["QUEUE_URL"],
+        "dead_letters": f"{app}-dlq",
+        "rule": f"{app}-starter-rule",
+        "event_rule": f"{app}-event-rule",
+        "starter": function,
+    }
+    path = {
+        "id": app,
+        "via": via(),
+        "name": names,
+        "arn": {
+            "queue": arn_beside(starter, "sqs", names["queue"]),
+            "dead_letters": arn_beside(starter, "sqs", names["dead_letters"]),
+            "rule": arn_beside(starter, "events", f"rule/{names['rule']}"),
+            "event_rule": arn_beside(starter, "events", f"rule/{names['event_rule']}"),
+            "starter": starter,
+        },
+        "want": {**from_words(settings["GUARD"]), "minutes": settings.get("LAMBDA_POLL_RATE")},
+        "starter": {},
+        "permissions": None,
+    }
+
+    sqs, s3, owner = clients.sqs, clients.s3, settings["SRC_BUCKET_OWNER"]
+    path["queue"] = ask(sqs.get_queue_attributes, QueueUrl=names["queue_url"], AttributeNames=["All"])
+    path["bucket"] = ask(s3.get_bucket_notification_configuration, Bucket=names["bucket"], ExpectedBucketOwner=owner)
+    path["event_rule"] = event_rule = read_rule(clients.events, names["event_rule"])
+    if not is_scheduled or (event_rule and not is_unknown(event_rule)):
+        path["permissions"] = ask(clients.functions.get_policy, FunctionName=function)
+    if not is_scheduled:
+        path["rule"] = read_rule(clients.events, names["rule"])
+    return path
 
 
 def read_watchers(clients: Clients, wanted: Wanted) -> Seen:

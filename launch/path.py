@@ -11,10 +11,9 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from launch.policies import DIGITS, SEND, SENDERS, denies, digest, lets_run, statements_of
+from launch.policies import DIGITS, SEND, SENDERS, denies, digest, digest_without_sid, lets_run, statements_of
 
 if TYPE_CHECKING:
     Path = Mapping[str, Any]  # Python 3.8 cannot evaluate this
@@ -51,38 +50,51 @@ class Fault(NamedTuple):
 
 
 def values_of_filters(notifications: Iterable[Mapping[str, Any]]) -> list[str]:
-    rules = [one.get("Filter", {}).get("Key", {}).get("FilterRules", []) for one in notifications]
-    return sorted(rule["Value"] for rule in chain.from_iterable(rules) if rule["Value"])
+    values = []
+    for notification in notifications:
+        key = notification.get("Filter", {}).get("Key", {})
+        values += [rule["Value"] for rule in key.get("FilterRules", [])]
+    return sorted(filter(None, values))
 
 
 def condense(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """What deploy.sh makes, in short. A function of 1.1.0 does not know the prefixes, so they are not compared, and
     none of an older release than 1.3.0 knows the attributes of the queue."""
-    statements = {one["Sid"]: {**one, "Sid": ""} for one in wanted["policy"]["Statement"]}
     is_known = wanted.get("is_known", True)
     return {
         "notifications": len(wanted["notifications"]),
         "filters": digest(values_of_filters(wanted["notifications"])) if is_known else None,
         "pattern": digest(wanted["pattern"]) if is_known else None,
-        "policies": {name: digest(statement) for name, statement in statements.items()},
+        "policies": {one["Sid"]: digest_without_sid(one) for one in wanted["policy"]["Statement"]},
         "queue": wanted.get("queue"),  # None: not known
     }
 
 
 def in_words(want: Mapping[str, Any]) -> str:
     """The same for the function's variable, as quotes in JSON would count twice."""
-    policies, queue = want["policies"], want["queue"]
-    words = (want["notifications"], want["filters"], want["pattern"], policies["s3-events"], policies["eventbridge"])
-    return " ".join(map(str, (*words, f"{queue['VisibilityTimeout']},{queue['maxReceiveCount']}")))
+    queue = want["queue"]
+    words = (
+        want["notifications"],
+        want["filters"],
+        want["pattern"],
+        want["policies"]["s3-events"],
+        want["policies"]["eventbridge"],
+        f"{queue['VisibilityTimeout']},{queue['maxReceiveCount']}",
+    )
+    return " ".join(map(str, words))
 
 
 def from_words(text: str) -> dict[str, Any]:
     """`text`: GUARD. That of 1.2.0 has longer digests, and nothing on the queue."""
     notifications, *words = text.split(" ")
     filters, pattern, s3_events, eventbridge = (word[:DIGITS] for word in words[:4])
-    policies = {"s3-events": s3_events, "eventbridge": eventbridge}
-    found = {"notifications": int(notifications), "filters": filters, "pattern": pattern, "policies": policies}
-    return {**found, "queue": queue_of_words(text)}
+    return {
+        "notifications": int(notifications),
+        "filters": filters,
+        "pattern": pattern,
+        "policies": {"s3-events": s3_events, "eventbridge": eventbridge},
+        "queue": queue_of_words(text),
+    }
 
 
 def queue_of_words(text: str) -> dict[str, str] | None:
@@ -105,10 +117,13 @@ def is_gone(part: Any) -> bool:
 def split_notifications(path: Path) -> tuple[list[Any], list[Any]]:
     """(those that send to our queue, those that have the name of one of ours, but another queue)."""
     found = (path["bucket"] or {}).get("QueueConfigurations", [])
-    name = path["id"]
     ours = [one for one in found if one["QueueArn"] == path["arn"]["queue"]]
-    names = {name, *(f"{name}-{number + 1}" for number in range(1, path["want"]["notifications"]))}
-    foreign = [one for one in found if one not in ours and one.get("Id") in names]
+    others = [one for one in found if one not in ours]
+
+    names = {path["id"]}
+    for number in range(2, path["want"]["notifications"] + 1):
+        names.add(f"{path['id']}-{number}")
+    foreign = [one for one in others if one.get("Id") in names]
     return ours, sorted(foreign, key=lambda one: str(one["Id"]))
 
 
@@ -118,8 +133,9 @@ def admits(path: Path, sender: str) -> bool:
     if queue is None or is_unknown(queue):
         return True
     found = statements_of(queue)
-    is_allowed = want in [digest({**statement, "Sid": ""}) for statement in found]
-    return is_allowed and not any(denies(statement, [SENDERS[sender]], [SEND]) for statement in found)
+    is_allowed = want in map(digest_without_sid, found)
+    is_denied = any(denies(statement, [SENDERS[sender]], [SEND]) for statement in found)
+    return is_allowed and not is_denied
 
 
 def has_target(rule: Any, arn: str) -> bool:
@@ -214,16 +230,19 @@ def attributes_of(path: Path, part: str) -> dict[str, str]:
 
 
 def of_attributes(path: Path, part: str) -> Iterator[Fault]:
-    have, name = attributes_of(path, part), path["name"][part]
-    wanted, link = dict(QUEUES), WRONG_QUEUE if part == "queue" else NO_DEAD_LETTERS
+    have = attributes_of(path, part)
+    wanted = dict(QUEUES)
     if have.get("KmsMasterKeyId"):
         del wanted["SqsManagedSseEnabled"]  # SQS has one of the two, and the key is a fault of its own
     if part == "queue" and path["want"]["queue"]:
         wanted["VisibilityTimeout"] = (path["want"]["queue"]["VisibilityTimeout"], False)
+
+    link = WRONG_QUEUE if part == "queue" else NO_DEAD_LETTERS
     for attribute, (want, loses) in wanted.items():
         if have.get(attribute, want) != want:
-            said = f"the queue {name} has {attribute}={have[attribute]} instead of {want}"
-            yield Fault(link, said, deploy_and_reconcile(path) if loses else deploy(path), look_queue(path, part))
+            said = f"the queue {path['name'][part]} has {attribute}={have[attribute]} instead of {want}"
+            cure = deploy_and_reconcile(path) if loses else deploy(path)
+            yield Fault(link, said, cure, look_queue(path, part))
 
 
 def of_what_queue_takes(path: Path) -> Iterator[Fault]:
@@ -258,9 +277,11 @@ def of_dead_letters(path: Path) -> Iterator[Fault]:
     if have.get("RedrivePolicy"):
         said = f"the queue {name} has a redrive policy, which takes its messages away"
         yield Fault(NO_DEAD_LETTERS, said, deploy_and_reconcile(path), look_queue(path, "dead_letters"))
+
     allowed = json.loads(have.get("RedriveAllowPolicy") or "{}")
-    is_ours = path["arn"]["queue"] in allowed.get("sourceQueueArns", [])
-    if allowed.get("redrivePermission", "allowAll") != "allowAll" and not is_ours:
+    takes_all = allowed.get("redrivePermission", "allowAll") == "allowAll"
+    takes_ours = path["arn"]["queue"] in allowed.get("sourceQueueArns", [])
+    if not takes_all and not takes_ours:
         said = f"the queue {name} takes nothing from {path['name']['queue']}: its redrive allow policy does not name it"
         yield Fault(NO_DEAD_LETTERS, said, deploy(path), look_queue(path, "dead_letters"))
 
@@ -400,10 +421,16 @@ def of_guard(path: Path) -> Iterator[Fault]:
 
 def faults_of_events(path: Path) -> list[Fault]:
     """What the guard checks. The path of a run of the rule has no rule: it need not check that the rule runs it."""
-    queues = [*of_attributes(path, "queue"), *of_attributes(path, "dead_letters"), *of_redrive(path)]
-    queues += of_dead_letters(path)
-    starter = of_starter(path) if "rule" in path else ()
-    return [*of_events(path), *of_what_queue_takes(path), *queues, *starter, *of_start_at_once(path)]
+    return [
+        *of_events(path),
+        *of_what_queue_takes(path),
+        *of_attributes(path, "queue"),
+        *of_attributes(path, "dead_letters"),
+        *of_redrive(path),
+        *of_dead_letters(path),
+        *(of_starter(path) if "rule" in path else ()),
+        *of_start_at_once(path),
+    ]
 
 
 def all_faults(path: Path) -> list[Fault]:

@@ -22,6 +22,11 @@ def digest(document: Any) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
+def digest_without_sid(statement: Mapping[str, Any]) -> str:
+    """Of what a statement says, whatever it is called."""
+    return digest({**statement, "Sid": ""})
+
+
 def statements_in(policy: Any) -> list[Any]:
     found = (policy or {}).get("Statement", [])
     return [found] if isinstance(found, dict) else list(found)  # a single one may stand alone
@@ -76,12 +81,12 @@ def whole_policy(have: Any, ours: Mapping[str, Any], own: Iterable[str]) -> dict
     `have`: the policy that it has, or None; `ours`: our statements; `own`: what else than the senders may not be
     denied what it needs.
     """
-    wanted = ours["Statement"]
-    alike = {digest({**statement, "Sid": ""}) for statement in wanted}
+    wanted, found = ours["Statement"], statements_in(have)
+    alike = {digest_without_sid(statement) for statement in wanted}
+    named = [one for one in found if one.get("Sid") in SENDERS or digest_without_sid(one) in alike]
     who = [*SENDERS.values(), *own]
-    found = statements_in(have)
-    others = [one for one in found if one.get("Sid") not in SENDERS and digest({**one, "Sid": ""}) not in alike]
-    theirs = [one for one in others if not denies(one, who, NEEDED)]
+    theirs = [one for one in found if one not in named and not denies(one, who, NEEDED)]
+
     whole = [*wanted, *theirs]
     is_whole = sorted(whole, key=digest) == sorted(found, key=digest)
     policy = {**(have or {}), "Version": ours["Version"], "Statement": found if is_whole else whole}
@@ -98,7 +103,9 @@ def covers(test: str, pattern: str, arn: str) -> bool:
     if operator in ("arnequals", "arnlike"):
         parts, wanted = pattern.split(":", 5), arn.split(":", 5)
         return len(parts) == len(wanted) and all(map(matches, parts, wanted))
-    return matches(pattern, arn) if operator == "stringlike" else operator == "stringequals" and pattern == arn
+    if operator == "stringlike":
+        return matches(pattern, arn)
+    return operator == "stringequals" and pattern == arn
 
 
 def lets_run(statement: Mapping[str, Any], rule: str) -> bool:
@@ -107,9 +114,13 @@ def lets_run(statement: Mapping[str, Any], rule: str) -> bool:
         return False
     if statement.get("Principal") != {"Service": SENDERS["eventbridge"]}:
         return False
-    tests = [(test, *one) for test, values in statement.get("Condition", {}).items() for one in values.items()]
-    sources = [(test, as_list(value)) for test, key, value in tests if key.lower() == "aws:sourcearn"]
-    return all(any(covers(test, pattern, rule) for pattern in patterns) for test, patterns in sources)
+
+    for test, values in statement.get("Condition", {}).items():
+        for key, patterns in values.items():
+            is_of_source = key.lower() == "aws:sourcearn"
+            if is_of_source and not any(covers(test, pattern, rule) for pattern in as_list(patterns)):
+                return False
+    return True
 
 
 def main() -> None:

@@ -49,7 +49,11 @@ def main() -> None:
     """Prints as JSON what ./deploy.sh goes by. Arguments: LAMBDA_POLL_RATE, ALARM_AGE_SECONDS, and what it is shipped
     with."""
     minutes, age, shipped = map(int, sys.argv[1:])
-    found = {"age": alarm_age(minutes, age, shipped), "lowest": lowest_age(minutes), "forgets": forgets(minutes)}
+    found = {
+        "age": alarm_age(minutes, age, shipped),
+        "lowest": lowest_age(minutes),
+        "forgets": forgets(minutes),
+    }
     print(json.dumps(found))
 
 

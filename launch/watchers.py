@@ -76,8 +76,12 @@ def has_event_rule(path: Mapping[str, Any]) -> bool:
 
 def alarms_of(wanted: Wanted) -> list[str]:
     """The names after APP_NAME."""
-    options = ((OF_EVENT_RULE, wanted.has_event_rule), (OF_AUDITS, wanted.has_audits), (OF_METRICS, wanted.has_metrics))
-    return [*ALWAYS, *(name for name, is_wanted in options if is_wanted)]
+    options = {
+        OF_EVENT_RULE: wanted.has_event_rule,
+        OF_AUDITS: wanted.has_audits,
+        OF_METRICS: wanted.has_metrics,
+    }
+    return [*ALWAYS, *(name for name, is_wanted in options.items() if is_wanted)]
 
 
 def names_of(wanted: Wanted) -> list[str]:
@@ -87,9 +91,12 @@ def names_of(wanted: Wanted) -> list[str]:
 
 def filters_of(wanted: Wanted) -> dict[str, list[str]]:
     """The names of the metric filters of each log group."""
-    workers, starter = f"/ecs/{wanted.app}-task", f"/aws/lambda/{wanted.app}-starter"
-    outage, audit = f"{wanted.app}-outage", f"{wanted.app}-{OF_AUDITS}"
-    return {workers: [outage, audit], starter: [audit]} if wanted.has_audits else {workers: [outage]}
+    filters = {f"/ecs/{wanted.app}-task": [f"{wanted.app}-outage"]}
+    if wanted.has_audits:
+        audit = f"{wanted.app}-{OF_AUDITS}"
+        filters[f"/ecs/{wanted.app}-task"].append(audit)
+        filters[f"/aws/lambda/{wanted.app}-starter"] = [audit]
+    return filters
 
 
 def seconds_since(changed: str, now: float) -> float:
@@ -102,9 +109,9 @@ def seconds_since(changed: str, now: float) -> float:
 
 def found_alarms(wanted: Wanted, seen: Seen) -> dict[str, Any]:
     """By their names after APP_NAME."""
-    found = {one["AlarmName"]: one for one in (seen.alarms or {}).get("MetricAlarms", [])}
-    names = {name: f"{wanted.app}-{name}" for name in alarms_of(wanted)}
-    return {name: found[whole] for name, whole in names.items() if whole in found}
+    alarms = (seen.alarms or {}).get("MetricAlarms", [])
+    found = {alarm["AlarmName"].removeprefix(f"{wanted.app}-"): alarm for alarm in alarms}
+    return {name: found[name] for name in alarms_of(wanted) if name in found}
 
 
 def actions_of(name: str, alarm: Mapping[str, Any]) -> Sequence[str]:
