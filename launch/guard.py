@@ -24,7 +24,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from launch.path import Fault, faults_of_events, from_words, is_gone, is_unknown, of_timeout
+from launch.path import Fault, faults_of_events, is_gone, is_unknown, of_timeout
+from launch.wanted import from_words
 from launch.watchers import (
     Seen,
     Wanted,

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from launch.policies import DIGITS, SEND, SENDERS, denies, digest, digest_without_sid, lets_run, statements_of
+from launch.policies import SEND, SENDERS, denies, digest, digest_without_sid, lets_run, statements_of
+from launch.wanted import condense, in_words, queue_of_words, values_of_filters
 
 if TYPE_CHECKING:
     Path = Mapping[str, Any]  # Python 3.8 cannot evaluate this
@@ -47,59 +48,6 @@ class Fault(NamedTuple):
     fault: str
     cure: str
     look: str
-
-
-def values_of_filters(notifications: Iterable[Mapping[str, Any]]) -> list[str]:
-    values = []
-    for notification in notifications:
-        key = notification.get("Filter", {}).get("Key", {})
-        values += [rule["Value"] for rule in key.get("FilterRules", [])]
-    return sorted(filter(None, values))
-
-
-def condense(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """What deploy.sh makes, in short. A function of 1.1.0 does not know the prefixes, so they are not compared, and
-    none of an older release than 1.3.0 knows the attributes of the queue."""
-    is_known = wanted.get("is_known", True)
-    return {
-        "notifications": len(wanted["notifications"]),
-        "filters": digest(values_of_filters(wanted["notifications"])) if is_known else None,
-        "pattern": digest(wanted["pattern"]) if is_known else None,
-        "policies": {one["Sid"]: digest_without_sid(one) for one in wanted["policy"]["Statement"]},
-        "queue": wanted.get("queue"),  # None: not known
-    }
-
-
-def in_words(want: Mapping[str, Any]) -> str:
-    """The same for the function's variable, as quotes in JSON would count twice."""
-    queue = want["queue"]
-    words = (
-        want["notifications"],
-        want["filters"],
-        want["pattern"],
-        want["policies"]["s3-events"],
-        want["policies"]["eventbridge"],
-        f"{queue['VisibilityTimeout']},{queue['maxReceiveCount']}",
-    )
-    return " ".join(map(str, words))
-
-
-def from_words(text: str) -> dict[str, Any]:
-    """`text`: GUARD. That of 1.2.0 has longer digests, and nothing on the queue."""
-    notifications, *words = text.split(" ")
-    filters, pattern, s3_events, eventbridge = (word[:DIGITS] for word in words[:4])
-    return {
-        "notifications": int(notifications),
-        "filters": filters,
-        "pattern": pattern,
-        "policies": {"s3-events": s3_events, "eventbridge": eventbridge},
-        "queue": queue_of_words(text),
-    }
-
-
-def queue_of_words(text: str) -> dict[str, str] | None:
-    found = re.search(r" (\d+),(\d+)$", text)
-    return {"VisibilityTimeout": found[1], "maxReceiveCount": found[2]} if found else None
 
 
 # --- parts of the path ------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ MADE = (
     ("SECURITY_GROUPS", "", rf"{SECURITY_GROUP}(,{SECURITY_GROUP}){{0,4}}", "at most 5 security group IDs"),
     ("SRC_BUCKET", "", r"[a-z0-9.-]+", "the name of the source bucket"),  # which the guard looks at
     ("TAG_TASKS", "false", r"true|false", "true or false"),
-    # As launch/path.py makes it, in_words().
+    # As in_words() of launch/wanted.py makes it.
     ("GUARD", "", r"\d+( [0-9a-f]{6,8}){4}( \d+,\d+)?", "what deploy.sh makes of it"),
     ("LAMBDA_POLL_RATE", "0", "0..1440", "minutes"),  # 0: not known yet, in the middle of an upgrade
     ("ALARMS_TO", "", r"[0-9a-f]{6}", "what deploy.sh makes of ALARM_EMAIL"),

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Union
 
-from launch.path import all_faults, condense, queue_of_words, split_notifications
+from launch.path import all_faults, split_notifications
+from launch.wanted import condense, queue_of_words
 from operate.cloud import Answer, Cloud, Denied, Missing, NoAnswer, Once, Unread, side_by_side
 from operate.deployment import Deployment
 from operate.failure import Failure
