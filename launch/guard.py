@@ -18,13 +18,13 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from launch.path import Fault, faults_of_events, is_gone, is_unknown, of_timeout
+from launch.path import Fault, Path, faults_of_events, is_gone, is_unknown, of_timeout
 from launch.wanted import from_words
 from launch.watchers import (
     Seen,
@@ -37,9 +37,6 @@ from launch.watchers import (
     seconds_since,
     wanted_of,
 )
-
-if TYPE_CHECKING:
-    from launch.path import Path
 
 LOOK_AGAIN_SECONDS = 3600
 CONFIRM_SECONDS = 15  # longer than deploy.sh takes from the function's variables to the notification or rule

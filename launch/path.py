@@ -1,23 +1,21 @@
 """The path of a change from the source bucket to the starter: the checks, and what to say and do if one of them fails.
 
-It is one list of checks, for the guard in the starter (launch/guard.py) and for ./sync.sh status and verify, which run
-this file with the operator's Python, 3.7 or newer (lib/checks.sh). All of it is pure. A part of the path is what AWS
-prints: None if it does not exist, and with an "error" if it could not be read; then the checks that need it pass.
+It is one list of checks, for the guard in the starter (launch/guard.py) and for ./sync.sh status and verify, with the
+operator's Python. All of it is pure. A part of the path is what AWS prints: None if it does not exist, and with an
+"error" if it could not be read; then the checks that need it pass.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from launch.policies import SEND, SENDERS, denies, digest, digest_without_sid, lets_run, statements_of
-from launch.wanted import condense, in_words, queue_of_words, values_of_filters
+from launch.wanted import values_of_filters
 
-if TYPE_CHECKING:
-    Path = Mapping[str, Any]  # Python 3.8 cannot evaluate this
+Path = Mapping[str, Any]
 
 # Of a notification (lib/resources/source_bucket.sh).
 EVENT_TYPES = ("s3:LifecycleExpiration:*", "s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:ObjectRestore:Completed")
@@ -384,14 +382,3 @@ def faults_of_events(path: Path) -> list[Fault]:
 def all_faults(path: Path) -> list[Fault]:
     """What ./sync.sh checks."""
     return [*of_queues(path), *faults_of_events(path), *of_timeout(path), *of_guard(path)]
-
-
-def main() -> None:
-    """Reads JSON, prints the variables by which the function knows what deploy.sh makes."""
-    given = json.load(sys.stdin)
-    mail = digest(given["mail"]) if given.get("mail") else None
-    print(json.dumps({"GUARD": in_words(condense(given)), "ALARMS_TO": mail}))
-
-
-if __name__ == "__main__":
-    main()

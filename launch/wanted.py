@@ -5,7 +5,9 @@ All of it is pure, and the operator's Python runs it as well.
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -63,3 +65,14 @@ def from_words(text: str) -> dict[str, Any]:
 def queue_of_words(text: str) -> dict[str, str] | None:
     found = re.search(r" (\d+),(\d+)$", text)
     return {"VisibilityTimeout": found[1], "maxReceiveCount": found[2]} if found else None
+
+
+def main() -> None:
+    """Reads JSON, prints the variables by which the function knows what deploy.sh makes."""
+    given = json.load(sys.stdin)
+    mail = digest(given["mail"]) if given.get("mail") else None
+    print(json.dumps({"GUARD": in_words(condense(given)), "ALARMS_TO": mail}))
+
+
+if __name__ == "__main__":
+    main()

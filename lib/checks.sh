@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# The path of a change from the source bucket to the starter, as launch/path.py compares it with what exists.
+# The path of a change from the source bucket to the starter.
 
-# What deploy.sh creates on the path of events, in the form that launch/path.py compares with what exists, and of which
-# launch/path.py makes the variables by which the starter knows it, in short; and the address of the alarms.
+# What deploy.sh creates on the path of events, of which launch/wanted.py makes the variables by which the starter knows
+# it; and the address of the alarms.
 path_of_settings() {
   {
     fact our_notifications

@@ -283,13 +283,13 @@ OLDER = """
 import collections.abc, hashlib, itertools, json, re, runpy, sys, typing
 for kind in (collections.abc.Container, collections.abc.Iterable):
     del kind.__class_getitem__
-runpy.run_path("launch/path.py", run_name="__main__")
+runpy.run_path("launch/wanted.py", run_name="__main__")
 """
 
 
-def test_the_checks_run_on_python_3_7() -> None:
-    """The operator's, which deploy.sh needs, too."""
-    for name in ("path", "policies"):
+def test_what_deploy_asks_runs_on_python_3_7() -> None:
+    """The operator's."""
+    for name in ("wanted", "policies"):
         ast.parse((PROJECT / f"launch/{name}.py").read_text(), feature_version=(3, 7))
     policy, queue = {"Statement": [{"Sid": "s3-events"}, {"Sid": "eventbridge"}]}, {"VisibilityTimeout": "1"}
     queue |= {"maxReceiveCount": "1"}
