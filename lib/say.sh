@@ -23,9 +23,6 @@ say() {
   fi
 }
 
-# counted NUMBER WHAT: "1 message", "2 messages".
-counted() { if [[ $1 == 1 ]]; then printf '1 %s\n' "$2"; else printf '%s %ss\n' "$1" "$2"; fi; }
-
 die() {
   say "${0##*/}: $*"
   exit 1
