@@ -14,6 +14,7 @@ from operated import CTRL_C, Operated, Verbs, account, deployed, rows_of_report,
 from paper_account import Given
 
 from mirror.model.log_lines import (
+    FAILED,
     LAG,
     OUTAGE,
     OUTAGE_ENDS,
@@ -113,6 +114,17 @@ def test_the_link_that_broke_is_named_only_when_it_is_certain(facts: dict[str, A
     broken = chain.broken_links(FACTS._replace(**facts))
     assert [one.link for one in broken] == [link] * (link != ""), broken
     assert all(one.why.startswith(why) and one.command for one in broken), broken
+
+
+def test_a_failure_of_a_key_counts_from_its_second_attempt_on_and_since_the_round_began() -> None:
+    lines = [
+        f"2026-11-25T{clock}.500Z ERROR {FAILED % (quoted(key), attempt, most, WHY)}"
+        for key, clock, attempt, most in (
+            ("before", "11:59:59", 2, 3), ("first", "12:00:00", 1, 3), ("second", "12:00:00", 2, 3),
+            ("only", "12:00:09", 1, 1),
+        )
+    ]  # fmt: skip
+    assert chain.counting_failures(logs.failures(lines), NOON) == {"second": WHY, "only": WHY}
 
 
 # The result
