@@ -457,6 +457,15 @@ def test_nobody_to_ask_is_no_consent(verbs: Verbs, account: Operated) -> None:
     assert (done.writes, account.objects) == ([], {})
 
 
+def test_what_the_workers_would_leave_out_is_not_uploaded(verbs: Verbs) -> None:
+    verbs.account = deployed(EXCLUDE="*.dat")
+    done = verbs.sync("verify --yes", 1)
+    assert (
+        "nothing was uploaded: EXCLUDE=*.dat is deployed, and its pattern *.dat leaves out sync-verify-" in done.errors
+    )
+    assert done.writes == []
+
+
 OTHERS_PAUSE = "2026-11-27T00:00:00Z"
 
 
