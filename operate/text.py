@@ -1,6 +1,6 @@
 """What people read: results on standard output in rows of 80 columns, messages and progress on standard error.
 
-lib/say.sh and lib/text.jq do the same for the scripts.
+lib/say.sh does the same for the scripts.
 """
 
 from __future__ import annotations

@@ -6,6 +6,11 @@
 # They count outages in the log of the workers, and, with AUDIT_DAYS, audits that found something or went wrong, in their
 # log and the starter's. A filter goes with its log group, and has no tags.
 
+# Its patterns have regular expressions without groups or spaces. In the log of the starter an audit is wrong if its
+# "audit" has a "problem".
+readonly OUTAGE_FILTER='%^\S+\sERROR\soutage%'
+readonly AUDIT_FILTER='%^\S+\sERROR\saudited%' AUDIT_START_FILTER='{ $.audit.problem = "*" }'
+
 # metric_filter NAME GROUP: a custom metric costs for each hour in which it has data, so these have none while all is well.
 metric_filter() {
   local pattern=$OUTAGE_FILTER metric=$OUTAGE_METRIC

@@ -1,5 +1,35 @@
 # shellcheck shell=bash
-# The dashboard.
+# The dashboard, and the log lines that it looks for.
+
+# --- log lines ------------------------------------------------------------------------------------------------------
+#
+# A pattern is a regular expression of Logs Insights, for a format of mirror/model/log_lines.py. It is for the beginning of
+# a line, as a key may hold any words, also those of another line.
+
+# Worker: TIME INFO synced key=KEY action=copied|deleted|skipped size=BYTES seconds=S [lag=S]
+readonly SYNCED_LINE='^\S+ INFO synced key='
+
+# Worker: TIME ERROR failed key=KEY [attempt=N/N] REASON; the key is a JSON text.
+readonly FAILED_LINE='^\S+ ERROR failed key='
+
+# For "parse" of Logs Insights, which is not known to have groups without a name. The last quote of the line ends the
+# key: none may follow it.
+readonly -A PARSED=(
+  [copied]="$SYNCED_LINE\".*\" action=(?<copied>copied) [^\"]*\$"
+  [deleted]="$SYNCED_LINE\".*\" action=(?<deleted>deleted) [^\"]*\$"
+  [size]="$SYNCED_LINE\".*\" action=(?<action>\S+) size=(?<size>\d+) [^\"]*\$"
+  [lag]="$SYNCED_LINE\".*\" action=[^\"]* lag=(?<lag>[0-9.]+)[^\"]*\$"
+  [failed]='^\S+ ERROR (?<failed>failed) key='
+)
+
+# Worker: TIME ERROR outage: N keys fail alike, nothing is begun until one can be synced again: REASON; later either
+# TIME INFO outage over after N s, or TIME ERROR outage for N s, the worker ends: REASON.
+readonly OUTAGE_LINE='^\S+ (ERROR outage: |INFO outage over after |ERROR outage for )'
+
+# like PATTERN: the filter of a query of Logs Insights for such lines.
+like() { printf 'filter @message like /%s/\n' "$1"; }
+
+# --- widgets --------------------------------------------------------------------------------------------------------
 
 # A widget is a line of fields, from which jq makes all of them.
 widget() {

@@ -43,6 +43,18 @@ copying_variables() {
     | jq -Rn --argjson variables "$variables" '[inputs | {key: ., value: $variables[.]}] | from_entries'
 }
 
+# What deploy.sh creates on the path of events, of which launch/wanted.py makes the variables by which the starter knows
+# it; and the address of the alarms.
+path_of_settings() {
+  {
+    fact our_notifications
+    event_pattern
+    queue_policy "${EVENT_SENDERS[*]}"
+  } | jq -s --arg visibility "$VISIBILITY_TIMEOUT" --arg receives "$MAX_RECEIVES" --arg mail "$ALARM_EMAIL" '{
+    notifications: .[0], pattern: .[1], policy: .[2], $mail,
+    queue: {VisibilityTimeout: $visibility, maxReceiveCount: $receives}}'
+}
+
 function_configuration() {
   local listed names queue processes subnets group copying known memory=$STARTER_MEMORY
   [[ $STARTER_COPIES == false ]] || memory=$COPYING_MEMORY

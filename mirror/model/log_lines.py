@@ -1,4 +1,4 @@
-"""The log, and those of its lines that are an interface: dashboard, status, redrive, reconcile (lib/log_lines.sh)."""
+"""The log, and those of its lines that are an interface: the dashboard and the verbs read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the worker writes (mirror/model/log_lines.py) is what the verbs read (operate/logs.py, lib/log_lines.sh)."""
+"""What the worker writes (mirror/model/log_lines.py) is what the verbs read (operate/logs.py) and what the dashboard shows."""
 
 import json
 import re
