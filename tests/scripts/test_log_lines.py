@@ -1,4 +1,4 @@
-"""What the worker writes (mirror/model/log_lines.py) is what the verbs read (operate/logs.py) and what the dashboard shows."""
+"""What the worker writes (mirror/model/log_lines.py) is what the verbs (operate/logs.py) and the dashboard look for."""
 
 import json
 import re
