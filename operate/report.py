@@ -184,7 +184,7 @@ def counts(found: Mapping[str, int], *names: str) -> list[str]:
 def lag(part: Mapping[str, Any]) -> str:
     if not part["count"]:
         return "nothing synced in the last hour"
-    return f"from event to copy p50 {part['p50']} s, p99 {part['p99']} s of the newest {part['count']} keys"
+    return f"from event to copy p50 {part['p50']} s, p99 {part['p99']} s of the newest {amount(part['count'], 'key')}"
 
 
 def rows_of_markers(parts: Parts, unread: Mapping[str, str]) -> Iterator[str]:
@@ -205,7 +205,7 @@ def waiting(wait: Mapping[str, Any]) -> str:
     """What a key waits for."""
     since = f", since {wait['since']}" if wait.get("since") else ""
     example = f"such as {quoted(wait['example'])}: {wait['why']}"
-    return f"for {wait['keys']} keys under {quoted(wait['prefix'])}, {example}{since}"
+    return f"for {amount(wait['keys'], 'key')} under {quoted(wait['prefix'])}, {example}{since}"
 
 
 def rows_of_outage(parts: Parts, unread: Mapping[str, str], reasons: Sequence[str]) -> Iterator[str]:
@@ -287,7 +287,8 @@ def row_of_reads(parts: Parts, unread: Mapping[str, str], via: str, now: float) 
         if epoch(reads["until"]) < now:
             on = f"were for the time until {reads['until']}, and are still charged"
         command = f"./sync.sh{via} cost --reads 1 --stop"
-        yield row("reads", f"request metrics of {reads['folders']} folders {on}: {command} turns them off")
+        folders = amount(reads["folders"], "folder")
+        yield row("reads", f"request metrics of {folders} {on}: {command} turns them off")
 
 
 def failures(part: Mapping[str, Any]) -> str:
