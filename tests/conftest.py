@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis.internal.conjecture import providers
 from spread import Groups, is_fast, most_seconds, rank
 from standin import Standin, running_standin
 from world import CREDENTIALS, World
 
 EMPTY_POLL_SECONDS = 0.1
+
+# Hypothesis also draws the constants of all modules that are loaded, which are more in a whole run than in that of one
+# file: what is to be the same each time would not be.
+providers._get_local_constants = providers.Constants
 
 
 @pytest.fixture(scope="session")

@@ -313,8 +313,8 @@ def test_status_tells_which_markers_wait(verbs: Verbs, account: Operated) -> Non
     for n, line in enumerate(lines):
         account.write(f"{times[n]} {line}", ago=60 - n)
     output = unfolded(verbs.sync("status").output)
-    said = [f'at {{}} "{one}_SUCCESS" for {keys} keys under "{one}", such as "{one}x": archived'
-            for one, keys in ((B, 2), (A, 1))]  # fmt: skip
+    said = [f'at {{}} "{one}_SUCCESS" for {keys} under "{one}", such as "{one}x": archived'
+            for one, keys in ((B, "2 keys"), (A, "1 key"))]  # fmt: skip
     assert f"\nmarkers       2 wait, {said[0].format(times[-1])}\n  {said[1].format(times[-2])}" in output
     assert output.count(EARLIER.strip().replace("=", " ")) == 1
     assert C not in output
@@ -413,7 +413,7 @@ def test_status_has_a_row_for_each_part_without_one_of_them(verbs: Verbs, accoun
 
 
 def test_status_and_pause_name_one_deadline(verbs: Verbs, account: Operated) -> None:
-    said = re.findall(r"wait in the queue, until (\S+) at most", verbs.sync("pause").errors)
+    said = re.findall(r"wait in the queue until (\S+)\. ", verbs.sync("pause").errors)
     assert [verbs.sync("status --json").json["paused"]["events_until"]] == said
     account.waiting[""] = 1
     reasons = verbs.sync("status --json").json["reasons"]
