@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launch.path import minutes_of
 from operate import logs, text
 from operate.bill import METRICS, Setup, Used, alarms
 from operate.cloud import Cloud, Denied, NoAnswer, side_by_side
@@ -182,7 +183,7 @@ def setup_of(cloud: Cloud, deployment: Deployment, function: Mapping[str, Any], 
         vcpus=int(task.get("cpu") or settings["TASK_CPU"]) / 1024,
         memory_gb=int(task.get("memory") or settings["TASK_MEMORY"]) / 1024,
         function_gb=function["MemorySize"] / 1024,
-        poll_minutes=minutes_of(rules["minutes"]) or int(settings["LAMBDA_POLL_RATE"]),
+        poll_minutes=minutes_of(rules["minutes"] or {}) or int(settings["LAMBDA_POLL_RATE"]),
         min_workers=int(variables.get("MIN_WORKERS", "0")),
         alarms=alarms(has_events, "AUDIT_DAYS" in variables, has_metrics),
         dashboards=1 if settings["DASHBOARD"] == "true" else 0,
@@ -195,9 +196,3 @@ def setup_of(cloud: Cloud, deployment: Deployment, function: Mapping[str, Any], 
         region=deployment.region,
         arch=settings["TASK_ARCH"],
     )
-
-
-def minutes_of(rule: Mapping[str, Any] | None) -> int:
-    """How many minutes apart the rule fires; 0 if there is none."""
-    found = re.search(r"\d+", (rule or {}).get("ScheduleExpression", ""))
-    return int(found[0]) if found else 0
