@@ -6,6 +6,7 @@ import re
 
 from operate import text
 from operate.failure import wrong_usage
+from operate.times import seconds_of
 
 
 def value_of(option: str, left: list[str]) -> str:
@@ -13,6 +14,14 @@ def value_of(option: str, left: list[str]) -> str:
     if not left:
         raise wrong_usage(f"{option} needs a value")
     return left.pop(0)
+
+
+def duration_of(option: str, value: str, example: str) -> int:
+    """Seconds."""
+    seconds = seconds_of(value)
+    if seconds is None:
+        raise wrong_usage(f"{option} {text.visible(value)} is not a duration such as {example}")
+    return seconds
 
 
 def check_number(option: str, value: str) -> None:

@@ -39,6 +39,7 @@ from operate.cloud import Answer, Cloud, Denied, Missing, NoAnswer, Once, side_b
 from operate.dead_letters import Looked, look_at_messages, unseen, with_reasons
 from operate.deployment import Deployment
 from operate.failure import wrong_usage
+from operate.options import duration_of, value_of
 from operate.parts import (
     Part,
     deployed_settings,
@@ -50,7 +51,6 @@ from operate.parts import (
     variables_of,
 )
 from operate.report import quoted, waiting
-from operate.times import seconds_of
 
 MOST_BYTES = 1024  # of a key (S3 User Guide, "Naming Amazon S3 objects")
 LINES = 5
@@ -76,9 +76,7 @@ def parse(words: Sequence[str]) -> Options:
         if word == "--json":
             as_json = True
         elif word == "--since":
-            if not left:
-                raise wrong_usage("--since needs a value")
-            since = left.pop(0)
+            since = value_of(word, left)
         elif word == "--":
             keys += left
             break
@@ -90,14 +88,7 @@ def parse(words: Sequence[str]) -> Options:
 
     if len(keys) != 1:
         raise wrong_usage("explain: name one key, in quotes if it has spaces")
-    return Options(checked_key(keys[0]), checked_since(since), as_json)
-
-
-def checked_since(since: str) -> int:
-    seconds = seconds_of(since)
-    if seconds is None:
-        raise wrong_usage(f"explain: --since {text.visible(since)} is not a duration such as 1d")
-    return seconds
+    return Options(checked_key(keys[0]), duration_of("explain: --since", since, "1d"), as_json)
 
 
 def checked_key(key: str) -> str:

@@ -23,9 +23,8 @@ from operate.cloud import Cloud
 from operate.deployment import Deployment
 from operate.failure import wrong_usage
 from operate.following import Event, Log, Source
-from operate.options import value_of
+from operate.options import duration_of, value_of
 from operate.parts import is_unread, read_function, variables_of
-from operate.times import seconds_of
 
 
 class Options(NamedTuple):
@@ -42,7 +41,8 @@ def parse(words: Sequence[str]) -> Options:
         if word in ("worker", "starter"):
             found = found._replace(name=word)
         elif word == "--since":
-            found = found._replace(seconds=checked_since(value_of(word, left)))
+            seconds = duration_of("logs: --since", value_of(word, left), "15m")
+            found = found._replace(seconds=seconds)
         elif word == "--follow":
             found = found._replace(follow=True)
         elif word == "--json":
@@ -50,13 +50,6 @@ def parse(words: Sequence[str]) -> Options:
         else:
             raise wrong_usage(f"logs: unknown option {text.visible(word)}")
     return found
-
-
-def checked_since(since: str) -> int:
-    seconds = seconds_of(since)
-    if seconds is None:
-        raise wrong_usage(f"logs: --since {text.visible(since)} is not a duration such as 15m")
-    return seconds
 
 
 def run(options: Options, deployment: Deployment, cloud: Cloud) -> int:

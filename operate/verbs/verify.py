@@ -48,10 +48,9 @@ from operate import text
 from operate.cloud import Cloud, side_by_side
 from operate.deployment import Deployment
 from operate.failure import Failure, wrong_usage
-from operate.options import value_of
+from operate.options import duration_of, value_of
 from operate.parts import deployed_settings, need_function, part_of, pause_of, read_function, read_queue, variables_of
 from operate.pausing import need_pausable
-from operate.times import seconds_of
 from operate.verify import bench, cases
 from operate.verify.clean_up import leave, to_the_end
 from operate.verify.outcomes import is_well
@@ -86,19 +85,13 @@ def parse(words: Sequence[str]) -> Options:
         elif word == "--report":
             options = options._replace(report=value_of(word, left))
         elif word == "--timeout":
-            options = options._replace(timeout=checked_timeout(value_of(word, left)))
+            seconds = duration_of("verify: --timeout", value_of(word, left), "15m")
+            options = options._replace(timeout=seconds)
         else:
             raise wrong_usage(f"verify: unknown option {text.visible(word)}")
     if options.report:
         check_report(options.report)
     return options
-
-
-def checked_timeout(timeout: str) -> int:
-    seconds = seconds_of(timeout)
-    if seconds is None:
-        raise wrong_usage(f"verify: --timeout {text.visible(timeout)} is not a duration such as 15m")
-    return seconds
 
 
 def check_report(file: str) -> None:

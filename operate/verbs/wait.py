@@ -43,11 +43,10 @@ from operate.cloud import Cloud, Denied, NoAnswer
 from operate.dead_letters import MOST_LINES, NOT_IN_LOG, look_at_messages, unseen
 from operate.deployment import Deployment
 from operate.failure import Failure, wrong_usage
-from operate.options import check_number, check_prefix, value_of
+from operate.options import check_number, check_prefix, duration_of, value_of
 from operate.parts import need_function, pause_of, read_function, variables_of
 from operate.report import quoted
 from operate.tasks import Followed, start_own
-from operate.times import seconds_of
 
 UNKNOWN = 3  # exit status
 SECONDS_OF_FAILURES = 10_800  # how far back the log is read, or as far as a message in the dead-letter queue is old
@@ -76,17 +75,12 @@ def parse(words: Sequence[str]) -> Options:
                 check_prefix("wait: --prefix", value)
                 prefix = value
             elif word == "--timeout":
-                check_timeout(value)
+                duration_of("wait: --timeout", value, "1h")
             else:
                 check_number("wait: --examples", value)
         else:
             raise wrong_usage(f"wait: unknown option {text.visible(word)}")
     return Options(tuple(arguments), prefix, as_json)
-
-
-def check_timeout(value: str) -> None:
-    if seconds_of(value) is None:
-        raise wrong_usage(f"wait: --timeout {text.visible(value)} is not a duration such as 1h")
 
 
 def run(options: Options, deployment: Deployment, cloud: Cloud) -> int:
