@@ -75,7 +75,7 @@ def run(options: Options, deployment: Deployment, cloud: Cloud) -> int:
         text.paint(COLOURS.get(state, text.AMBER), state)
         rows = report.rows(parts, unread, names, reasons, time.time())
         text.print_rows([*(f"  {reason}" for reason in reasons), "", *rows])
-        if state in STATUSES:
+        if state in (*STATUSES, health.BEHIND):
             text.say('what to do about each reason: docs/operations.md, "Status"')
     return STATUSES.get(state, 0)
 

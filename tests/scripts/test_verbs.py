@@ -658,7 +658,9 @@ def test_the_word_of_status_has_its_colour_only_on_a_terminal_that_wants_it(verb
     account.decide(failures=["Capacity"])
     account.waiting[""] = 3
     assert verbs.run_words("status", shows="stdout").output.startswith(f"{AMBER}behind\x1b[0m\n")
-    assert verbs.run_words("status", shows="stdout", NO_COLOR="1").output.startswith("behind\n")
+    plain = verbs.run_words("status", shows="stdout", NO_COLOR="1")
+    assert plain.output.startswith("behind\n")
+    assert 'what to do about each reason: docs/operations.md, "Status"' in plain.errors
     assert verbs.run_words("status", shows="stdout", TERM="dumb").output.startswith("behind\n")
     assert verbs.run_words("status", "--json", shows="stdout").json["state"] == "behind"
     account.variables["PAUSED_SINCE"] = stamp()[:19] + "Z"
