@@ -152,7 +152,7 @@ class Scheduler(Host):
             error = Interrupted()
         except Exception as failure:  # noqa: BLE001 whatever it is, it ends the job and not the worker
             error = failure
-        if error and may_be_environment(error) and (self.outage.is_on or not self.stopping):
+        if error and may_be_environment(error):
             await self.suspect(job, error)
         else:
             self.conclude(job, error)
@@ -238,9 +238,10 @@ class Scheduler(Host):
     # What an outage decides
 
     async def suspect(self, job: Job, error: Exception) -> None:
-        """A job failed in a way in which all may fail. It is kept until others show what is at fault."""
+        """A job failed in a way in which all may fail. It is kept until others show what is at fault. A worker that
+        stops cannot wait for that, which is no fault of the key."""
         buckets, suspect, is_general = self.syncer.buckets, self.outage.suspicion_of(job, error), False
-        if self.outage.has_to_be_checked(error):
+        if not self.stopping and self.outage.has_to_be_checked(error):
             is_general = not await buckets.both_answered_since(suspect.at)
             if is_environment(error) and not is_general:
                 await drop_upload(buckets, job.sync)  # as after any error of its own, see Syncer.sync()

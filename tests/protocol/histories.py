@@ -422,6 +422,11 @@ def provenance_of(version: Version) -> str:
     return identity(version) if is_marked else ""
 
 
+def is_taken_for_copy(copy: Copy, version: Version) -> bool:
+    """Of an expired source: an object without a mark counts as its copy if size and time allow for that."""
+    return not copy.provenance and copy.size == version.size and copy.second >= version.second
+
+
 # --- The world --------------------------------------------------------------------------------------------------------
 
 
@@ -511,7 +516,7 @@ class World:
         return still, answer
 
     def check(self, key: str, before: Copy | None, after: Copy | None) -> None:
-        if before and before.content == NOT_OURS and after is not before:
+        if before and before.content == NOT_OURS and after is not before and self.is_foreign(key):
             self.faults.append(f"{key}: a foreign object is deleted or overwritten")
         if after and len(set(after.content)) > 1:
             self.faults.append(f"{key}: an object of mixed parts {after.content}")
@@ -521,6 +526,10 @@ class World:
         is_live = before and version and before.stamp >= self.changed_at[key] and not self.is_over(version.second)
         if is_live and not after:
             self.faults.append(f"{key}: the live object disappears")
+
+    def is_foreign(self, key: str) -> bool:
+        """What others have written in the destination stays if no event of the source names its key."""
+        return key not in self.changed_at or not key.startswith(self.settings.prefix_filter)
 
     def is_over(self, second: int) -> bool:
         """KEEP_DAYS keeps no longer what changed then."""
@@ -681,9 +690,9 @@ class World:
         version, copy = self.versions.get(key), self.stores.get(key, Store()).copy
         if not key.startswith(SETTINGS.prefix_filter):
             return "" if copy is None or copy.content == NOT_OURS else f"touched outside the prefix: {copy}"
-        if copy and copy.content == NOT_OURS:
+        if copy and copy.content == NOT_OURS and self.is_foreign(key):
             return ""
-        if version and copy is None and self.is_over(version.second):
+        if version and self.is_over(version.second) and (copy is None or is_taken_for_copy(copy, version)):
             return ""
         if version is None and copy and not copy.provenance and key in self.unheard:
             return ""  # it looks like one of others

@@ -399,10 +399,11 @@ def is_seen(ghost):
     code=st.tuples(CODES, MOMENTS, st.sampled_from([5, 50, 500])),
     keys=st.sampled_from(["1", "2", "8"]),
     end=st.tuples(END, MOMENTS),
+    is_at_work=st.sampled_from([True, True, False]),
     refused=st.sampled_from([0, 0, 1, 3]),
 )
 def test_random_days_end_in_time_with_equal_buckets_and_only_a_death_or_a_silent_sqs_uses_up_a_receive(
-    changes, troubles, lasts, code, keys, end, refused
+    changes, troubles, lasts, code, keys, end, is_at_work, refused
 ):
     world = World()
     task = Task(world, {"MAX_CONCURRENT_KEYS": keys, "MAX_CONCURRENT_PARTS": "4", "EMPTY_POLLS_BEFORE_EXIT": "5"})
@@ -418,11 +419,14 @@ def test_random_days_end_in_time_with_equal_buckets_and_only_a_death_or_a_silent
     def trouble(operation, seconds, error):
         task.troubles[operation] = world.clock + seconds, error
 
+    how, moment = end
     name, since, lasting = code
+    if is_at_work:  # with calls under way, of which some are refused
+        moment = changes[0][0] + moment % 2
+        since = moment - since % 1
     world.denies = lambda *_: name if since <= world.clock - begun < since + lasting else ""
     meanwhile = [(moment, lambda given=given: change(*given)) for moment, *given in changes]
     meanwhile += [(moment, lambda given=given: trouble(*given)) for moment, *given in troubles]
-    how, moment = end
     world.queue.refuses = refused
     if how == "SIGKILL":
         meanwhile.append((moment, task.die))
