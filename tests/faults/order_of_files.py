@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-MOST_SECONDS = 300  # a test that hangs with a fault has noticed it; none needs a tenth of that on an idle machine
+MOST_SECONDS = 300  # a test that hangs has not noticed the fault; none needs a tenth of that on an idle machine
 
 # Tests with one of these in their names run on an emulator, need an engine, or search for minutes.
 LEFT_OUT = ("ministack", "container", "two parts")

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Plants the faults of the sample, one at a time, and runs the tests that can see them until one fails.
+"""Plants the faults that a word draws, one at a time, and runs the tests that can see them until one fails.
 
-    .venv/bin/python tests/faults/run.py                     every folder, the first 24 rows of each; hours
-    .venv/bin/python tests/faults/run.py --first 10 launch   ten rows of one
-    .venv/bin/python tests/faults/run.py --survivors mirror  only those that no test noticed the last time
-    .venv/bin/python tests/faults/run.py --table             what is known, without running anything
-    .venv/bin/python tests/faults/run.py --anchor            rows whose code has moved get their new place
+    .venv/bin/python tests/faults/run.py WORD                a hundred faults of all folders; hours
+    .venv/bin/python tests/faults/run.py WORD launch lib     those of two folders
+    .venv/bin/python tests/faults/run.py WORD --first 2      the first two of each folder
+    .venv/bin/python tests/faults/run.py WORD --table        what is known, without running anything
 
-The results are written to tests/faults/results.json. It ends with 1 if a fault survives that was noticed before. Each
-run is in a copy of the project, and in namespaces of its own (unshare), in which nothing but that copy can be written
-to and no process outlives it: what a faulty script removes or ends is its own.
+What has been judged is kept in .cache/faults, so that a run goes on where the last one stopped; --again judges it
+anew. The table is written to tests/faults/results.json, where you give the reason for a fault that changes nothing.
+Each fault is planted in a copy of the project, and in namespaces of its own (unshare), in which nothing but that copy
+can be written to and no process outlives it: what a faulty script removes or ends is its own.
 """
 
 import argparse
@@ -23,18 +23,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sample import HERE, PROJECT, SAMPLE, Row, has_place, planted, proposal, rows, write
+from draw import PROJECT, Fault, draw
 from which_tests import candidates
 
-RESULTS = HERE / "results.json"
-SURVIVED, TIMEOUT, UNCLEAR = "survived", "timeout", "unclear"
+RESULTS = PROJECT / "tests" / "faults" / "results.json"
+KNOWN = PROJECT / ".cache" / "faults"
+VERSION = re.compile(r'"(.+)"')
+# What becomes of a fault that no test notices: all tests pass, one of them hangs, or there is no time left.
+SURVIVED, HANGS, LATE, UNCLEAR = "survived", "hangs", "late", "unclear"
+NOT_NOTICED = (SURVIVED, HANGS, LATE)
+MOST_SECONDS = 900  # of all tests of a fault; order_of_files.py has those of one test
 LINKED = (".venv", ".venv-cli1", ".cache", ".git")
 MADE = (".local*", ".hypothesis", "*_cache", "__pycache__")
-MOST_SECONDS = 3600  # of all tests of a row; order_of_files.py has those of one test
 # The copy is /tmp; everything else can only be read. The first process of a namespace must outlive others.
 SANDBOX = """
 mount --bind "$1" /tmp
@@ -44,22 +48,22 @@ shift
 "$@" &
 wait "$!"
 """
-FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
+FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - (.*))?$", re.MULTILINE)
+
+Results = dict[str, dict[str, Any]]  # by what a fault is
 
 
-def copy_with(row: Row | None, folder: str) -> None:
+def copy_with(fault: Fault | None, folder: str) -> None:
     project = Path(folder, "project")
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns(*LINKED, *MADE, "bench"))
     for name in LINKED:
         (project / name).symlink_to((PROJECT / name).resolve())
-    if row:
-        changed = planted(row, (project / row.file).read_text())
-        assert changed is not None, f"{row.name} has lost its place in {row.file}: see --anchor"
-        (project / row.file).write_text(changed)
+    if fault:
+        (project / fault.file).write_text(fault.planted((project / fault.file).read_text()))
 
 
-def outcome(row: Row | None, tests: Iterable[str], *options: str) -> str:
-    """What the tests make of this fault: the test that failed, "survived", "timeout" or "unclear: ..."."""
+def outcome(fault: Fault | None, tests: Iterable[str], *options: str) -> str:
+    """What the tests make of this fault: the test that failed, one of NOT_NOTICED, or "unclear: ..."."""
     pytest = [".venv/bin/python", "-m", "pytest", "-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider"]
     pytest += ["-p", "order_of_files", *options]
     apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -68,33 +72,33 @@ def outcome(row: Row | None, tests: Iterable[str], *options: str) -> str:
     environment = kept | {"HOME": "/tmp", "TMPDIR": "/tmp", "PYTHONDONTWRITEBYTECODE": "1"}
     environment["PYTHONPATH"] = "tests/faults"  # for the plugin
     with tempfile.TemporaryDirectory(prefix="fault-") as folder:
-        copy_with(row, folder)
+        copy_with(fault, folder)
         command = [*apart, "bash", "-c", SANDBOX, "sandbox", folder, *pytest, *(f"tests/{test}" for test in tests)]
         try:
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=MOST_SECONDS)
         except subprocess.TimeoutExpired:
-            return TIMEOUT
+            return LATE
     if done.returncode == 0:
         return SURVIVED
     found = FAILED.search(done.stdout)
-    return found[1].removeprefix("tests/") if found else f"{UNCLEAR}: {done.stdout[-1000:]}{done.stderr[-1000:]}"
+    if not found:
+        return f"{UNCLEAR}: {done.stdout[-1000:]}{done.stderr[-1000:]}"
+    return HANGS if "Timeout" in (found[2] or "") else found[1].removeprefix("tests/")
 
 
-def judge(row: Row, noticed_by: str) -> dict[str, Any]:
-    """The test that noticed it the last time comes first. One that fails without the fault as well says nothing."""
+def judge(fault: Fault) -> dict[str, Any]:
+    """A test that fails without the fault as well says nothing."""
     begin = time.monotonic()
-    found = outcome(row, [noticed_by]) if is_test(noticed_by) else SURVIVED
-    if not is_test(found):
-        found = outcome(row, candidates(row.file))
+    found = outcome(fault, candidates(fault.file))
     seconds = round(time.monotonic() - begin)
     if is_test(found) and not passes(found):
         found = f"{UNCLEAR}: {found} fails without the fault"
-    print(f"{seconds:6} s {row.name}: {found}", file=sys.stderr, flush=True)
-    return {"found": found, "seconds": seconds}
+    print(f"{seconds:6} s {fault.place} ({fault.edit.kind}): {found}", file=sys.stderr, flush=True)
+    return {"place": fault.place, "found": found, "seconds": seconds}
 
 
 def is_test(found: str) -> bool:
-    return found.partition(":")[0] not in (SURVIVED, TIMEOUT, UNCLEAR)
+    return not found.startswith((*NOT_NOTICED, UNCLEAR))
 
 
 @functools.cache
@@ -106,82 +110,94 @@ def passes(test: str) -> bool:
 # The results
 
 
-def results() -> dict[str, dict[str, Any]]:
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+def key(fault: Fault) -> str:
+    """What it is: not its line, so that code above it can change."""
+    return f"{fault.file}\n{fault.shown()}"
 
 
-def found_in(known: dict[str, dict[str, Any]], row: Row) -> str:
-    return known[row.name]["found"] if row.name in known else UNCLEAR
+def results(word: str) -> Results:
+    """The last word on each."""
+    file = KNOWN / f"{word}.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return {one["fault"]: one for one in map(json.loads, lines)}
 
 
-def add_result(row: Row, result: dict[str, Any]) -> None:
-    known = results() | {row.name: result}
-    lines = [f"{json.dumps(one.name)}: {json.dumps(known[one.name])}" for one in rows() if one.name in known]
-    RESULTS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+def run(word: str, faults: Iterable[Fault], processes: int) -> None:
+    KNOWN.mkdir(parents=True, exist_ok=True)
+
+    def judged(fault: Fault) -> None:
+        line = json.dumps({"fault": key(fault), **judge(fault)})
+        with (KNOWN / f"{word}.jsonl").open("a") as file:
+            file.write(f"{line}\n")
+
+    with ThreadPoolExecutor(processes) as pool:
+        list(pool.map(judged, faults))
 
 
-def table(chosen: Iterable[Row]) -> str:
-    """Rates by folder, then what survived."""
-    known = results()
-    judged = [row for row in chosen if not found_in(known, row).startswith(UNCLEAR)]
-    survivors = [row for row in judged if found_in(known, row) == SURVIVED]
-    text = f"{'folder':16} {'faults':>6} {'killed':>6} {'survived':>8} {'rate':>5}\n"
-    for folder in [*dict.fromkeys(row.folder for row in judged), ""]:
-        faults, survived = (sum(folder in ("", row.folder) for row in some) for some in (judged, survivors))
-        killed = faults - survived
-        text += f"{folder or 'all':16} {faults:6} {killed:6} {survived:8} {100 * killed / max(faults, 1):4.0f}%\n"
-    return text + "".join(f"\n{row.name}: {row.file}\n- {row.text}\n+ {row.fault}\n" for row in survivors)
+def table(word: str, faults: list[Fault], equal: dict[str, str]) -> dict[str, Any]:
+    """What results.json has of this word: by folder how many are noticed of how many, then those that are not."""
+    known = results(word)
+    counted = [fault for fault in faults if key(fault) in known and fault.place not in equal]
+    found = {fault: str(known[key(fault)]["found"]) for fault in counted}
+    clear = {fault: name for fault, name in found.items() if not name.startswith(UNCLEAR)}
+    folders = {
+        folder: [sum(is_test(clear[fault]) for fault in own), len(own)]
+        for folder in dict.fromkeys(fault.folder for fault in clear)
+        if (own := [fault for fault in clear if fault.folder == folder])
+    }
+    return {
+        "release": VERSION.findall((PROJECT / "mirror" / "version.py").read_text())[0],
+        "all": [sum(column) for column in zip(*folders.values(), strict=True)],
+        **folders,
+        "not noticed": {
+            fault.place: f"{fault.edit.kind}; {clear[fault]}" for fault in clear if not is_test(clear[fault])
+        },
+        "changes nothing": {place: why for place, why in equal.items() if place in {one.place for one in faults}},
+    }
 
 
-def anchor() -> None:
-    """Moves each row that has lost its place to where it seems to belong now, or strikes it if nothing is like it."""
-    tracked = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
-    files = [file for file in tracked.split() if file.endswith((".py", ".sh", ".jq")) and not file.startswith("tests/")]
-    sources = {file: (PROJECT / file).read_text() for file in files}
-    without = [row for row in rows() if not has_place(row)]
-    moved = {row.name: proposal(row, sources) or row._replace(struck="its code is gone") for row in without}
-    for row in without:
-        now = moved[row.name]
-        print(f"{row.name}: {row.file}\n- {row.text}\n+ {now.struck or f'{now.file}: {now.text}'}\n")
-    write(moved.get(row.name, row) for row in rows())
-    print(f"{len(moved)} rows had lost their place: look at the diff of {SAMPLE.relative_to(PROJECT)}")
+def show(written: dict[str, Any], faults: list[Fault]) -> None:
+    for name, counts in written.items():
+        if isinstance(counts, list) and counts:
+            noticed, of = counts
+            print(f"{name:18} {noticed:3} of {of:3} {100 * noticed / of:4.0f}%")
+    for fault in faults:
+        if fault.place in written["not noticed"]:
+            print(f"\n{fault.place}: {written['not noticed'][fault.place]}\n{fault.shown()}")
+
+
+def in_turn(faults: list[Fault]) -> list[Fault]:
+    """All folders get their first faults first."""
+    places: dict[str, int] = {}
+    order = {}
+    for fault in faults:
+        order[fault] = places[fault.folder] = places.get(fault.folder, 0) + 1
+    return sorted(faults, key=order.__getitem__)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folders", nargs="*", help="of the sample; all if none is named")
-    parser.add_argument("--first", type=int, default=24, help="rows of each folder (default: 24)")
-    parser.add_argument("--survivors", action="store_true", help="run only those that no test noticed the last time")
+    parser.add_argument("word", help="what draws the faults; a new one for each release")
+    parser.add_argument("folders", nargs="*", help="all if none is named")
+    parser.add_argument("--first", type=int, help="so many of each folder")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--again", action="store_true", help="judge also what has been judged")
     parser.add_argument("--table", action="store_true", help="print what is known, run nothing")
-    parser.add_argument("--anchor", action="store_true", help="move the rows whose code has moved, run nothing")
     given = parser.parse_args()
-    if given.anchor:
-        anchor()
-        return
-    of_folders = [row for row in rows() if row.folder in (given.folders or [row.folder]) and not row.struck]
-    chosen = [row for row in of_folders if number(row) <= given.first]
-    known = results()
+
+    faults = draw(given.word)
+    names = given.folders or list(dict.fromkeys(fault.folder for fault in faults))
+    chosen = [fault for name in names for fault in faults if fault.folder == name]
+    first = [fault for name in names for fault in [one for one in chosen if one.folder == name][: given.first]]
+    known = {} if given.again else results(given.word)
     if not given.table:
-        run([row for row in chosen if not given.survivors or found_in(known, row) == SURVIVED])
-    print(table(chosen), end="")
-    now = results()
-    worse = [name for name in known if is_test(known[name]["found"]) and now[name]["found"] == SURVIVED]
-    for name in worse:
-        print(f"{name} is not noticed any more; before: {known[name]['found']}", file=sys.stderr)
-    sys.exit(1 if worse else 0)
+        run(given.word, [fault for fault in in_turn(first) if key(fault) not in known], given.processes)
 
-
-def number(row: Row) -> int:
-    """Its place in its folder: all folders get their first rows first."""
-    return int(row.name.rpartition(" ")[2])
-
-
-def run(chosen: list[Row]) -> None:
-    known = results()
-    with ThreadPoolExecutor(2) as pool:
-        begun = {pool.submit(judge, row, found_in(known, row)): row for row in sorted(chosen, key=number)}
-        for done in as_completed(begun):
-            add_result(begun[done], done.result())
+    tables = json.loads(RESULTS.read_text())
+    equal = tables.get(given.word, {}).get("changes nothing", {})
+    tables[given.word] = table(given.word, faults, equal)
+    RESULTS.write_text(json.dumps(tables, indent=2, ensure_ascii=False) + "\n")
+    show(tables[given.word], chosen)
 
 
 if __name__ == "__main__":

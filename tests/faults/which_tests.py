@@ -1,17 +1,25 @@
-"""Which tests can see a fault in which file, the cheapest first.
+"""Which tests can see a fault in which file: those that are called like the file, then the cheapest ones first.
 
 The slow ones are left out: deployments on an emulator, the verbs on the local cloud, tests/chain but for the local
 cloud itself, tests/docs but for the estimate, and tests/bench. So a fault that only they notice counts as one that
-survives. What holds the code as it stands is left out as well: the places of planted faults, the house, and the layout.
+survives. What holds the code as it stands is left out as well: the list of planted faults, the house, and the layout.
 """
 
-from sample import PROJECT
+from pathlib import Path
+
+TESTS_FOLDER = Path(__file__).parents[1]
 
 LEFT_OUT = ("mutants", "alarms", "deploy", "interrupted", "layout", "local_verbs")
 LEFT_OUT += ("side_by_side", "upgrade", "workflows")
 
 RULES = ("protocol/test_rules.py", "protocol/test_verdict.py", "protocol/test_faults.py")
 NAMES = ("scripts/test_log_lines.py", "scripts/test_prefixes.py")
+
+
+def scripts(names: str) -> tuple[str, ...]:
+    return tuple(f"scripts/test_{name}.py" for name in names.split())
+
+
 # Of the first of these with which a file begins: the tests, as patterns below tests/.
 TESTS = {
     "mirror/readers/": ("worker/test_readers*.py", "worker/test_*.py", "protocol/test_*.py"),
@@ -31,16 +39,28 @@ TESTS = {
     "mirror/model/": (*RULES, *NAMES, "protocol/test_*.py", "worker/test_*.py"),
     "mirror/": (*RULES, "protocol/test_*.py", "worker/test_*.py"),
     "worker.py": ("worker/test_*.py",),
-    "launch/": ("scripts/test_path.py", "scripts/test_starter*.py", "scripts/test_function*.py"),
-    "starter.py": ("scripts/test_starter*.py",),
+    "launch/": scripts("path starter* watchers function* losing_worlds noticed copying_fails"),
+    "starter.py": scripts("starter* function* losing_worlds copying_fails"),
+    "operate/verify/": scripts("verify failing_verbs failing_changes"),
+    "operate/": (
+        *scripts("status verbs explain cost_verb reads following pause log_lines prefixes"),
+        "docs/test_estimate.py",
+        *scripts("failing_verbs failing_changes noticed policy_files"),
+        "worker/test_readers_agree.py",
+    ),
     "local/gaps/": ("standin/test_rules_of_aws.py", "chain/test_cloud*.py"),
     "local/": ("chain/test_cloud*.py", "chain/test_local_start.py"),
-    "": ("scripts/test_*.py", "docs/test_estimate.py"),
+    "sync.sh": scripts("sync settings verbs pause prefixes"),
+    "": scripts(
+        "plan documents settings record checks cleanup_parts failed_reads lifecycle event_source prefixes policies *"
+    ),
 }
 
 
 def candidates(file: str) -> list[str]:
     patterns = next(tests for start, tests in TESTS.items() if file.startswith(start))
-    found = [path for pattern in patterns for path in sorted((PROJECT / "tests").glob(pattern))]
-    names = [path.relative_to(PROJECT / "tests").as_posix() for path in found]
-    return [name for name in dict.fromkeys(names) if not any(f"test_{slow}" in name for slow in LEFT_OUT)]
+    found = [path for pattern in patterns for path in sorted(TESTS_FOLDER.glob(pattern))]
+    names = [path.relative_to(TESTS_FOLDER).as_posix() for path in found]
+    kept = [name for name in dict.fromkeys(names) if not any(f"test_{slow}" in name for slow in LEFT_OUT)]
+    stem = Path(file).stem
+    return sorted(kept, key=lambda name: f"test_{stem}" not in name)
