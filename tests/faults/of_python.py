@@ -28,7 +28,7 @@ OPERATORS = {
     ast.FloorDiv: ("//", "/"),
 }
 FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
-WITH_DEFAULT = {"get": 2, "pop": 2, "getattr": 3, "next": 2}  # a call with so many arguments has a default
+WITH_DEFAULT = {"get": 2, "pop": 2, "getattr": 3, "next": 2}  # a call that has a default with this many arguments
 SIMPLE = ast.Expr | ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete
 ENDS = ast.Return | ast.Raise | ast.Continue | ast.Break
 

@@ -6,10 +6,10 @@
     .venv/bin/python tests/faults/run.py WORD --first 2      the first two of each folder
     .venv/bin/python tests/faults/run.py WORD --table        what is known, without running anything
 
-What has been judged is kept in .cache/faults, so that a run goes on where the last one stopped; --again judges it
-anew. The table is written to tests/faults/results.json, where you give the reason for a fault that changes nothing.
-Each fault is planted in a copy of the project, and in namespaces of its own (unshare), in which nothing but that copy
-can be written to and no process outlives it: what a faulty script removes or ends is its own.
+What has been judged is kept in .cache/faults, so that a run goes on where the last one stopped; --again judges all of
+it once more. The table is written to tests/faults/results.json, where you give the reason for a fault that changes
+nothing. Each fault is planted in a copy of the project, and in namespaces of its own (unshare), in which nothing but
+that copy can be written to and no process outlives it: what a faulty script removes or ends is its own.
 """
 
 import argparse
@@ -36,6 +36,7 @@ VERSION = re.compile(r'"(.+)"')
 # What becomes of a fault that no test notices: all tests pass, one of them hangs, or there is no time left.
 SURVIVED, HANGS, LATE, UNCLEAR = "survived", "hangs", "late", "unclear"
 NOT_NOTICED = (SURVIVED, HANGS, LATE)
+FIRST = 4  # files, without waiting until pytest has imported all
 MOST_SECONDS = 900  # of all tests of a fault; order_of_files.py has those of one test
 LINKED = (".venv", ".venv-cli1", ".cache", ".git")
 MADE = (".local*", ".hypothesis", "*_cache", "__pycache__")
@@ -89,7 +90,10 @@ def outcome(fault: Fault | None, tests: Iterable[str], *options: str) -> str:
 def judge(fault: Fault) -> dict[str, Any]:
     """A test that fails without the fault as well says nothing."""
     begin = time.monotonic()
-    found = outcome(fault, candidates(fault.file))
+    tests = candidates(fault.file)
+    found = outcome(fault, tests[:FIRST])
+    if found == SURVIVED and tests[FIRST:]:
+        found = outcome(fault, tests[FIRST:])
     seconds = round(time.monotonic() - begin)
     if is_test(found) and not passes(found):
         found = f"{UNCLEAR}: {found} fails without the fault"
