@@ -27,6 +27,8 @@ POSSIBLE = [
     ('f() { g "${DAYS:-1}"; }', "default", 'f() { g "${DAYS:-}"; }'),
     ("f() { [[ -n $1 ]] || die 'no queue'; }", "swallowed error", "f() { [[ -n $1 ]] || true; }"),
     ("f() {\n  one_rule\n  another_rule\n}", "order", "f() {\n  another_rule\n  one_rule\n}"),
+    ("f() { aws sqs purge-queue --queue-url $1; }", "missing case", "f() { aws sqs purge-queue; }"),
+    ("f() { case $1 in a) one ;; b) another ;; esac }", "missing case", "f() { case $1 in a) one ;;  esac }"),
     ("f() { jq 'map(select(.is_ours))'; }", "missing case", "f() { jq 'map(.)'; }"),
 ]
 
