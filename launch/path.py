@@ -313,19 +313,10 @@ def of_events(path: Path) -> list[Fault]:
 
 def of_starter(path: Path) -> Iterator[Fault]:
     rule, name, starter, cure = path["rule"], path["name"]["rule"], path["name"]["starter"], deploy(path)
-    if is_unknown(rule):
-        return
     if rule is None:
         yield Fault(NO_STARTER, "no rule runs the starter", cure, look_rule(name))
-    elif not is_enabled(rule):
-        yield Fault(NO_STARTER, "the rule that runs the starter is disabled", cure, look_rule(name))
-    if rule and not has_target(rule, path["arn"]["starter"]):
-        said = f"the rule {name} does not run the starter: its target is gone"
-        yield Fault(NO_STARTER, said, cure, look_targets(name))
-    if rule and not has_rate(path):
-        have, want = rule.get("ScheduleExpression") or "none", path["want"]["minutes"]
-        said = f"the schedule of the rule {name} is {have}, and not every {want} min (LAMBDA_POLL_RATE)"
-        yield Fault(WRONG_SCHEDULE, said, cure, look_rule(name))
+    elif not is_unknown(rule):
+        yield from of_rule(path)
     if path["starter"] is None:
         yield Fault(NO_STARTER, "there is no function that starts workers", cure, look_function(path))
     elif not permits(path, "rule"):
@@ -333,14 +324,29 @@ def of_starter(path: Path) -> Iterator[Fault]:
         yield Fault(NO_STARTER, said, cure, look_permissions(path))
 
 
+def of_rule(path: Path) -> Iterator[Fault]:
+    rule, name, cure = path["rule"], path["name"]["rule"], deploy(path)
+    if not is_enabled(rule):
+        yield Fault(NO_STARTER, "the rule that runs the starter is disabled", cure, look_rule(name))
+    if not has_target(rule, path["arn"]["starter"]):
+        said = f"the rule {name} does not run the starter: its target is gone"
+        yield Fault(NO_STARTER, said, cure, look_targets(name))
+    if not has_rate(path):
+        have, want = rule.get("ScheduleExpression") or "none", path["want"]["minutes"]
+        said = f"the schedule of the rule {name} is {have}, and not every {want} min (LAMBDA_POLL_RATE)"
+        yield Fault(WRONG_SCHEDULE, said, cure, look_rule(name))
+
+
 def of_start_at_once(path: Path) -> Iterator[Fault]:
     """Without these, everything works, up to LAMBDA_POLL_RATE minutes later. If an account has too few executions to
-    reserve one, deploy.sh creates neither the target nor the permission."""
+    reserve one, deploy.sh creates neither the target nor the permission; another permission, such as one for any rule,
+    may be there."""
     rule, name, starter = path["event_rule"], path["name"]["event_rule"], path["name"]["starter"]
     if rule is None or is_unknown(rule) or path["starter"] is None or is_unknown(path["permissions"]):
         return
     is_target, is_permitted = has_target(rule, path["arn"]["starter"]), permits(path, "event_rule")
-    if is_permitted and not is_target:
+    is_made = any(one.get("Sid") == name for one in statements_of(path["permissions"]))
+    if is_made and not is_target:
         said = f"the rule {name} does not start the starter at once: its target is gone"
         yield Fault(NO_START_AT_ONCE, said, deploy(path), look_targets(name))
     if is_target and not is_permitted:

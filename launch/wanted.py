@@ -9,17 +9,21 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from launch.policies import DIGITS, digest, digest_without_sid
 
 
 def values_of_filters(notifications: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The prefixes, and what else they have a filter of: a suffix is none of ours."""
     values = []
     for notification in notifications:
         key = notification.get("Filter", {}).get("Key", {})
-        values += [rule["Value"] for rule in key.get("FilterRules", [])]
-    return sorted(filter(None, values))
+        for rule in filter(itemgetter("Value"), key.get("FilterRules", [])):
+            kind = rule["Name"].lower()
+            values.append(rule["Value"] if kind == "prefix" else f"{kind}={rule['Value']}")
+    return sorted(values)
 
 
 def condense(wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,6 +116,18 @@ absent() {
         if ($have | getpath($path)) // "" | IN("", [], {}) then . else setpath($path; null) end)' <<<"$1 ${2:-null}"
 }
 
+# exact WANT HAVE MEMBER: prints WANT with null for what only HAVE has within that member, such as a pattern or a policy:
+# with a condition more it says something else.
+exact() {
+  jq -cs --arg member "$3" '
+    def exact($have): [type, ($have | type)] as $types
+      | if $types == ["object", "object"] then reduce ($have | keys[]) as $key (.; .[$key] |= exact($have[$key]))
+        elif $types == ["array", "array"] and length == ($have | length)
+          then [range(length) as $n | .[$n] | exact($have[$n])]
+        else . end;
+    .[1][$member] as $have | .[0] | if has($member) then .[$member] |= exact($have) else . end' <<<"$1 ${2:-null}"
+}
+
 # differences WANT HAVE ALL [WITHIN]: prints a JSON list of {path, from, to}, one for each value that differs; with ALL
 # true also those that only HAVE has. Members of lists that have a name or an id are compared by that.
 differences() {

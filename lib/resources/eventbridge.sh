@@ -249,7 +249,7 @@ create_event_rule() {
 parsed_rule() { jq -c '.EventPattern |= (. // "null" | fromjson)' <<<"$1"; }
 
 ensure_event_rule() {
-  local want have too_few
+  local want have before after too_few
   if [[ $EVENT_SOURCE == sqs ]]; then
     end_event_rule
     return
@@ -262,8 +262,10 @@ ensure_event_rule() {
   if [[ -z $have ]]; then
     create create_event_rule "$want"
   else
-    change_members "$(parsed_rule "$want")" "$(parsed_rule "$have")" \
-      aws_or_die events put-rule --cli-input-json "$want"
+    before=$(parsed_rule "$have")
+    after=$(parsed_rule "$want")
+    after=$(exact "$after" "$before" EventPattern)
+    change_members "$after" "$before" aws_or_die events put-rule --cli-input-json "$want"
   fi
   too_few=$(too_few_executions)
   [[ -n $too_few ]] || ensure_permission "$EVENT_RULE_NAME" "$EVENT_RULE_ARN"

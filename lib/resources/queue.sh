@@ -84,7 +84,7 @@ admit_one_sender() {
 parsed_attributes() {
   jq -c '.Attributes // . | with_entries(select(.key | IN("Policy", "RedrivePolicy", "RedriveAllowPolicy")).value
       |= if . == "" then . else fromjson end)
-    | if .RedrivePolicy.maxReceiveCount? then .RedrivePolicy.maxReceiveCount |= tonumber else . end' <<<"$1"
+    | if .RedrivePolicy.maxReceiveCount? // null then .RedrivePolicy.maxReceiveCount |= tonumber else . end' <<<"$1"
 }
 
 # ask_queue_url NAME: prints nothing if there is no such queue.
@@ -170,6 +170,7 @@ ensure_queue() {
     want=$(printf '%s\n' "$attributes" "$want" | jq -cs add)
     before=$(parsed_attributes "$have")
     after=$(parsed_attributes "$want")
+    after=$(exact "$after" "$before" Policy)
     change_members "$after" "$before" aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$want"
     [[ -z $theirs ]] || note "left to you, because somebody added it to the policy: ${theirs//$'\n'/, }"
   fi

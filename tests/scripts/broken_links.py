@@ -88,8 +88,8 @@ def to_another_queue(kept: Kept) -> None:
         notification["QueueArn"] += "2"
 
 
-def other_prefix(kept: Kept) -> None:
-    kept[BUCKET]["QueueConfigurations"][0]["Filter"]["Key"]["FilterRules"][0]["Value"] = "d/"
+def as_suffix(kept: Kept) -> None:
+    kept[BUCKET]["QueueConfigurations"][0]["Filter"]["Key"]["FilterRules"][0]["Name"] = "suffix"
 
 
 def renamed(kept: Kept) -> None:
@@ -196,8 +196,8 @@ BROKEN = {
         "the bucket has 1 of 2 notifications, one for each prefix",
         ("notification", "2 prefixes, not 1"),
     ),
-    "a notification is for another prefix": Broken(
-        other_prefix, "the notifications of the bucket are for other prefixes than those that are synced", EVENTS
+    "a notification is for the same text as a suffix": Broken(
+        as_suffix, "the notifications of the bucket are for other prefixes than those that are synced", EVENTS
     ),
     "the notifications have other names and lost an event type": Broken(
         renamed_and_fewer, "the notifications of the bucket are without s3:ObjectRemoved:*", EVENTS

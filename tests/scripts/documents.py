@@ -195,7 +195,7 @@ def typed(shape: Shape, value: Any) -> Any:
 
 def spoken(violations: Iterable[str]) -> list[str]:
     """Without what AWS itself answers against its models: empty lists, and capitals of filters' names and of states."""
-    known = re.compile("is not within|'Prefix' is none of|VpcEndpoints.*State: '(available|pending|deleting)'")
+    known = re.compile("is not within|'(Prefix|Suffix)' is none of|VpcEndpoints.*State: '(available|pending|deleting)'")
     return [found for found in violations if not known.search(found)]
 
 

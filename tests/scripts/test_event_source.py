@@ -62,6 +62,13 @@ def test_a_change_that_ends_before_the_old_way_is_removed_waits_again(scripts: S
         assert len(senders(kept)) == 1
 
 
+def test_the_rule_takes_all_events_when_no_prefix_is_left(scripts: Scripts, kept: Kept) -> None:
+    for prefix in ("a/", ""):
+        scripts.step("ensure_event_rule", **BRIDGE, PREFIX_FILTER=prefix)
+        detail = json.loads(kept[f"rule {RULE}"]["EventPattern"])["detail"]
+        assert ("object" in detail) == bool(prefix)
+
+
 def test_another_source_than_that_of_the_rule_or_one_of_another_account_is_refused(scripts: Scripts) -> None:
     scripts.with_deployment(**BRIDGE).kept["notifications forgotten"] = {}
     ran = scripts.deploy(status=2, **BRIDGE, SRC_BUCKET="forgotten", SRC_BUCKET_OWNER="999999999999")

@@ -116,6 +116,7 @@ def test_one_deployment_repairs_all_and_then_nobody_says_anything(
             kind, what = row.plan
             (planned,) = [one for one in plan if one["kind"] == kind and one["action"] != "none"]
             assert planned["action"] == "create" or any(what in part for part in planned["differs"]), (row, planned)
+        assert "ApproximateNumberOfMessages" not in str(plan)  # what AWS counts is nothing that differs
         assert list(faults(scripts.account, MODES[mode])) == []
         assert [guarded(kept).run(is_scheduled=is_scheduled) for is_scheduled in (True, False)] == [[], []]
     error = f"[ERROR] RuntimeError: {'; '.join(said(row) for row in rows if row.link)}\n"  # of the run before
@@ -311,6 +312,14 @@ def test_what_may_not_be_read_is_said_and_is_no_fault(verbs: Verbs, deployments:
     assert "no GetPolicy" in seen.errors["permissions"]
 
 
+def test_a_function_that_is_gone_is_said_although_its_rule_may_not_be_read(
+    verbs: Verbs, deployments: dict[str, Kept]
+) -> None:
+    row = BROKEN["the function is gone"]
+    seen = Seen(verbs, operated(broken(deployments["sqs"], row), "DescribeRule"))
+    assert [why for _, why in seen.faults] == [said(row)]
+
+
 def test_the_policy_of_the_queue_is_checked_although_the_bucket_may_not_be_read(
     verbs: Verbs, deployments: dict[str, Kept]
 ) -> None:
@@ -390,7 +399,14 @@ WHOLE: list[tuple[str, dict[str, Callable[[Kept], Any]], tuple[str, bool]]] = [
     ),
     ("sqs", {"a policy that is no list": one_statement, "by a release before": without_settings}, ("sqs", False)),
     ("eventbridge", {"rules that are enabled in the other way": for_cloudtrail}, ("eventbridge", True)),
-    ("eventbridge", {"a rule that starts nobody": one_start_at_a_time}, ("eventbridge", False)),
+    (
+        "eventbridge",
+        {
+            "a rule that starts nobody": one_start_at_a_time,
+            "a permission for any": permits(ArnLike={"AWS:SourceArn": ANY_RULE}),
+        },
+        ("eventbridge", False),
+    ),
 ]
 
 
