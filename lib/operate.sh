@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Runs a verb that is written in Python (operate/). It gets in one piece what the scripts know of the deployment.
+# What a verb (operate/) needs of the scripts: it gets in one piece what they know of the deployment, and may have them
+# change it. Each runs in a Bash of its own, which operate/scripts.py starts.
 
 # Each is a field of operate/deployment.py, beside the settings and what hand_over asks for.
 readonly HANDED_OVER=(
@@ -10,8 +11,7 @@ readonly HANDED_OVER=(
   STARTER_MEMORY COPYING_MEMORY QUEUE_SECONDS READS_ID
 )
 
-readonly WITHOUT_AWS=4 # exit status of a verb's check (operate/run.py)
-ASKS_AWS=true          # whether the verb does, with these options
+ASKS_AWS=true # whether the verb does, with its options
 
 # Prints what the workers are given, by the task definition; null if that could not be read, nothing if there is none
 # that tasks can be started with.
@@ -43,7 +43,6 @@ hand_over() {
 
 # What a verb begins with that goes by the settings alone, as deploy.sh would take them.
 start_without_aws() {
-  ASKS_AWS=false
   start_run
   check_before_calls "${SETTINGS[@]}"
   check_values "${SETTINGS[@]}"
@@ -52,33 +51,13 @@ start_without_aws() {
   stop_on_problems
 }
 
-# An isolated Python goes by none of the user's modules and variables, and by no package (-S); it writes no __pycache__,
-# and UTF-8 in any locale.
-readonly OPERATE=(python3 -I -S -B -X utf8 "$PROJECT_DIR/operate/__main__.py")
-
-# run_in_python VERB OPTION...: checks the options, and then, as the first call of AWS may be long, asks for what is to be
-# handed over. The verb takes the place of this process, so that a signal reaches it, and reads that from a file
-# descriptor: what is there may be larger than an argument.
-run_in_python() {
-  local status=0
-  begin_checks
-  check_tool python3 "install Python 3.9 or newer"
-  stop_on_problems
-  "${OPERATE[@]}" check "${0##*/}" "$@" || status=$?
-  case "$status" in
-    0 | "$WITHOUT_AWS") ;;
-    2) exit 2 ;; # it has said why
-    *) problem "$1 needs Python 3.9 or newer as python3, which is older or does not start (python3 --version says" \
-      "\"$(python3 --version 2>&1)\"): install Python 3.9 or newer, and put it into your PATH as python3" ;;
-  esac
-  stop_on_problems
-  PYTHON_RUNS=true
-  if ((status == WITHOUT_AWS)); then start_without_aws; else start_verb; fi
-  hand_over >"$TEMP_DIR/handed-over"
-  exec 3<"$TEMP_DIR/handed-over"
-  end_run
-  trap - EXIT HUP INT TERM
-  exec "${OPERATE[@]}" run "${0##*/}" "$@"
+# start_and_hand_over ASKS_AWS VIA REFUSAL: what every verb begins with, once its options are right. REFUSAL: why it has
+# no dry run, or nothing.
+start_and_hand_over() {
+  ASKS_AWS=$1 VIA=$2 PYTHON_RUNS=true
+  [[ $DRY_RUN == false || -z $3 ]] || usage "$3; set DRY_RUN=false"
+  if [[ $ASKS_AWS == true ]]; then start_verb; else start_without_aws; fi
+  hand_over
 }
 
 # What a verb in Python may have done to the deployment (operate/change.py), because deploy.sh and cleanup.sh do it, too.

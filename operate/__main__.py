@@ -1,21 +1,21 @@
-"""Where ./sync.sh starts a verb (lib/operate.sh). Any Python 3 can read this file, which says whether it is too old."""
+"""Where ./sync.sh starts a verb. The arguments: the Bash of the scripts, the name by which ./sync.sh was called, what a
+command that a message names needs for the local cloud, the verb, and its options."""
 
+import signal
 import sys
 from pathlib import Path
 
-OLDEST = (3, 9)
-TOO_OLD = 3  # exit status: lib/operate.sh says what to install
-
 
 def main() -> int:
-    if sys.version_info < OLDEST:
-        return TOO_OLD
+    # Ctrl-C ends the process as it ends other programs, until there is something to do at the end. nohup ignores it.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     # An isolated Python looks for modules in none of the user's folders, and so not in this one either.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from operate.run import run
 
-    return run(sys.argv[1:])
+    return run(*sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from launch.watchers import (
 )
 from operate.cloud import Cloud, Denied, NoAnswer, Once, side_by_side
 from operate.deployment import Deployment
-from operate.parts import Part, as_path, part_of, variables_of
+from operate.parts import Part, part_of, variables_of
+from operate.path import as_path
 
 
 class Alarms(NamedTuple):

@@ -12,13 +12,12 @@ from operate import health, logs
 from operate.cloud import Missing
 from operate.deployment import Deployment
 from operate.parts import (
-    Judged,
     in_short,
     is_unread,
     numbers_of,
-    selection_of,
     variables_of,
 )
+from operate.path import Judged, selection_of
 from operate.pausing import events_until
 from operate.times import DAY, epoch_or_none, iso, seconds_since
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 from launch.watchers import in_text
 from operate.health import Names, Parts, all_messages, order_of, unsaid
-from operate.text import amount, row
+from operate.text import amount, quoted, row
 from operate.times import DAY, epoch
 
 MEBIBYTE = 1_048_576
@@ -47,10 +46,6 @@ def not_known(error: str) -> str:
 def known(name: str, unread: Mapping[str, str]) -> str:
     """Nothing if it is."""
     return not_known(unread[name]) if name in unread else ""
-
-
-def quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
 
 
 # --- each row ---------------------------------------------------------------------------------------------------------

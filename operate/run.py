@@ -1,11 +1,10 @@
-"""Runs a verb: once to check its options, before any call of AWS, and then with what the scripts hand over."""
+"""Runs a verb: takes its options, before any call of AWS, then asks the scripts what they know of the deployment."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -13,27 +12,27 @@ from typing import Any
 from operate import cloud, ending, text
 from operate.deployment import read_handover
 from operate.failure import Failure, SaidFailure
-
-HANDOVER = 3  # the file descriptor on which the scripts hand over what they know
-WITHOUT_AWS = 4  # exit status of "check": with these options the verb asks no AWS, and goes by the settings alone
+from operate.scripts import output_of
 
 
-def run(arguments: Sequence[str]) -> int:
-    """`arguments`: "check" or "run", the name of the script, the verb, and its options. Returns the exit status."""
-    what, script, verb, *words = arguments
+def run(bash: str, program: str, via: str, verb: str, *words: str) -> int:
+    """Returns the exit status. The arguments are those of __main__.py."""
     module: Any = import_module(f"operate.verbs.{verb}")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as in other programs: head may have seen enough
 
     try:
         options = module.parse(words)
-        if what == "check":
-            return 0 if getattr(options, "asks_aws", True) else WITHOUT_AWS
         for number in ending.SIGNALS:
             end_by(number)
         if sys.stdout is None:
             raise Failure("standard output is closed, so nothing could be shown: open it, for example with >/dev/null")
-        with os.fdopen(HANDOVER, "rb") as file:
-            deployment = read_handover(file.read())
+
+        asks_aws = "true" if getattr(options, "asks_aws", True) else "false"
+        refusal = f"{verb}: {module.NO_DRY_RUN}" if hasattr(module, "NO_DRY_RUN") else ""
+        handed_over = output_of(bash, program, ["start_and_hand_over", asks_aws, via, refusal])
+        deployment = read_handover(handed_over)
+        if deployment.settings["DRY_RUN"] == "true" and hasattr(module, "DRY_RUN"):
+            options = module.parse([*words, module.DRY_RUN])
         return int(module.run(options, deployment, cloud.Cloud(deployment)))
 
     except cloud.Interrupted:
@@ -41,6 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     except SaidFailure as failure:
         return failure.status
     except Failure as failure:
+        script = program.rpartition("/")[2]
         text.say(f"{script}: {failure}")
         return failure.status
     finally:

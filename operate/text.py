@@ -31,6 +31,10 @@ def visible(text: str) -> str:
     return "\t".join(map(log_lines.visible, text.split("\t")))
 
 
+def quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
 def amount(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 

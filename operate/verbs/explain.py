@@ -50,7 +50,8 @@ from operate.parts import (
     read_queue,
     variables_of,
 )
-from operate.report import quoted, waiting
+from operate.report import waiting
+from operate.text import quoted
 
 MOST_BYTES = 1024  # of a key (S3 User Guide, "Naming Amazon S3 objects")
 LINES = 5

@@ -30,6 +30,7 @@ from operate.parts import need_function, read_function, read_oldest
 from operate.pausing import begin_pause, end_work, events_until, need_pausable, paused_since, say_by_rule
 from operate.times import epoch, epoch_or_none, iso
 
+NO_DRY_RUN = "it stops workers and has no dry run"
 UPDATE_SECONDS = 30  # after a change of the function's variables, no run begins with the old ones
 
 

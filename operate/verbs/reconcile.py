@@ -69,6 +69,7 @@ from operate.parts import (
 )
 from operate.tasks import LAST_LINES_TRIES, Followed, command_that_stops, start
 
+DRY_RUN = "--dry-run"
 UNKNOWN = 3  # exit status
 STDOUT = "-"
 # Until the report is whole, who reads it must not take it for that.

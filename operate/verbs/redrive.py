@@ -25,8 +25,9 @@ from operate.dead_letters import MOST_LINES, NOT_IN_LOG, Looked, look_at_message
 from operate.deployment import Deployment
 from operate.failure import Failure, wrong_usage
 from operate.parts import Part, is_unread, pause_of, read_function, variables_of
-from operate.report import quoted
+from operate.text import quoted
 
+DRY_RUN = "--list"
 LIST, MOVE, PURGE = "list", "move", "purge"
 POLL_SECONDS = 1
 Messages = Sequence[Mapping[str, Any]]

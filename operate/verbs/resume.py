@@ -20,6 +20,7 @@ from operate.parts import Part, need_function, numbers_of, read_function, read_q
 from operate.pausing import end_pause, paused_since, say_by_rule
 from operate.times import epoch_or_none
 
+NO_DRY_RUN = "it lets workers start and has no dry run"
 COUNTS = "that the sync is paused, which counts if the function is gone; run this again"
 
 

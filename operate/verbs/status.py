@@ -36,15 +36,13 @@ from operate.figures import made_of
 from operate.parts import (
     Part,
     is_unread,
-    judge_path,
     read_function,
     read_oldest,
-    read_path,
     read_request_metrics,
     read_tasks,
-    selection_of,
     variables_of,
 )
+from operate.path import judge_path, read_path, selection_of
 from operate.times import DAY
 
 MOST_LINES = 1000

@@ -60,6 +60,7 @@ from operate.verify.rounds import change_round, put_round, read_the_rest, remove
 from operate.verify.state import Jobs, Plan, Seen, required, required_queue
 from operate.wanted import pattern_for
 
+NO_DRY_RUN = "it puts and removes objects of its own"
 PLAIN, WITH_LARGE, BENCH = "plain", "large", "bench"
 # An estimate at the prices of us-east-1. Of --bench, most of it is for 3,000 uploads, 6 GiB and two workers.
 COSTS = {PLAIN: "less than 0.01 USD", WITH_LARGE: "about 0.04 USD", BENCH: "about 0.09 USD"}

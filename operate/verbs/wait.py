@@ -45,8 +45,8 @@ from operate.deployment import Deployment
 from operate.failure import Failure, wrong_usage
 from operate.options import check_number, check_prefix, duration_of, value_of
 from operate.parts import need_function, pause_of, read_function, variables_of
-from operate.report import quoted
 from operate.tasks import Followed, start_own
+from operate.text import quoted
 
 UNKNOWN = 3  # exit status
 SECONDS_OF_FAILURES = 10_800  # how far back the log is read, or as far as a message in the dead-letter queue is old

@@ -12,7 +12,8 @@ from typing import Any
 from operate import logs, text
 from operate.cloud import Once
 from operate.deployment import Deployment
-from operate.parts import judge_path, read_function, read_path, read_tasks, selection_of, variables_of
+from operate.parts import read_function, read_tasks, variables_of
+from operate.path import judge_path, read_path, selection_of
 from operate.times import moment
 from operate.verify import chain
 from operate.verify.cases import ARRIVED, FAILED, LARGE, MISSING, REWRITTEN, has_arrived
