@@ -4,7 +4,7 @@
 
 # Each is a field of operate/deployment.py, beside the settings and what hand_over asks for.
 readonly HANDED_OVER=(
-  ACCOUNT VERSION VIA CLI_VERSION BASH BASH_VERSION
+  ACCOUNT VERSION VIA KNOWS_DEPLOYMENT CLI_VERSION BASH BASH_VERSION
   QUEUE_NAME DLQ_NAME STARTER_NAME RULE_NAME EVENT_RULE_NAME CLUSTER_NAME TASK_FAMILY STARTER_ROLE TASK_ROLE
   STARTER_LOG_GROUP WORKER_LOG_GROUP STARTED_BY NOTIFICATION_ID
   QUEUE_ARN DLQ_ARN STARTER_ARN RULE_ARN EVENT_RULE_ARN TOPIC_ARN DST_BUCKET_ARN
@@ -13,32 +13,17 @@ readonly HANDED_OVER=(
 
 ASKS_AWS=true # whether the verb does, with its options
 
-# Prints what the workers are given, by the task definition; null if that could not be read, nothing if there is none
-# that tasks can be started with.
-worker_settings() {
-  local definition
-  if [[ $KNOWS_DEPLOYMENT == false ]]; then
-    printf 'null\n'
-    return
-  fi
-  definition=$(fact task_definition)
-  [[ -z $definition ]] || jq -c '[.containerDefinitions[] | select(.name == "worker")][0].environment // []
-    | map({(.name): .value}) | add // {}' <<<"$definition"
-}
-
 # Prints NAME=VALUE, and a NUL after each. Without AWS, nothing is known but the settings and the names.
 hand_over() {
-  local name definition="" settings="" policy="" number="" problem=""
+  local name definition="" policy="" number="" problem=""
   if [[ $ASKS_AWS == true ]]; then
     [[ $KNOWS_DEPLOYMENT == false ]] || definition=$(fact task_definition)
-    settings=$(worker_settings)
     policy=$(queue_policy "${EVENT_SENDERS[*]}")
     number=$(number_of_app)
     problem=$(problem_with_cli_of_metrics)
   fi
   for name in "${SETTINGS[@]}" "${HANDED_OVER[@]}"; do printf '%s=%s\0' "$name" "${!name-}"; done
-  printf '%s\0' "TASK_DEFINITION=$definition" "WORKER_SETTINGS=$settings" "QUEUE_POLICY=$policy" \
-    "APP_NUMBER=$number" "READS_PROBLEM=$problem"
+  printf '%s\0' "TASK_DEFINITION=$definition" "QUEUE_POLICY=$policy" "APP_NUMBER=$number" "READS_PROBLEM=$problem"
 }
 
 # What a verb begins with that goes by the settings alone, as deploy.sh would take them.

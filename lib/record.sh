@@ -74,6 +74,7 @@ JQ
 # builds with them, so that an upgrade needs nothing more than before, and leaves them out of its record.
 drop_build_flags() {
   local flags
+  [[ $RECORD == *DOCKER_BUILD_FLAGS* ]] || return 0
   flags=$(jq -r '.DOCKER_BUILD_FLAGS // empty' <<<"$RECORD")
   [[ -n $flags ]] || return 0
   HAS_BUILD_FLAGS=true
@@ -140,6 +141,7 @@ tell_of_revision() {
       "show"
     return
   fi
+  [[ $1 == *'"INACTIVE"'* ]] || return 0
   inactive=$(jq -r 'select(.status == "INACTIVE").taskDefinitionArn | split("/")[-1]' <<<"$1")
   [[ -z $inactive ]] || say "no revision of the task definition $TASK_FAMILY is active: the settings are those of" \
     "$inactive, the newest inactive one"
@@ -304,19 +306,20 @@ deploy_command() {
 # Buckets are what a run is about. One that this run names has to be that of the deployment; without a deployment, both
 # have to be named.
 check_buckets() {
-  local name was="" why="could not be read in account $ACCOUNT, $REGION, see above" cure="run this again"
+  local source="" destination="" why="could not be read in account $ACCOUNT, $REGION, see above" cure="run this again"
   if [[ $KNOWS_DEPLOYMENT == true ]]; then
-    was=$(deployed_setting DST_BUCKET)
+    destination=$(deployed_setting DST_BUCKET)
     why="was not found in account $ACCOUNT, $REGION" cure="run ./deploy.sh$VIA first, or set REGION and APP_NAME"
   fi
-  if [[ -z $was ]]; then
+  if [[ -z $destination ]]; then
     [[ $SRC_BUCKET != "${SHIPPED[SRC_BUCKET]}" && $DST_BUCKET != "${SHIPPED[DST_BUCKET]}" ]] \
       || problem "the task definition $TASK_FAMILY, which would say what SRC_BUCKET and DST_BUCKET are, $why: $cure, or" \
         "set both buckets"
     return
   fi
-  for name in SRC_BUCKET DST_BUCKET; do
-    was=$(deployed_setting "$name")
-    [[ $was == "${!name}" ]] || problem "$name=${!name}, but what is deployed has $was: leave $name out"
-  done
+  source=$(deployed_setting SRC_BUCKET)
+  [[ $source == "$SRC_BUCKET" ]] \
+    || problem "SRC_BUCKET=$SRC_BUCKET, but what is deployed has $source: leave SRC_BUCKET out"
+  [[ $destination == "$DST_BUCKET" ]] \
+    || problem "DST_BUCKET=$DST_BUCKET, but what is deployed has $destination: leave DST_BUCKET out"
 }

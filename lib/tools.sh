@@ -2,7 +2,15 @@
 # The tools on this machine, and the account that they reach.
 
 # is_at_least VERSION OLDEST
-is_at_least() { printf '%s\n' "$2" "$1" | sort -CV; }
+is_at_least() {
+  local version oldest part
+  IFS=. read -ra version <<<"$1"
+  IFS=. read -ra oldest <<<"$2"
+  for part in 0 1 2; do
+    ((10#${version[part]:-0} == 10#${oldest[part]:-0})) || break
+  done
+  ((10#${version[part]:-0} >= 10#${oldest[part]:-0}))
+}
 
 # newer_cli_for VERSION OLDEST...: prints the oldest AWS CLI of its generation that will do, if this version is older.
 newer_cli_for() {
@@ -87,7 +95,7 @@ account_problem() {
 # those that this run does not name (learn_settings). The first call of a run goes alone: a profile with mfa_serial asks
 # for a code, which AWS takes once, and the calls after it have the session.
 check_account() {
-  local identity partition status=0
+  local identity partition account status=0
   ((${#PROBLEMS[@]} == 0)) || return 0 # a tool is missing
   identity=$(aws_or_error sts get-caller-identity) || status=$?
   ((status != 130)) || exit 130
@@ -95,11 +103,12 @@ check_account() {
     account_problem "$identity"
     return
   fi
-  partition=$(jq -r '.Arn | split(":")[1]' <<<"$identity")
+  identity=$(jq -r '"\(.Arn | split(":")[1]) \(.Account)"' <<<"$identity")
+  read -r partition account <<<"$identity"
   [[ $partition == aws ]] || problem "the AWS credentials belong to the partition $partition, which has no S3 Express" \
     "One Zone: use those of an account in the partition aws"
   ((${#PROBLEMS[@]} == 0)) || return 0
-  set_account "$(jq -r .Account <<<"$identity")"
+  set_account "$account"
   learn_settings "$@"
   set_account "$ACCOUNT"
 }

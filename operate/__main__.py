@@ -3,7 +3,6 @@ command that a message names needs for the local cloud, the verb, and its option
 
 import signal
 import sys
-from pathlib import Path
 
 
 def main() -> int:
@@ -12,7 +11,7 @@ def main() -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     # An isolated Python looks for modules in none of the user's folders, and so not in this one either.
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    sys.path.insert(0, __file__.rpartition("/operate/")[0])
     from operate.run import run
 
     return run(*sys.argv[1:])

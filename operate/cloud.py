@@ -16,11 +16,9 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO, Any, Generic, NamedTuple, TypeVar, Union
 
@@ -144,7 +142,9 @@ class Cloud:
     @contextmanager
     def need_lines(self, service: str, operation: str, *options: str) -> Iterator[IO[str]]:
         """The lines of an answer as text. It may be larger than the memory, so it is in a file."""
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        from tempfile import TemporaryFile  # here, because most verbs start without it
+
+        with TemporaryFile("w+", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
 
             def ask_once() -> Answer:
                 file.seek(0)
@@ -280,6 +280,20 @@ class Once(Generic[T]):
 
 def side_by_side(jobs: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     """What each job returns. If one raises, this does, when all have ended."""
-    with ThreadPoolExecutor(max_workers=len(jobs)) as executor:
-        begun = {name: executor.submit(job) for name, job in jobs.items()}
-    return {name: one.result() for name, one in begun.items()}
+    found: dict[str, Any] = {}
+    raised: list[BaseException] = []
+
+    def do(name: str, job: Callable[[], Any]) -> None:
+        try:
+            found[name] = job()
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
+            raised.append(error)
+
+    threads = [threading.Thread(target=do, args=one) for one in jobs.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if raised:
+        raise raised[0]
+    return found

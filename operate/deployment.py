@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 from mirror.model.checks import TABLE
 from operate.failure import Failure
@@ -46,7 +46,7 @@ class Deployment(NamedTuple):
     dst_bucket_arn: str
 
     task_definition: str  # that tasks are started with: JSON; nothing if there is none, or it could not be read
-    worker_settings: str  # that are deployed: JSON; "null" if not known, nothing without an active task definition
+    knows_deployment: str  # "false" if the task definition could not be read
     starter_memory: str  # MiB of the function
     copying_memory: str  # and of one that copies
     queue_seconds: str  # for which a queue keeps a message
@@ -70,7 +70,7 @@ def read_handover(data: bytes) -> Deployment:
     given = {name: value for name, _, value in pairs}
 
     settings = {setting.name for setting in TABLE}
-    names = {name.upper() for name in get_type_hints(Deployment) if name != "settings"}
+    names = {name.upper() for name in Deployment._fields if name != "settings"}
     wrong = sorted(given.keys() ^ (settings | names))
     if wrong:
         raise Failure(f"the scripts and operate/ are not of one release, by {', '.join(wrong)}: check out one release")

@@ -66,13 +66,14 @@ def pause_of(variables: Mapping[str, str], deployment: Deployment, what: str) ->
 def deployed_settings(deployment: Deployment) -> dict[str, str]:
     """What the last deploy.sh gave to the workers."""
     family, cure = deployment.task_family, f"run ./deploy.sh{deployment.via}"
-    if not deployment.worker_settings:
-        raise Failure(f"there is no task definition {family} in {deployment.region}: {cure}")
-    settings = json.loads(deployment.worker_settings)
-    if settings is None:
+    if deployment.knows_deployment == "false":
         said = f"the task definition {family} could not be read, see above, so the settings are not known"
         raise Failure(f"{said}: run this again")
-    return dict(settings)
+    if not deployment.task_definition:
+        raise Failure(f"there is no task definition {family} in {deployment.region}: {cure}")
+    containers = json.loads(deployment.task_definition)["containerDefinitions"]
+    given = next((one.get("environment") for one in containers if one["name"] == "worker"), None)
+    return {one["name"]: one["value"] for one in given or []}
 
 
 # --- queues and tasks -------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from operate import text
@@ -15,7 +14,7 @@ from operate.cloud import Interrupted
 from operate.ending import SIGNALS
 from operate.failure import SaidFailure
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = __file__.rpartition("/operate/")[0]
 PROGRAM = 'set -e; source "$1/deploy.sh"; "${@:2}"'
 
 
@@ -29,7 +28,7 @@ def output_of(bash: str, program: str, words: Sequence[str], given: bytes | None
     running: list[subprocess.Popen[bytes]] = []
     with signals_to(running):
         process = subprocess.Popen(
-            [bash, "-c", PROGRAM, program, str(PROJECT), *words],
+            [bash, "-c", PROGRAM, program, PROJECT, *words],
             stdin=None if given is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

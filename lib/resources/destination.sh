@@ -318,7 +318,11 @@ remove_bucket_policy() {
 readonly READS_ID=s3-to-s3express-sync-reads-
 
 # Prints APP_NAME as a number: an id has 64 characters at most.
-number_of_app() { cksum <<<"$APP_NAME" | cut -d ' ' -f 1; }
+number_of_app() {
+  local sum
+  sum=$(cksum <<<"$APP_NAME")
+  printf '%s\n' "${sum%% *}"
+}
 
 # request_metrics_id BEGAN DAYS NUMBER
 request_metrics_id() {

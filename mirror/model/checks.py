@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -44,7 +43,10 @@ QUEUE_URL = Setting("QUEUE_URL", "made", "both", "", r"https?://\S+", "the URL o
 
 
 def read_table() -> list[Setting]:
-    lines = Path(__file__).with_name("settings.table").read_text(encoding="utf-8").splitlines()
+    # Not by pathlib, which takes longer to load than all of this file; each verb of sync.sh begins here.
+    folder = __file__.rpartition("/")[0]
+    with open(f"{folder}/settings.table", encoding="utf-8") as file:  # noqa: PTH123
+        lines = file.read().splitlines()
     rows = [line.split(" ", 5) for line in lines if not line.startswith("#")]
     return [Setting(*row)._replace(default="" if row[3] == "-" else row[3].strip("()")) for row in rows]
 
