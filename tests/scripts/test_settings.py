@@ -68,8 +68,9 @@ def test_what_decides_on_writes_and_on_the_aws_that_is_called_is_checked_before_
         assert (status, calls, said in errors) == (2, "", True), errors
 
 
-def test_a_dry_run_makes_no_acceptance_run_and_no_local_cloud(tmp_path: Path) -> None:
-    for command in (("sync.sh", "verify", "--yes"), ("deploy.sh", "--local"), ("cleanup.sh", "--local")):
+def test_a_dry_run_makes_no_acceptance_run_no_pause_and_no_local_cloud(tmp_path: Path) -> None:
+    of_verbs = (("sync.sh", "verify", "--yes"), ("sync.sh", "pause"), ("sync.sh", "resume"))
+    for command in (*of_verbs, ("deploy.sh", "--local"), ("cleanup.sh", "--local")):
         status, errors, calls = run(tmp_path, *command, DRY_RUN="true")
         assert (status, calls) == (2, "")
         assert re.search("DRY_RUN=false|unset DRY_RUN or set it to false", errors), errors

@@ -65,6 +65,18 @@ def test_what_ctrl_c_ended_is_no_error_of_aws(verbs: Verbs, account: Operated) -
     assert (done.output, done.errors) == ("", "")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_first_calls_ends_the_run_before_the_next(
+    verbs: Verbs, account: Operated, number: signal.Signals
+) -> None:
+    """They are made by the scripts. Ctrl-C reaches all processes, SIGTERM the one that was started."""
+    end = verbs.interrupt if number == signal.SIGINT else lambda: os.kill(verbs.process.pid, number)
+    account.before = {"GetCallerIdentity": [end]}
+    done = verbs.sync("redrive", 128 + number)
+    assert ([call.operation for call in done.calls], done.output, done.errors) == (["GetCallerIdentity"], "", "")
+    assert [*verbs.folder.glob("tmp.*")] == []
+
+
 # logs
 
 
