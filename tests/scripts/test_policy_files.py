@@ -167,7 +167,7 @@ def tour(verbs: Scripts, account: Principal, *commands: Verb) -> str:
     said = ""
     for verb in commands:
         pause = {} if verb.words.startswith("verify") else {"FOLLOW_PAUSE": "0.01"}
-        ran = verbs.run(f"main {verb.words}", verb.status, **ALL | VERIFY | pause)
+        ran = verbs.run(f'"$PROJECT/sync.sh" {verb.words}', verb.status, **ALL | VERIFY | pause)
         said += ran.output + ran.errors
     return said
 
@@ -318,7 +318,7 @@ def test_a_table_is_deployed_its_prefix_is_encoded_as_s3_does_and_a_task_gets_al
     verbs.step("ensure_task_definition", "ensure_function", "ensure_notification", **TABLE)
     (ours,) = account.kept[f"notifications {SOURCE}"]["QueueConfigurations"]
     assert ours["Filter"]["Key"]["FilterRules"] == [{"Name": "prefix", "Value": FILTER}]
-    (given,) = verbs.run("main wait --timeout 60s", FOLLOW_PAUSE="0.01", **TABLE).sent("RunTask")
+    (given,) = verbs.run('"$PROJECT/sync.sh" wait --timeout 60s', FOLLOW_PAUSE="0.01", **TABLE).sent("RunTask")
     assert given["overrides"] == {"containerOverrides": [{"name": "worker", "command": ["wait", "--timeout", "60s"]}]}
 
 
