@@ -67,11 +67,14 @@ class Living:
     is_denied_sessions: bool = field(init=False, default=False)  # by a policy that names the role of others alone
     refused_at: float = field(init=False, default=math.inf)  # when a session was refused first
     lasts: Iterator[float] = field(init=False)  # seconds of each call to S3
+    shares: Iterator[float] = field(init=False)  # of that time, after which S3 acts: its answer may be of long ago
+    listings: Iterator[float] = field(init=False)  # seconds of each listing
     under_way: dict[object, tuple[str, Running]] = field(init=False)  # writes that S3 has not ended
     work: asyncio.Task[Any] = field(init=False)
 
     def __post_init__(self) -> None:
         self.loop, self.lasts, self.under_way = Loop(self.world), itertools.repeat(0.1), {}
+        self.shares, self.listings = itertools.repeat(1.0), itertools.repeat(0.0)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """What it returns, None if the process dies meanwhile."""
@@ -135,7 +138,10 @@ class Living:
             await asyncio.sleep(next(self.lasts))
             raise ClientError({"Error": {"Code": code}}, operation.title().replace("_", ""))
         if operation == "list_objects_v2":
-            return self.world.listing(arguments)
+            page = self.world.listing(arguments)
+            if seconds := next(self.listings):
+                await asyncio.sleep(seconds)
+            return page
         if operation == "list_multipart_uploads":
             return shaped(operation, self.world.uploads())
         return shaped(operation, await self.answer(arguments["Key"], Running(call_from(operation, arguments))))
@@ -147,19 +153,22 @@ class Living:
         """A copy reads the source early. What changes something goes on if nobody waits for it any more: then the
         process has to end itself."""
         call, still, answer, lasts = object(), running, None, self.seconds_of(running)
-        to_read = 0.01 if running.call.operation == "copy_object" else 1.0  # the share of that time
-        while still:
-            if running.call.operation in WRITES:
-                self.under_way[call] = key, still
-            try:
-                await asyncio.sleep(lasts * (1 - to_read if still.read else to_read))
-            except asyncio.CancelledError:
-                self.alive = False
-                if self.under_way.pop(call, None):
-                    self.leave(key, still)
-                raise
-            still, answer = self.world.serve(key, still)
-        self.under_way.pop(call, None)
+        is_copy = running.call.operation == "copy_object"
+        to_act = 0.01 if is_copy else next(self.shares)
+        try:
+            while still:
+                if running.call.operation in WRITES:
+                    self.under_way[call] = key, still
+                await asyncio.sleep(lasts * (1 - to_act if still.read else to_act))
+                still, answer = self.world.serve(key, still)
+            self.under_way.pop(call, None)
+            if not is_copy and to_act < 1:
+                await asyncio.sleep(lasts * (1 - to_act))
+        except asyncio.CancelledError:
+            self.alive = False
+            if self.under_way.pop(call, None):
+                self.leave(key, still)
+            raise
         return answer
 
 

@@ -8,6 +8,8 @@ from histories import ERRORS, NOT_OURS, World, bounds
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from mirror.options.markers import ASKED_SECONDS
+
 OUTSIDE = "other/not ours"
 KEYS = st.sampled_from(["data/a", "data/a", "data/b", OUTSIDE])
 OURS = st.sampled_from(["data/a", "data/b"])
@@ -137,6 +139,17 @@ class HistoriesWithAMarker(Histories):
         """The next marker finds it."""
         self.is_unheard = True
         self.world.change("data/a", "delete", copies=0)
+
+    @rule()
+    def deleted_twice_without_an_event(self):
+        """One worker finds it each time."""
+        for content in ("x", "y"):
+            self.world.change("data/a", f"put {content}")
+            self.world.settle()
+            self.world.change("data/a", "delete", copies=0)
+            self.world.change("data/b", f"put {content}")
+            self.world.settle()
+            self.world.pass_time(ASKED_SECONDS)
 
     def teardown(self):
         if self.is_unheard:

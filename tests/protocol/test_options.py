@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from test_metrics import metrics_in
 from mirror.queue.messages import OF_MISSING, hint_body
 
 pytestmark = pytest.mark.fast
-SEEDS = range(1000 if NIGHTLY else 80)
+SEEDS = range(1000 if NIGHTLY else 60)
 THEIRS = Copy('"d0"', NOT_OURS, "label", "", 0)
 
 
@@ -58,14 +60,15 @@ class Day:
         calm = self.chance.choice([None, takes_half_a_second])
         self.world.trouble = calm if self.is_calm else troubles(self.chance)
         self.world.is_versioned, self.world.ahead = self.chance.random() < 0.5, self.chance.choice([0, 4])
-        self.denied, self.is_denied = self.chance.choice(["", *FILES]), True  # a key, until the end
+        # In every other day much happens to few keys within seconds, and none is denied.
+        self.is_dense = self.chance.random() < 0.5
+        self.denied = self.chance.choice(["", *FILES]) if not self.is_dense else ""  # a key, until the end
+        self.is_denied = True
         self.denied_call = self.chance.choice(["copy_object", "head_object"])
         self.aborts = self.chance.choice([0.0, 0.2])  # so often S3 refuses a write for another one
         self.deny_bad, self.world.denies = self.world.denies, self.refusal
-        # In every other day much happens to few keys within seconds.
-        self.is_dense = self.chance.random() < 0.5
-        files, markers = (FILES[1:3], MARKERS[:1]) if self.is_dense else (FILES, MARKERS)
-        self.keys = [*files, *files, *markers, *markers, BAD]
+        files, markers, bad = (FILES[1:3], MARKERS[:1], ()) if self.is_dense else (FILES, MARKERS, (BAD,))
+        self.keys = [*files, *files, *markers, *markers, *bad]
         self.was_killed = False
 
     def run(self) -> None:
@@ -73,7 +76,7 @@ class Day:
             for _ in range(self.chance.randint(1, 12)):
                 self.change()
             self.live()
-            self.world.pass_time(self.chance.choice([0, 0, 2000]))  # after which listings decide more
+            self.world.pass_time(self.chance.choice([0, 2000]))  # after which listings decide more
         self.aborts, self.is_denied, self.world.trouble = 0.0, False, None
         for _ in range(2):
             self.redrive_and_live()
@@ -94,9 +97,16 @@ class Day:
         is_denied = self.is_denied and (operation, key) == (self.denied_call, self.denied)
         return "AccessDenied" if is_denied else self.deny_bad(operation, key)
 
-    def change(self) -> None:
-        key = self.chance.choice(self.keys)
-        change = self.chance.choice(["put", "put", "delete", "roll-back"])
+    def job(self) -> list[tuple[float, Callable[[], None]]]:
+        """A file changes twice within seconds, and then its marker: a copy of the file in between is not enough."""
+        file, begin = self.chance.choice(self.keys), 100 * self.chance.random()
+        moments = sorted(begin + 4 * self.chance.random() for _ in range(3))
+        does = [(file, "put"), (file, self.chance.choice(["put", "roll-back"])), (MARKERS[0], "put")]
+        return [(moment, functools.partial(self.change, *what)) for moment, what in zip(moments, does, strict=True)]
+
+    def change(self, key: str = "", change: str = "") -> None:
+        key = key or self.chance.choice(self.keys)
+        change = change or self.chance.choice(["put", "put", "delete", "roll-back"])
         if change == "put" or key in self.world.versions:
             self.world.change(key, change, self.chance.choice((0, 0, 0, 9)), self.chance.choice((1, 1, 2)))
 
@@ -106,13 +116,18 @@ class Day:
         task = Task(
             world,
             self.environment,
-            lambda operation, _key: chance.random() * (3 if "copy" in operation else 0.2),
+            lambda operation, _key: chance.random() * (3 if "copy" in operation or chance.random() < 0.2 else 0.2),
             world,
         )
-        seconds, most = (8, 20) if self.is_dense else (40, 6)
+        task.shares = iter(chance.random, None)
+        task.listings = iter(lambda: chance.choice([0, 0, 0.5, 3.0]), None)
+        seconds, most = (8, 9) if self.is_dense else (40, 6)
         changes = 0 if at_ease else chance.randint(0, most)
         meanwhile = [(chance.random() * seconds, self.change) for _ in range(changes)]
-        end = chance.choice(["itself", "SIGTERM", "SIGKILL"]) if not at_ease else "itself"
+        if self.is_dense and not at_ease:
+            meanwhile += [change for _ in range(chance.randint(2, 8)) for change in self.job()]
+        ends = ["itself", "SIGTERM", "SIGKILL", *["itself"] * 3 * self.is_dense]
+        end = chance.choice(ends) if not at_ease else "itself"
         if end == "SIGKILL":
             meanwhile.append((chance.random() * 20, task.die))
             self.was_killed = True
