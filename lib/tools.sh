@@ -35,7 +35,7 @@ check_jq() {
 
 PYTHON_RUNS=false # whether this run has started a newer one already
 
-# All that runs here begins with this line, which came with Python 3.7 (lib/operate.sh asks for 3.9). It is also no use if
+# All that runs here begins with this line, which came with Python 3.7 (sync.sh asks for 3.9). It is also no use if
 # it cannot start, as Apple's is without its developer tools.
 has_python() { [[ $PYTHON_RUNS == true ]] || python3 -c 'from __future__ import annotations' >/dev/null 2>&1; }
 
