@@ -53,8 +53,8 @@ run_verb() {
   version=$(python3 --version 2>&1) || return 0
   [[ $version =~ " 3."([0-9]+) ]] && ((BASH_REMATCH[1] >= 9)) || return 0
   [[ $IS_LOCAL == false ]] || via=" --local"
-  TZ=UTC exec python3 -I -S -B -X utf8 "$PROJECT_DIR/operate/__main__.py" "$BASH" "$0" "$via" "$VERB" \
-    ${WORDS[@]+"${WORDS[@]}"}
+  TZ=UTC exec python3 -I -S -B -X utf8 "$PROJECT_DIR/operate/__main__.py" "$BASH" "$PATH" "$0" "$via" \
+    "$VERB" ${WORDS[@]+"${WORDS[@]}"}
 }
 
 # Standard error that was closed (2>&-): nobody wants messages, which is no error. Bash has read the script through it.

@@ -1,5 +1,5 @@
-"""Where ./sync.sh starts a verb. The arguments: the Bash of the scripts, the name by which ./sync.sh was called, what a
-command that a message names needs for the local cloud, the verb, and its options."""
+"""Where ./sync.sh starts a verb. The arguments: the Bash of the scripts, their PATH, the name by which ./sync.sh was
+called, what a command that a message names needs for the local cloud, the verb, and its options."""
 
 import signal
 import sys

@@ -15,8 +15,9 @@ from operate.failure import Failure, SaidFailure
 from operate.scripts import output_of
 
 
-def run(bash: str, program: str, via: str, verb: str, *words: str) -> int:
+def run(bash: str, path: str, program: str, via: str, verb: str, *words: str) -> int:
     """Returns the exit status. The arguments are those of __main__.py."""
+    os.environ["PATH"] = path  # a python3 of pyenv has put its own programs first, such as another AWS CLI
     module: Any = import_module(f"operate.verbs.{verb}")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as in other programs: head may have seen enough
 
