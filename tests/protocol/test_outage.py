@@ -64,7 +64,7 @@ def test_what_fails_for_all_keys_uses_up_no_receive_and_is_asked_for_seldom(
         kinds = Counter(line.partition(": ")[0].partition(" after ")[0] for line in caplog.messages)
         assert (kinds["outage"], kinds["outage over"]) == (1, 1)
         [(requests, gone)] = left
-        assert gone == [] if operation else requests <= 20  # a look every 15 seconds, each asked again for its reason
+        assert gone == [] if operation else 7 <= requests <= 20  # a look every 15 s, perhaps asked again for its reason
 
 
 @pytest.mark.parametrize("refusal", [("AccessDenied", "CreateSession"), ("403", "HeadObject")])
