@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from launch.policies import SEND, SENDERS, denies, digest, digest_without_sid, lets_run, statements_of
+from launch.queues import QUEUES, takes_from, takes_large
 from launch.wanted import values_of_filters
 
 Path = Mapping[str, Any]
@@ -26,14 +27,6 @@ NO_DEAD_LETTERS, NO_GUARD, WRONG_QUEUE = "no dead-letter queue", "no guard", "wr
 WRONG_SCHEDULE = "wrong schedule"
 # Of a rule's rate (EventBridge User Guide, "Rate expressions"), in minutes.
 MINUTES_OF = {"minute": 1, "hour": 60, "day": 1440}
-# Of both queues (lib/resources/queue.sh): the value of an attribute, and whether messages may be lost with another.
-QUEUES = {
-    "MessageRetentionPeriod": ("1209600", True),
-    "ReceiveMessageWaitTimeSeconds": ("20", False),
-    "SqsManagedSseEnabled": ("true", False),
-    "DelaySeconds": ("0", False),
-}
-LARGEST_EVENT = 262_144  # bytes (EventBridge quotas); S3's own are smaller
 # Of the function: its own work, and the guard's two looks, the pause between them and some seconds for the end of the
 # run (launch/guard.py). deploy.sh gives it 60 s.
 LEAST_TIMEOUT = 55
@@ -196,7 +189,7 @@ def of_what_queue_takes(path: Path) -> Iterator[Fault]:
     if have.get("KmsMasterKeyId"):
         said = f"the queue {name} is encrypted with the KMS key {have['KmsMasterKeyId']}: no event gets into it"
         yield Fault(NO_EVENT, said, cure, look_queue(path))
-    if int(have.get("MaximumMessageSize", LARGEST_EVENT)) < LARGEST_EVENT:
+    if not takes_large(have):
         said = f"the queue {name} refuses messages of more than {have['MaximumMessageSize']} bytes"
         yield Fault(NO_EVENT, said, cure, look_queue(path))
 
@@ -224,10 +217,7 @@ def of_dead_letters(path: Path) -> Iterator[Fault]:
         said = f"the queue {name} has a redrive policy, which takes its messages away"
         yield Fault(NO_DEAD_LETTERS, said, deploy_and_reconcile(path), look_queue(path, "dead_letters"))
 
-    allowed = json.loads(have.get("RedriveAllowPolicy") or "{}")
-    takes_all = allowed.get("redrivePermission", "allowAll") == "allowAll"
-    takes_ours = path["arn"]["queue"] in allowed.get("sourceQueueArns", [])
-    if not takes_all and not takes_ours:
+    if not takes_from(have, path["arn"]["queue"]):
         said = f"the queue {name} takes nothing from {path['name']['queue']}: its redrive allow policy does not name it"
         yield Fault(NO_DEAD_LETTERS, said, deploy(path), look_queue(path, "dead_letters"))
 

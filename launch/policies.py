@@ -124,14 +124,9 @@ def lets_run(statement: Mapping[str, Any], rule: str) -> bool:
 
 
 def main() -> None:
-    """Reads JSON. "queue": prints the policy that the queue is to have, and what of it others have added; "function":
-    prints whether the function lets a rule run it."""
+    """Reads JSON, prints whether the function lets a rule run it."""
     given = json.load(sys.stdin)
-    if sys.argv[1] == "queue":
-        found: Any = whole_policy(given["have"], given["ours"], given["own"])
-    else:
-        found = any(lets_run(one, given["rule"]) for one in statements_of(given["permissions"]))
-    print(json.dumps(found))
+    print(json.dumps(any(lets_run(one, given["rule"]) for one in statements_of(given["permissions"]))))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,6 @@ class Deployment(NamedTuple):
     knows_deployment: str  # "false" if the task definition could not be read
     starter_memory: str  # MiB of the function
     copying_memory: str  # and of one that copies
-    queue_seconds: str  # for which a queue keeps a message
     queue_policy: str  # which the queue is to have: JSON
     reads_id: str  # with which the ids of request metrics of ours begin
     app_number: str  # with which they end

@@ -52,7 +52,7 @@ def made_of(
         "reads": reads_of(known["reads"]),
         "version": version_of(found["version"], deployment.version),
     }
-    parts["paused"] = pause_of(variables, parts["queue"], deployment, now)
+    parts["paused"] = pause_of(variables, parts["queue"], now)
     return parts
 
 
@@ -202,9 +202,7 @@ def version_of(tags: Any, checkout: str) -> dict[str, Any] | None:
     return {"deployed": deployed, "checkout": checkout, "error": "", "older": older}
 
 
-def pause_of(
-    variables: Mapping[str, str], queue: Mapping[str, Any] | None, deployment: Deployment, now: float
-) -> dict[str, Any] | None:
+def pause_of(variables: Mapping[str, str], queue: Mapping[str, Any] | None, now: float) -> dict[str, Any] | None:
     since = variables.get("PAUSED_SINCE")
     if not since:
         return None
@@ -212,4 +210,4 @@ def pause_of(
     if began is None:
         return {"since": since}
     oldest = (queue or {}).get("oldest_seconds")
-    return {"since": since, "events_until": events_until(began, oldest, now, deployment)}
+    return {"since": since, "events_until": events_until(began, oldest, now)}

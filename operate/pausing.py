@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from launch.queues import SECONDS
 from operate.change import change
 from operate.deployment import Deployment
 from operate.failure import Failure
@@ -44,7 +45,7 @@ def end_work(deployment: Deployment, began: float, which: str) -> None:
     change(deployment, "end_work", str(int(began)), which)
 
 
-def events_until(began: float, oldest_seconds: int | None, now: float, deployment: Deployment) -> str:
+def events_until(began: float, oldest_seconds: int | None, now: float) -> str:
     """Until when all events wait that came during a pause, and those that were waiting when it began."""
     oldest = now - (oldest_seconds or 0)
-    return iso(min(oldest, began) + int(deployment.queue_seconds))
+    return iso(min(oldest, began) + SECONDS)

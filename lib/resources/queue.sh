@@ -1,15 +1,6 @@
 # shellcheck shell=bash
 # The queue that gets the events, and its dead-letter queue.
 
-# An expiring message is counted from its first queue on, so both queues keep messages for the 14 days that SQS allows.
-readonly QUEUE_SECONDS=1209600
-
-# Prints the attributes that both queues are to have; the dead-letter queue is to have no others.
-dlq_attributes() {
-  printf '{"MessageRetentionPeriod": "%s", "ReceiveMessageWaitTimeSeconds": "20", "SqsManagedSseEnabled": "true",
-    "DelaySeconds": "0"}\n' "$QUEUE_SECONDS"
-}
-
 # The names of the statements for those that send the events, by EVENT_SOURCE.
 declare -Ar EVENT_SENDERS=([sqs]=s3-events [eventbridge]=eventbridge)
 
@@ -48,35 +39,26 @@ senders() {
 # admits SENDER SENDERS: whether the queue takes its events. No name of a sender is part of another.
 admits() { [[ $2 == *" $1"* ]]; }
 
-# whole_policy SENDERS ATTRIBUTES: prints the policy that the queue is to have, as .policy, with the statements that others
-# have added to the one in ATTRIBUTES, what SQS answers, as .theirs. What denies the senders, the starter or the workers
-# what they need is not among them (launch/policies.py).
-whole_policy() {
-  local ours
-  ours=$(queue_policy "$1")
-  printf '%s\n' "${2:-null}" "$ours" | jq -cs --arg account "$ACCOUNT" --arg starter "$STARTER_ROLE_ARN" \
-    --arg task "$TASK_ROLE_ARN" '{have: (.[0].Attributes.Policy // "null" | fromjson), ours: .[1],
+# wanted_attributes NAME SENDERS HAVE: prints the attributes that the queue is to have, as .attributes, if SQS answers HAVE
+# of it; and as .theirs the statements of its policy that others have added. What denies the senders, the starter or the
+# workers what they need is not among them (launch/queues.py, launch/policies.py).
+wanted_attributes() {
+  local ours=null
+  [[ $1 == "$DLQ_NAME" ]] || ours=$(queue_policy "$2")
+  printf '%s\n' "${3:-null}" "$ours" | jq -cs --arg account "$ACCOUNT" --arg starter "$STARTER_ROLE_ARN" \
+    --arg task "$TASK_ROLE_ARN" --arg queue "$QUEUE_ARN" --arg dlq "$DLQ_ARN" --arg visibility "$VISIBILITY_TIMEOUT" \
+    --arg receives "$MAX_RECEIVES" '{have: .[0], policy: .[1], $queue, dead_letters: $dlq, $visibility, $receives,
       own: [$account, "arn:aws:iam::\($account):root", $starter, $task]}' \
-    | python3 -B "$PROJECT_DIR/launch/policies.py" queue
-}
-
-# queue_attributes POLICY: prints the attributes that the queue is to have.
-queue_attributes() {
-  local base
-  base=$(dlq_attributes)
-  jq -n --argjson base "$base" --arg visibility "$VISIBILITY_TIMEOUT" --arg policy "$1" --arg dlq "$DLQ_ARN" \
-    --arg receives "$MAX_RECEIVES" '$base + {
-      VisibilityTimeout: $visibility, Policy: $policy,
-      RedrivePolicy: ({deadLetterTargetArn: $dlq, maxReceiveCount: $receives | tonumber} | tojson)}'
+    | PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/launch/queues.py"
 }
 
 # The last step of a change of EVENT_SOURCE. The call replaces the whole policy, so it is read at this moment.
 admit_one_sender() {
-  local url have policy attributes
+  local url have want attributes
   url=$(queue_url "$QUEUE_NAME")
   have=$(aws_or_die sqs get-queue-attributes --queue-url "$url" --attribute-names All)
-  policy=$(whole_policy "${EVENT_SENDERS[$EVENT_SOURCE]}" "$have")
-  attributes=$(jq -c '{Policy: (.policy | tojson)}' <<<"$policy")
+  want=$(wanted_attributes "$QUEUE_NAME" "${EVENT_SENDERS[$EVENT_SOURCE]}" "$have")
+  attributes=$(jq -c '.attributes | {Policy}' <<<"$want")
   aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$attributes"
 }
 
@@ -129,49 +111,25 @@ ask_queue_attributes() {
   [[ -z $url ]] || aws_or_nothing sqs get-queue-attributes --queue-url "$url" --attribute-names All
 }
 
-# unwanted_attributes NAME: reads what SQS answers of the queue, prints values for what somebody may have set and a queue of
-# ours may not have. An event of EventBridge has at most 256 KiB, which was SQS's limit when older queues were made. A
-# redrive policy of the dead-letter queue takes its messages away when somebody looks at them; an empty text ends it, as
-# other tools do it, because the SQS API reference (SetQueueAttributes) does not say how. A redrive allow policy has to
-# admit our queue, and allowAll is what a queue has by itself. launch/path.py judges both in the same way.
-unwanted_attributes() {
-  local is_dlq=false
-  [[ $1 != "$DLQ_NAME" ]] || is_dlq=true
-  jq -c --arg queue "$QUEUE_ARN" --argjson is_dlq "$is_dlq" '.Attributes
-    | (if (.KmsMasterKeyId // "") == "" then {} else {KmsMasterKeyId: ""} end)
-      + (if (.MaximumMessageSize // "262144" | tonumber) >= 262144 then {} else {MaximumMessageSize: "262144"} end)
-      + (if $is_dlq | not then {} else
-        (if (.RedrivePolicy // "") == "" then {} else {RedrivePolicy: ""} end)
-        + (.RedriveAllowPolicy // "" | if . == "" then {} else fromjson
-          | if (.redrivePermission // "allowAll") == "allowAll" or any(.sourceQueueArns[]?; . == $queue) then {}
-            else {RedriveAllowPolicy: ({redrivePermission: "allowAll"} | tojson)} end end) end)'
-}
-
 # ensure_queue NAME: a queue that was deleted a moment ago may still have a URL, but no attributes. What others have added
-# to its policy is put with ours, so it is asked for again before that.
+# to its policy is put with ours, so it is asked for again before that. Until the end of the run, the sender of the last
+# deployment may send as well.
 ensure_queue() {
-  local url have want attributes senders policy theirs="" before after
+  local url have want attributes senders theirs before after
   if [[ $1 == "$DLQ_NAME" ]]; then begin "dead-letter queue" "$1"; else begin queue "$1"; fi
   url=$(fact queue_url "$1")
   have=$(latest queue_attributes "$1")
-  if [[ $1 == "$DLQ_NAME" ]]; then
-    attributes=$(dlq_attributes)
-  else
-    senders=$(senders) # until the end of the run, that of the last deployment may send, too
-    policy=$(whole_policy "${EVENT_SENDERS[$EVENT_SOURCE]}$senders" "$have")
-    theirs=$(jq -r "$JQ_TEXT"'.theirs[] | tojson | visible' <<<"$policy")
-    policy=$(jq -c .policy <<<"$policy")
-    attributes=$(queue_attributes "$policy")
-  fi
+  senders=$(senders)
+  want=$(wanted_attributes "$1" "${EVENT_SENDERS[$EVENT_SOURCE]}$senders" "$have")
+  attributes=$(jq -c .attributes <<<"$want")
+  theirs=$(jq -r "$JQ_TEXT"'.theirs[] | tojson | visible' <<<"$want")
   if [[ -z $have ]]; then
     create create_queue "$1" "$attributes"
   else
-    want=$(unwanted_attributes "$1" <<<"$have")
-    want=$(printf '%s\n' "$attributes" "$want" | jq -cs add)
     before=$(parsed_attributes "$have")
-    after=$(parsed_attributes "$want")
+    after=$(parsed_attributes "$attributes")
     after=$(exact "$after" "$before" Policy)
-    change_members "$after" "$before" aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$want"
+    change_members "$after" "$before" aws_or_die sqs set-queue-attributes --queue-url "$url" --attributes "$attributes"
     [[ -z $theirs ]] || note "left to you, because somebody added it to the policy: ${theirs//$'\n'/, }"
   fi
   finish

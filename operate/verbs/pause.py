@@ -77,7 +77,7 @@ def say_end(since: str, deployment: Deployment, cloud: Cloud) -> None:
     oldest = read_oldest(cloud, deployment, now)
     unknown = oldest.error if isinstance(oldest, (Denied, NoAnswer)) else ""
     seconds = oldest if isinstance(oldest, int) else None
-    until = events_until(epoch(since), seconds, now, deployment)
+    until = events_until(epoch(since), seconds, now)
     text.say(
         f"paused since {since}: no worker runs, and nothing is copied. Events wait in the queue until {until}. To"
         f" continue: ./sync.sh{deployment.via} resume"

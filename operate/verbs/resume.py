@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+from launch.queues import SECONDS
 from operate import text
 from operate.cloud import Cloud, Denied, NoAnswer
 from operate.deployment import Deployment
@@ -64,5 +65,5 @@ def hints(since: str, now: float, deployment: Deployment) -> Iterator[str]:
     if began is None:
         unknown = "when the pause began is not known, because PAUSED_SINCE was not a time"
         yield f"{unknown}: if it lasted longer than the 14 days for which the queue keeps a message, {reconcile}"
-    elif now - began >= int(deployment.queue_seconds):
+    elif now - began >= SECONDS:
         yield f"that is longer than the 14 days for which the queue keeps a message: {reconcile}"

@@ -284,20 +284,25 @@ OLDER = """
 import collections.abc, hashlib, itertools, json, re, runpy, sys, typing
 for kind in (collections.abc.Container, collections.abc.Iterable):
     del kind.__class_getitem__
-runpy.run_path("launch/wanted.py", run_name="__main__")
+runpy.run_path("launch/%s.py", run_name="__main__")
 """
 
 
 def test_what_deploy_asks_runs_on_python_3_7() -> None:
     """The operator's."""
-    for name in ("wanted", "policies"):
+    for name in ("wanted", "queues", "policies"):
         ast.parse((PROJECT / f"launch/{name}.py").read_text(), feature_version=(3, 7))
-    policy, queue = {"Statement": [{"Sid": "s3-events"}, {"Sid": "eventbridge"}]}, {"VisibilityTimeout": "1"}
-    queue |= {"maxReceiveCount": "1"}
-    given = json.dumps({"notifications": [], "pattern": {}, "policy": policy, "queue": queue})
-    command = [sys.executable, "-B", "-c", OLDER]
-    done = subprocess.run(command, cwd=PROJECT, input=given, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    policy = {"Version": "2012-10-17", "Statement": [{"Sid": "s3-events"}, {"Sid": "eventbridge"}]}
+    queue = {"VisibilityTimeout": "1", "maxReceiveCount": "1"}
+    given = {
+        "wanted": {"notifications": [], "pattern": {}, "policy": policy, "queue": queue},
+        "queues": {"have": None, "policy": policy, "own": [], "queue": "", "dead_letters": ""}
+        | {"receives": "1", "visibility": "1"},
+    }
+    for name, text in given.items():
+        command = [sys.executable, "-B", "-c", OLDER % name]
+        done = subprocess.run(command, cwd=PROJECT, input=json.dumps(text), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 # --- what is whole, or may not be read --------------------------------------------------------------------------------
