@@ -36,7 +36,7 @@ TESTS = {
         "worker/test_*.py",
     ),
     "mirror/aws/": ("worker/test_wire.py", "worker/test_*.py"),
-    "mirror/model/": (*RULES, *NAMES, "protocol/test_*.py", "worker/test_*.py"),
+    "mirror/model/": (*RULES, *NAMES, "worker/test_markers*.py", "protocol/test_*.py", "worker/test_*.py"),
     "mirror/": (*RULES, "protocol/test_*.py", "worker/test_*.py"),
     "worker.py": ("worker/test_*.py",),
     "launch/": scripts("path starter* watchers function* losing_worlds noticed copying_fails"),

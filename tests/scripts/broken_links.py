@@ -290,6 +290,9 @@ BROKEN = {
     "the permission is for another rule": no_starter(
         permits(ArnLike={"AWS:SourceArn": f"{RULE_ARN}another*"}), NOT_RUN % "starter-rule", ("rule", "permission")
     ),
+    "the permission is for the first parts of an ARN": no_starter(
+        permits(ArnLike={"AWS:SourceArn": "arn:aws:events:*"}), NOT_RUN % "starter-rule", ("rule", "permission")
+    ),
     "the permission is for a name with a star": no_starter(
         permits(StringEquals={"AWS:SourceArn": f"{RULE_ARN}*"}), NOT_RUN % "starter-rule", ("rule", "permission")
     ),
