@@ -39,9 +39,12 @@ class Queue:
 
     def __init__(self, arn):
         """Begin to serve the function of that ARN, in the account and region of the caller."""
-        self.arn, self.name, self.heap, self.running = arn, arn.split(":")[6], [], 0
+        self.arn, self.name = arn, arn.split(":")[6]
+        self.heap, self.running = [], 0
         self.changed = threading.Condition()
-        threading.Thread(target=contextvars.copy_context().run, args=(self.serve,), daemon=True).start()
+
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self.serve,), daemon=True).start()
 
     def put(self, waiting):
         with self.changed:

@@ -120,8 +120,11 @@ def parse(rows, rest):
     """Name what the groups of a regular expression match; a row that does not match it gets no field."""
     (text,) = re.fullmatch(r"@message /(.*)/", rest).groups()
     pattern = re.compile(text.replace("(?<", "(?P<"))
-    matches = [pattern.search(row["@message"]) for row in rows]
-    return [row | (match.groupdict() if match else {}) for row, match in zip(rows, matches, strict=True)]
+    parsed = []
+    for row in rows:
+        match = pattern.search(row["@message"])
+        parsed.append(row | match.groupdict() if match else row)
+    return parsed
 
 
 def keep(rows, rest):
@@ -158,11 +161,20 @@ def start_query(original, data):
     query = cloudwatch_logs._queries.get(json.loads(answer[2]).get("queryId"))
     if not query or not any(word == "stats" for word, _, _ in stages):
         return answer
+
     groups = cloudwatch_logs._resolve_query_log_groups(data)
     records = cloudwatch_logs._collect_query_records(groups, query["startTime"], query["endTime"])
-    filters = cloudwatch_logs._insights_filter_predicates(text)
-    rows = [cloudwatch_logs._public_log_record(record) for record in records if all(f(record) for f in filters)]
+    for takes in cloudwatch_logs._insights_filter_predicates(text):
+        records = [record for record in records if takes(record)]
+
+    rows = [cloudwatch_logs._public_log_record(record) for record in records]
     for word, _, rest in stages:
-        rows = COMMANDS[word](rows, rest) if word in COMMANDS else rows
-    query["results"] = [[{"field": k, "value": str(v)} for k, v in row.items()] for row in rows[:MOST_ROWS]]
+        if word in COMMANDS:
+            rows = COMMANDS[word](rows, rest)
+    query["results"] = [fields_of(row) for row in rows[:MOST_ROWS]]
     return answer
+
+
+def fields_of(row):
+    """Return a row as GetQueryResults shows it."""
+    return [{"field": name, "value": str(value)} for name, value in row.items()]

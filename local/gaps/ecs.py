@@ -40,7 +40,8 @@ def run_task(original, data):
     """A task has tags of its task definition only if it is asked for (ECS API Reference, RunTask, propagateTags)."""
     if data.get("propagateTags") == "TASK_DEFINITION":
         definition = ecs._task_defs.get(ecs._resolve_td_key(data.get("taskDefinition", ""))) or {}
-        data = {**data, "tags": [*ecs._tags.get(definition.get("taskDefinitionArn"), []), *data.get("tags", [])]}
+        inherited = ecs._tags.get(definition.get("taskDefinitionArn"), [])
+        data = {**data, "tags": [*inherited, *data.get("tags", [])]}
     return original(data)
 
 
@@ -75,8 +76,9 @@ def take_as_long_as_fargate(task):
 def lend_task_role(original, task_arn, cluster_arn, definition, container, launch_type, env, *network):
     """Give the task a session of its task role, as the credentials endpoint of Fargate does."""
     token = original(task_arn, cluster_arn, definition, container, launch_type, env, *network)
-    role, task_id = definition.get("taskRoleArn", "").rpartition("/")[2], task_arn.rpartition("/")[2]
+    role = definition.get("taskRoleArn", "").rpartition("/")[2]
     if role:
+        task_id = task_arn.rpartition("/")[2]
         arn = f"arn:aws:sts::{get_account_id()}:assumed-role/{role}/{task_id}"
         key_id, secret, session_token, _ = temporary_credentials(arn, f"{role}:{task_id}", 12 * 3600)
         env |= {"AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": session_token}

@@ -78,9 +78,13 @@ def rule_arn(found, request, region):
 
 def task_checks(action, cluster_arn, request):
     """On each task; the cluster is in the task's ARN (Service Authorization Reference)."""
-    tasks = [*request.get("tasks", []), *filter(None, [request.get("task")])]
+    tasks = list(request.get("tasks", []))
+    if request.get("task"):
+        tasks.append(request["task"])
+
     folder = cluster_arn.replace(":cluster/", ":task/")
-    return [(action, f"{folder}/{task.rpartition('/')[2]}", {"ecs:cluster": cluster_arn}) for task in tasks]
+    ids = [task.rpartition("/")[2] for task in tasks]
+    return [(action, f"{folder}/{task_id}", {"ecs:cluster": cluster_arn}) for task_id in ids]
 
 
 def run_task_checks(cluster_arn, request):
@@ -121,7 +125,8 @@ def header_signing_documents(original, signature, *request, **options):
 
 def temporary_credentials(arn, user_id, seconds):
     """Make credentials that ministack accepts for this principal; expiration in seconds since the epoch."""
-    key_id, secret, token = f"ASIA{secrets.token_hex(8).upper()}", secrets.token_hex(20), secrets.token_hex(64)
+    key_id = f"ASIA{secrets.token_hex(8).upper()}"
+    secret, token = secrets.token_hex(20), secrets.token_hex(64)
     expires = time.time() + seconds
     session = {"SecretAccessKey": secret, "SessionToken": token, "Expiration": expires}
     sts.register_session(key_id, {"Arn": arn, "UserId": user_id, **session})

@@ -125,8 +125,10 @@ def unsupported(r):
     """What a directory bucket does not have (S3 User Guide, "Differences for directory buckets"), and sessions, which
     only directory buckets have."""
     if not is_directory(r.bucket):
-        is_session = r.bucket and r.method == "GET" and "session" in r.query
-        return s3._error("InvalidRequest", "Only a directory bucket has sessions.", 400) if is_session else None
+        if r.bucket and r.method == "GET" and "session" in r.query:
+            return s3._error("InvalidRequest", "Only a directory bucket has sessions.", 400)
+        return None
+
     if NO_SUBRESOURCE & r.query.keys() or any(r.headers.get(f"x-amz-{name}") for name in NO_HEADER):
         return s3._error("NotImplemented", "A directory bucket does not implement this.", 501, r.bucket)
     is_dsse = r.headers.get("x-amz-server-side-encryption") == "aws:kms:dsse"
@@ -229,10 +231,14 @@ def drop_old_encoding(r):
 def with_own_etag(r, response):
     """What is written to a directory bucket gets a random ETag and the bucket's storage class (S3 User Guide,
     "Differences for directory buckets")."""
-    is_write = (r.method == "PUT" and "partNumber" not in r.query) or (r.method == "POST" and "uploadId" in r.query)
-    written = stored(r.bucket, r.key) if is_write and is_directory(r.bucket) else None
+    is_whole_object = r.method == "PUT" and "partNumber" not in r.query
+    is_completion = r.method == "POST" and "uploadId" in r.query
+    if not is_directory(r.bucket) or not (is_whole_object or is_completion):
+        return response
+    written = stored(r.bucket, r.key)
     if not written:
         return response
+
     status, headers, body = response
     old, new = written["etag"].strip('"'), secrets.token_hex(16)
     written |= {"etag": f'"{new}"', "storage_class": "EXPRESS_ONEZONE"}
@@ -244,14 +250,15 @@ def bad_completion(r):
     """Part order and the smallest part (S3 API Reference, CompleteMultipartUpload)."""
     if r.method != "POST" or "uploadId" not in r.query:
         return None
-    numbers = [int(n) for n in re.findall(rb"<PartNumber>(\d+)</PartNumber>", r.body)]
+    numbers = [int(number) for number in re.findall(rb"<PartNumber>(\d+)</PartNumber>", r.body)]
     if not numbers:
         return s3._error("MalformedXML", "An object is made of one part at least", 400, r.key)
     consecutive = list(range(1, len(numbers) + 1))
     if numbers != (consecutive if is_directory(r.bucket) else sorted(set(numbers))):
         return s3._error("InvalidPartOrder", "The list of parts was not in the right order.", 400, r.key)
     parts = s3._multipart_uploads.get(r.query["uploadId"][0], {}).get("parts", {})
-    if any(parts[n]["size"] < MIN_PART for n in numbers[:-1] if n in parts):
+    all_but_last = [parts[number] for number in numbers[:-1] if number in parts]
+    if any(part["size"] < MIN_PART for part in all_but_last):
         return s3._error("EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size", 400, r.key)
     return None
 
@@ -315,9 +322,12 @@ def list_in_no_order(original, keys, prefix, delimiter, max_keys, start_after):
     delimiter it shows the folders of open uploads too (S3 API Reference, ListObjectsV2)."""
     if not (bucket := directory.get()):
         return original(keys, prefix, delimiter, max_keys, start_after)
-    begun = [u["key"] for u in s3._multipart_uploads.values() if delimiter and u["bucket"] == bucket]
+
     shown = [key for key in keys if key.startswith(prefix)]
-    shown += [key for key in begun if delimiter in key.removeprefix(prefix)]
+    if delimiter:
+        begun = [upload["key"] for upload in s3._multipart_uploads.values() if upload["bucket"] == bucket]
+        shown += [key for key in begun if delimiter in key.removeprefix(prefix)]
+
     found = original(map(turned, shown), turned(prefix), delimiter, max_keys, turned(start_after))
     contents, folders, is_truncated, marker = found
     return [*map(turned, contents)], [*map(turned, folders)], is_truncated, turned(marker)

@@ -76,10 +76,13 @@ def send_message(original, data, url):
 
 def received(data, url, action):
     """Return the queue and the message of a receipt handle: None if it is deleted or was received again since."""
-    queue, handle = sqs._get_q(data.get("QueueUrl", url), action), data.get("ReceiptHandle", "")
+    queue = sqs._get_q(data.get("QueueUrl", url), action)
+    handle = data.get("ReceiptHandle", "")
     if not RECEIPT_HANDLE.fullmatch(handle):
         raise sqs._Err("ReceiptHandleIsInvalid", f'The input receipt handle "{handle}" is not valid.')
-    return queue, next((message for message in queue["messages"] if message["receipt_handle"] == handle), None)
+
+    found = (message for message in queue["messages"] if message["receipt_handle"] == handle)
+    return queue, next(found, None)
 
 
 def delete_message(data, url):

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -282,8 +283,9 @@ def cell(value: Any) -> str:
 
 def table(rows: list[Row], hidden: Collection[str] = ()) -> str:
     """Markdown, with a column for each heading of any row. `hidden` would mislead as numbers by themselves."""
-    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in hidden]
-    return aligned([names, *([cell(row.get(name, math.nan)) for name in names] for row in rows)])
+    names = [name for name in dict.fromkeys(chain(*rows)) if name not in hidden]
+    lines = [[cell(row.get(name, math.nan)) for name in names] for row in rows]
+    return aligned([names, *lines])
 
 
 def measure_all(arguments: argparse.Namespace, rows: Iterable[Row], text: Callable[[list[Row]], str]) -> list[Row]:

@@ -104,12 +104,19 @@ class Script:
         """Those of such a part of a day. What the stand-in cannot do itself is the verb "touch"."""
         calls = [self.put(self.new_key(now), now) for _ in range(self.some(part))]
         few, here = part * self.churn, Choice(self.random, now, dict(source))
-        calls += [self.put(key, now) for key in here.take(self.some(few), RECENT)]
-        calls += [("delete", [SOURCE, key], {}) for key in here.take(self.some(few), RECENT)]
-        calls += [("touch", [key], {}) for key in here.take(self.some(few))]
         archived = {"storage_class": "GLACIER", "restore": ""}
-        calls += [("change", [SOURCE, key], archived) for key in here.take(self.some(few), ARCHIVED)]
-        return calls + [("restore", [SOURCE, key], {}) for key in here.take(self.some(few / 2), are_archived=True)]
+
+        for key in here.take(self.some(few), RECENT):
+            calls.append(self.put(key, now))
+        for key in here.take(self.some(few), RECENT):
+            calls.append(("delete", [SOURCE, key], {}))
+        for key in here.take(self.some(few)):
+            calls.append(("touch", [key], {}))
+        for key in here.take(self.some(few), ARCHIVED):
+            calls.append(("change", [SOURCE, key], archived))
+        for key in here.take(self.some(few / 2), are_archived=True):
+            calls.append(("restore", [SOURCE, key], {}))
+        return calls
 
     def some(self, part: float) -> int:
         """A whole number, of which the mean is that part of objects_a_day."""

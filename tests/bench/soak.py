@@ -265,8 +265,11 @@ class Soak:
 
     def dead_letters(self) -> list[str]:
         """The key of each."""
-        bodies = [json.loads(message["body"]) for message in self.standin.messages(DEAD_LETTERS)]
-        return [unquote_plus(record["s3"]["object"]["key"]) for body in bodies for record in body["Records"]]
+        keys = []
+        for message in self.standin.messages(DEAD_LETTERS):
+            records = json.loads(message["body"])["Records"]
+            keys += [unquote_plus(record["s3"]["object"]["key"]) for record in records]
+        return keys
 
 
 def is_refused(key: str) -> bool:

@@ -121,9 +121,12 @@ def expected(keys: int, is_equal: bool) -> Counter[str]:
 
 def differences(last_words: str, command: str, tree: Counter[str]) -> list[str]:
     """What the worker reported that the tree does not hold."""
-    told = dict(re.findall(r"(\w+)=(\d+)", last_words))
-    right = {name: tree[what] for name, what in COMMANDS[command][1].items()}
-    return [f"{name}={told.get(name)} instead of {n}" for name, n in right.items() if told.get(name) != str(n)]
+    reported = dict(re.findall(r"(\w+)=(\d+)", last_words))
+    wrong = []
+    for name, what in COMMANDS[command][1].items():
+        if reported.get(name) != str(tree[what]):
+            wrong.append(f"{name}={reported.get(name)} instead of {tree[what]}")
+    return wrong
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ import math
 import re
 import sys
 from functools import cache
-from itertools import islice
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +130,9 @@ def money(amount: float) -> str:
 
 
 def aligned(lines: list[list[str]]) -> str:
-    lines = [lines[0], ["---", *("---:" for _ in lines[0][1:])], *lines[1:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    head, *rows = lines
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *rows])
 
 
 def column(found: dict[str, Any]) -> dict[str, str]:
@@ -146,7 +147,8 @@ def column(found: dict[str, Any]) -> dict[str, str]:
 def table() -> str:
     """Markdown: a row for each kind of cost, a column for each scenario."""
     columns = [column(found) for found in estimates(*SCENARIOS.values())]
-    return aligned([["USD", *SCENARIOS], *([name, *(one[name] for one in columns)] for name in columns[0])])
+    rows = [[name, *(one[name] for one in columns)] for name in columns[0]]
+    return aligned([["USD", *SCENARIOS], *rows])
 
 
 def table_of_readme() -> str:
@@ -162,8 +164,9 @@ def table_of_readme() -> str:
 def table_of_modes() -> str:
     """Markdown: a row for each mode, a column for each load; in brackets while the free tier is unused."""
     found = estimates(*(f"{settings};{load}" for settings in MODES.values() for load in LOADS.values()))
-    cells = (f"{money(one['before_free_usd'])} ({money(one['sync_usd'])})" for one in found)
-    return aligned([["USD", *LOADS], *([name, *islice(cells, len(LOADS))] for name in MODES)])
+    cells = [f"{money(one['before_free_usd'])} ({money(one['sync_usd'])})" for one in found]
+    rows = [[name, *of_mode] for name, of_mode in zip(MODES, batched(cells, len(LOADS), strict=True), strict=True)]
+    return aligned([["USD", *LOADS], *rows])
 
 
 def line_of_burst() -> str:
@@ -199,9 +202,12 @@ def page(text: str) -> str:
 
 
 def with_figures(rows: str, computed: str) -> str:
-    head, line, *written = rows.splitlines()
-    both = zip(written, computed.splitlines()[2:], strict=True)
-    return "\n".join([head, line, *(f"{old.partition(' | ')[0]} | {new.partition(' | ')[2]}" for old, new in both)])
+    head, rule, *written = rows.splitlines()
+    lines = [head, rule]
+    for old, new in zip(written, computed.splitlines()[2:], strict=True):
+        name, figures = old.partition(" | ")[0], new.partition(" | ")[2]
+        lines.append(f"{name} | {figures}")
+    return "\n".join(lines)
 
 
 def files() -> dict[Path, str]:

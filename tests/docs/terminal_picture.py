@@ -193,12 +193,19 @@ def draw(lines: list[str]) -> str:
     """The picture's SVG. Not every viewer keeps spaces at the beginning of a text, so it begins behind them."""
     drawn = []
     for number, line in enumerate(lines):
-        shown, text = plain(line), plain(line).strip()
+        shown = plain(line)
+        text = shown.strip()
+        if not text:
+            continue
         colour = "1" if shown.startswith("$ ") else "".join(re.findall(r"^\x1b\[(\d+)m", line))
-        x, y = LEFT + CHARACTER * (len(shown) - len(shown.lstrip())), TOP + LINE_HEIGHT * number
+        indented = len(shown) - len(shown.lstrip())
+        x, y = LEFT + CHARACTER * indented, TOP + LINE_HEIGHT * number
         placed = f'class="c{colour}" x="{x:g}" y="{y:g}" textLength="{CHARACTER * len(text):g}"'
-        drawn += [f"<text {placed}>{escape(text).replace(' ', '&#160;')}</text>"] if text else []
-    return "\n".join([HEAD.replace("HEIGHT", f"{TOP + LINE_HEIGHT * len(lines):g}"), *drawn, "</svg>", ""])
+        words = escape(text).replace(" ", "&#160;")
+        drawn.append(f"<text {placed}>{words}</text>")
+
+    height = TOP + LINE_HEIGHT * len(lines)
+    return "\n".join([HEAD.replace("HEIGHT", f"{height:g}"), *drawn, "</svg>", ""])
 
 
 def lines_of(svg: str) -> list[str]:

@@ -118,7 +118,8 @@ def test_the_rate_up_to_which_an_hour_is_right_is_that_of_the_rule(page: str) ->
 def lowest_age(minutes: int) -> int:
     """The threshold of the alarm on the oldest message at this rate, if none is shipped that is higher."""
     asked = [sys.executable, str(ROOT / "launch" / "rates.py"), str(minutes), "0", "0"]
-    return int(json.loads(subprocess.run(asked, check=True, capture_output=True, text=True).stdout)["lowest"])
+    done = subprocess.run(asked, check=True, capture_output=True, text=True)
+    return int(json.loads(done.stdout)["lowest"])
 
 
 def highest_rate_of_an_hour() -> int:

@@ -132,7 +132,9 @@ Texts = Iterator[tuple[int, str]]
 
 
 def files_of(names: Iterable[str]) -> list[Path]:
-    found = (path for name in names for path in ([*ROOT.glob(name)] if "*" in name else (ROOT / name).rglob("*")))
+    found: set[Path] = set()
+    for name in names:
+        found |= set(ROOT.glob(name) if "*" in name else (ROOT / name).rglob("*"))
     return sorted(path for path in found if path.suffix in (".py", ".sh", ".jq") and path != Path(__file__))
 
 
@@ -172,8 +174,11 @@ def docstrings_of(node: Any) -> Iterator[Any]:
 
 
 def wrong_texts(file: Path, texts: Texts, patterns: dict[str, str]) -> list[str]:
-    found = ((line, wrong_words(without_code(re.sub(INTERFACE, "", text)), patterns)) for line, text in texts)
-    return [f"{file.name}, near line {line}: {wrong}" for line, all_wrong in found for wrong in all_wrong]
+    wrong = []
+    for line, text in texts:
+        words = without_code(re.sub(INTERFACE, "", text))
+        wrong += [f"{file.name}, near line {line}: {one}" for one in wrong_words(words, patterns)]
+    return wrong
 
 
 def test_comments_and_docstrings_use_only_words_of_the_table() -> None:

@@ -120,8 +120,11 @@ def last_release() -> tuple[str, str]:
 
 def files_at(commit: str) -> Texts:
     with tarfile.open(fileobj=io.BytesIO(git("archive", commit))) as tree:
-        counted = [member for member in tree if member.isfile() and room(member.name)]
-        return {member.name: tree.extractfile(member).read().decode() for member in counted}  # type: ignore[union-attr]
+        texts = {}
+        for member in tree:
+            if room(member.name) and (file := tree.extractfile(member)):
+                texts[member.name] = file.read().decode()
+        return texts
 
 
 def row(part: str, counts: list[int]) -> str:

@@ -392,8 +392,11 @@ def abort(app: str = APP) -> dict[str, Any]:
 def keeping(prefixes: list[str], days: int, app: str = APP) -> list[dict[str, Any]]:
     """The rules of KEEP_DAYS."""
     rule = {"Status": "Enabled", "Expiration": {"Days": days}}
-    names = [f"{app}-keep" + (f"-{number}" if number > 1 else "") for number in range(1, len(prefixes) + 1)]
-    return [{"ID": name, "Filter": {"Prefix": prefix}} | rule for name, prefix in zip(names, prefixes, strict=True)]
+    rules = []
+    for number, prefix in enumerate(prefixes, 1):
+        name = f"{app}-keep" if number == 1 else f"{app}-keep-{number}"
+        rules.append({"ID": name, "Filter": {"Prefix": prefix}} | rule)
+    return rules
 
 
 # --- what an account keeps, in the same form ------------------------------------------------------------------------

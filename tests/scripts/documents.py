@@ -374,7 +374,8 @@ def programs(folder: Path, names: Iterable[str], answer: Callable[[list[str]], t
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            status, stream, text = answer([self.word() for _ in range(int(self.word()))])
+            count = int(self.word())
+            status, stream, text = answer([self.word() for _ in range(count)])
             self.wfile.write(f"{status} {stream} {len(text.encode())}\n{text}".encode())
 
         def word(self) -> str:

@@ -307,9 +307,10 @@ class PaperAccount:
 
     def s3_list_objects_v2(self, given: Given) -> Any:
         """What is kept are pages."""
-        page, pages = int(given.get("ContinuationToken", "0")), self.kept.get(f"objects {given['Bucket']}", [[]])
-        more = {"IsTruncated": True, "NextContinuationToken": str(page + 1)} if page + 1 < len(pages) else {}
-        return {"IsTruncated": False, "Contents": pages[page]} | more
+        pages = self.kept.get(f"objects {given['Bucket']}", [[]])
+        number = int(given.get("ContinuationToken", "0"))
+        answer = {"Contents": pages[number], "IsTruncated": number + 1 < len(pages)}
+        return answer | ({"NextContinuationToken": str(number + 1)} if answer["IsTruncated"] else {})
 
     def s3_list_bucket_metrics_configurations(self, given: Given) -> Any:
         names = self.kept.get(f"request-metrics {given['Bucket']}", {})

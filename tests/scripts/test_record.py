@@ -163,9 +163,12 @@ def drawn_text(draw: random.Random, length: int) -> str:
 
 
 def drawn_settings(draw: random.Random) -> dict[str, str]:
-    tags = [f"k{n}={drawn_text(draw, draw.randrange(200))}" for n in range(draw.randrange(48))]
-    prefixes = [f"{n}{drawn_text(draw, draw.randrange(30))}/" for n in range(draw.randrange(1, 21))]
-    keys = [f"arn:aws:kms:{REGION}:{NUMBER}:key/{n}" for n in range(draw.randrange(51))]
+    def text(most: int) -> str:
+        return drawn_text(draw, draw.randrange(most))
+
+    tags = [f"k{number}={text(200)}" for number in range(draw.randrange(48))]
+    prefixes = [f"{number}{text(30)}/" for number in range(draw.randrange(1, 21))]
+    keys = [f"arn:aws:kms:{REGION}:{NUMBER}:key/{number}" for number in range(draw.randrange(51))]
     return {"TAGS": ",".join(tags), "PREFIX_FILTER": ",".join(prefixes), "SRC_KMS_KEY_ARN": ",".join(keys)}
 
 

@@ -124,9 +124,13 @@ class Buckets(Face):
 
     def held(self) -> str:
         """The contents of the destination's object, its label if it is not the source's, "upload" for each open one."""
+        words = []
         contents = self.content()
-        label = "label" if contents is None else self.head()[1].get("label", "none")
-        return " ".join([*(contents or []), *[label] * (label != "label"), *["upload"] * len(self.uploads())])
+        if contents is not None:
+            words += contents
+            label = self.head()[1].get("label", "none")
+            words += [label] if label != "label" else []
+        return " ".join([*words, *["upload"] * len(self.uploads())])
 
     def copy_arguments(self, arguments: dict[str, Any], key: str = KEY) -> dict[str, Any]:
         return {"Key": key, "CopySource": SOURCE | {"Key": key}, **MIRROR, **arguments}

@@ -22,8 +22,11 @@ back, deleted = steps(received, do("hide", 0)), steps(received, do("delete"))
 
 def of_groups(**counts: int) -> Callable[[Any], Any]:
     """So many messages of each group; those of `live` have none."""
-    groups = {name: {} if name == "live" else {"MessageGroupId": name} for name in counts}
-    return steps(*(do("send", name, **groups[name]) for name, count in counts.items() for _ in range(count)))
+    sends = []
+    for name, count in counts.items():
+        group = {} if name == "live" else {"MessageGroupId": name}
+        sends += [do("send", name, **group)] * count
+    return steps(*sends)
 
 
 def after(count: int, then: int) -> Callable[[Queues], list[str]]:

@@ -128,4 +128,5 @@ class Queue:
     def next_change(self) -> float | None:
         """When the first message that is not visible becomes so, or did if one is."""
         lines = [self.lent, *(tenant.waiting for tenant in self.tenants.values())]
-        return min((message.visible_at for line in lines if (message := self.first(line))), default=None)
+        firsts = filter(None, map(self.first, lines))
+        return min((message.visible_at for message in firsts), default=None)

@@ -115,8 +115,10 @@ class Bucket:
 
     def place(self, delimiter: str, name: str) -> list[Any]:
         """Where it comes in a listing."""
-        folders = [name[: match.end()] for match in re.finditer("/", name)] if self.is_directory else []
-        return [self.rank(delimiter, each) for each in (*folders, name)] if self.is_directory else [name]
+        if not self.is_directory:
+            return [name]
+        folders = [name[: match.end()] for match in re.finditer("/", name)]
+        return [self.rank(delimiter, each) for each in (*folders, name)]
 
     def list(self, parameters: dict[str, Any]) -> dict[str, Any]:
         self.requests += 1
@@ -181,9 +183,13 @@ class Ran(NamedTuple):
 
     def keys(self, pattern: str) -> set[tuple[str, ...]]:
         """What two groups of the pattern are in lines of the log or of the result; keys are unquoted."""
+
+        def unquoted(text: str) -> str:
+            return str(json.loads(text)) if text[0] == '"' else text
+
         lines = [line for _, line in self.log] + self.shown
-        found = (re.match(pattern, line) for line in lines)
-        return {tuple(json.loads(text) if text[0] == '"' else text for text in one.groups()) for one in found if one}
+        found = filter(None, (re.match(pattern, line) for line in lines))
+        return {tuple(map(unquoted, one.groups())) for one in found}
 
 
 class Drawn:
@@ -270,11 +276,15 @@ class Drawn:
 
     def changed(self, source: Version | None, copy: Version | None) -> Pair:
         """What becomes of a key; a version that is younger than the listings has a time well after them."""
+        later = START + 1060
         new = self.source(START + self.chance.choice((1000, -500, -20 * DAY)))
-        is_synced = self.copy(source, START + 1060) if source else None
-        by_others = self.version(START + 1060)
-        some = [(new, copy), (new, self.copy(new, START + 1060)), (None, copy), (None, None), (source, None)]
-        return self.chance.choice([*some, (source, is_synced), (source, by_others)])
+        synced = self.copy(source, later) if source else None
+        by_others = self.version(later)
+
+        of_new = [(new, copy), (new, self.copy(new, later))]
+        of_none = [(None, copy), (None, None)]
+        of_source = [(source, None), (source, synced), (source, by_others)]
+        return self.chance.choice([*of_new, *of_none, *of_source])
 
     def happens(self, moment: str, key: str) -> None:
         if self.changes.get(key, ("",))[0] == moment and self.now[key] == self.before[key]:

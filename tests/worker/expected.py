@@ -44,9 +44,12 @@ def is_copy(source: Version, copy: Version | None) -> bool:
 
 
 def same_bytes(source: Version | None, copy: Version | None) -> bool | None:
-    sums = [one.checksum for one in (source, copy) if one and one.checksum and "-" not in one.checksum]
-    is_known = len(sums) == 2 and ("crc32" in sums[0]) == ("crc32" in sums[1])
-    return sums[0] == sums[1] if is_known else None
+    """None: no checksum of the whole object, by the same algorithm, is on both sides."""
+    one, other = (version.checksum if version else "" for version in (source, copy))
+    are_whole = one and other and "-" not in one + other
+    if not are_whole or ("crc32" in one) != ("crc32" in other):
+        return None
+    return one == other
 
 
 def category(drawn: Drawn, key: str, pair: Pair, deep: bool = False) -> str:

@@ -61,7 +61,8 @@ def world(seed: int, *moments: str) -> Iterator[Drawn]:
 def options_of(drawn: Drawn, *chosen: str) -> list[str]:
     """Some of them, and at times a prefix."""
     some = [option for option in chosen if drawn.chance.random() < 0.4]
-    return [*some, *drawn.chance.choice(([], [], ["--prefix", "a/"], ["--prefix", "a/b"], ["--prefix", "ü"]))]
+    prefix = drawn.chance.choice((None, None, "a/", "a/b", "ü"))
+    return [*some, "--prefix", prefix] if prefix else some
 
 
 def limited(drawn: Drawn, arguments: list[str]) -> list[str]:

@@ -151,8 +151,9 @@ def test_each_key_of_random_trees_is_found_once_whatever_other_keys_do_and_what_
 
 def test_what_only_one_side_has_of_a_large_folder_is_handed_on_in_pieces() -> None:
     """All of it at once would take several times the memory of the table, of which nothing warns."""
-    names = [[f"d/{side}-{number:05d}" for number in range(3000)] for side in "sd"]
-    parts, _ = walked((Bucket(names[0], 100), Bucket(names[1], 100, True)), scale=Scale(page_keys=100))
+    of_source = [f"d/s-{number:05d}" for number in range(3000)]
+    of_destination = [f"d/d-{number:05d}" for number in range(3000)]
+    parts, _ = walked((Bucket(of_source, 100), Bucket(of_destination, 100, True)), scale=Scale(page_keys=100))
     assert len(set(all_of(parts))) == len(all_of(parts)) == 6000
     assert max(map(len, parts)) <= 200
 
