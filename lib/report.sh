@@ -231,7 +231,7 @@ finish() {
   else
     # jq, which takes long to start, reads all rows at once: fields end with a unit separator, rows with a record separator.
     local IFS=$'\n'
-    printf '%s\x1f' "${step:-}" "$KIND" "${RESOURCE#"$KIND "}" "$ACTION" "$state" "$AGAIN" "${CHANGES[*]-}" \
+    printf '%s\x1f' "${STEP:-}" "$KIND" "${RESOURCE#"$KIND "}" "$ACTION" "$state" "$AGAIN" "${CHANGES[*]-}" \
       "${NOTES[*]-}" "${VALUES[*]-}" >>"$TEMP_DIR/plan"
     printf '\x1e' >>"$TEMP_DIR/plan"
   fi
@@ -279,9 +279,10 @@ make_plan() {
   for step in "$@"; do run_step "$step"; done
 }
 
-# run_step STEP: a function with its arguments, which carries out one row of the plan, or with each more of them.
+# run_step STEP: a function with its arguments, which carries out one row of the plan, or with each more of them. STEP is
+# for finish, which writes it into the row.
 run_step() {
-  local step=$1 words
+  local STEP=$1 words
   read -ra words <<<"$1"
   "${words[@]}"
 }

@@ -146,7 +146,8 @@ class Syncer:
 
         if verdict.action == REFUSE:
             raise Refused(f"the object is archived in {source.archived}: restore it, its restore event copies it")
-        if source.size > (buckets.settings.largest or source.size):
+        largest = buckets.settings.largest
+        if largest and source.size > largest:
             raise Postponed("larger than what is copied here", FOR_WORKER_SECONDS)
 
         for step in self.before_copy:

@@ -33,9 +33,11 @@ class Job:
         sync.event_time = earlier(sync.event_time, content.event_time)
         sync.waiting_since = earlier(sync.waiting_since, content.waiting_since)
         sync.compares_bytes = sync.compares_bytes or content.compares_bytes
-        # Another delivery may follow one whose worker died while it copied the key.
-        spares_foreign = content.are_ghosts and not came_before
-        sync.spares_foreign = spares_foreign and (sync.spares_foreign or self.leases == [lease])
+        # Only if all messages are about ghosts. Another delivery may follow one whose worker died while it copied the
+        # key.
+        is_about_ghost = content.are_ghosts and not came_before
+        is_first = len(self.leases) == 1
+        sync.spares_foreign = is_about_ghost and (is_first or sync.spares_foreign)
         if self.running:
             self.joined_left_over = self.joined_left_over or came_before or sync.key in content.uploads
             return

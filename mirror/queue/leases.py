@@ -49,8 +49,10 @@ class Leases:
         settings, visibility = self.settings, self.settings.shortest_visibility
         received = await self.queue.receive(min(wait, settings.wait_time_seconds), visibility)
         now = self.now()
-        first = now + settings.visibility_extend_interval / 2  # half: SQS may not answer at once
-        leases = [Lease(item, now, now + visibility, first) for item in received]
+        first_extension = now + settings.visibility_extend_interval / 2  # half: SQS may not answer at once
+        leases = [
+            Lease(item, received_at=now, visible_at=now + visibility, due_at=first_extension) for item in received
+        ]
         for lease in leases:
             try:
                 lease.content = read_body(lease.received.body, settings, lease.received.sent_at)

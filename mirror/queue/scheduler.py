@@ -56,7 +56,8 @@ class Scheduler(Host):
         self.slots = self.settings.max_concurrent_keys  # syncs that may begin now
         self.outage = Outage(syncer.buckets)
         self.counts: Counter[str] = Counter()
-        self.synced, self.ended = methods(options, Option.synced), methods(options, Option.ended)
+        self.options_synced = methods(options, Option.synced)
+        self.options_ended = methods(options, Option.ended)
         self.stopping = False
 
     # Room
@@ -77,13 +78,13 @@ class Scheduler(Host):
         return job
 
     def has_room(self) -> bool:
-        """Twice as many jobs at work as slots keep those busy."""
+        """Twice as many jobs at work as slots keep those busy, and the next receive may bring ten of them."""
         limit = self.settings.max_concurrent_keys
+        most_at_work = max(2 * limit - SQS_BATCH, limit - 1)
+        most_held = HELD_ON_FEW_KEYS * HELD_PER_SLOT * limit
+
+        has_room = self.at_work() <= most_at_work and len(self.leases.held) < most_held
         is_idle = not (self.waiting or self.backfill)
-        has_room = (
-            self.at_work() <= max(2 * limit - SQS_BATCH, limit - 1)
-            and len(self.leases.held) < HELD_ON_FEW_KEYS * HELD_PER_SLOT * limit
-        )
         return self.outage.may_receive(is_idle, has_room)
 
     async def until_room(self) -> None:
@@ -320,12 +321,12 @@ class Scheduler(Host):
             log.error(FAILED, key, attempt, self.settings.max_receives, describe(error), exc_info=mistake)
 
     def note_end(self, sync: KeySync, done: list[Lease], error: Exception | None) -> None:
-        for ended in self.ended:
-            ended(sync, done, error)
+        for option_ended in self.options_ended:
+            option_ended(sync, done, error)
 
     def note_synced(self, sync: KeySync, latest: Lease) -> None:
-        for synced in self.synced:
-            synced(sync, latest)
+        for option_synced in self.options_synced:
+            option_synced(sync, latest)
 
     def end_messages(self, sync: KeySync, done: list[Lease], error: Exception | None) -> None:
         """A key that waits for others needs only one message, the one with the oldest event. Those that each reconcile
