@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from mirror.cli import is_reading, log_first_line, parse_arguments, run
 from mirror.log_writer import configure_logging
-from mirror.model.log_lines import log, summary
+from mirror.model.log_lines import log, summary, visible
 from mirror.processes import Signals, leave, run_processes
 from mirror.settings import load_settings
 
@@ -29,7 +29,7 @@ def main() -> int:
     try:
         settings = load_settings(dict(os.environ), unused=("QUEUE_URL",) if is_reading(command) else ())
     except ValueError as error:
-        print(f"worker: {error}", file=sys.stderr)
+        print(f"worker: {visible(str(error))}", file=sys.stderr)
         return 2
     configure_logging(settings.log_level, descriptor=2 if is_reading(command) and command.json else 1)
     log_first_line(settings, command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mirror.model.checks import Setting, check, settings_of
+from mirror.model.checks import Setting, check, problems_together, settings_of
 
 SUBNET, SECURITY_GROUP = r"subnet-\w+", r"sg-\w+"
 STARTED_BY, STARTED_BY_MEANING = r"[\w/-]{1,128}", "at most 128 letters, digits, hyphens, _ and /"
@@ -36,11 +36,7 @@ SETTINGS += [Setting(name, "made", "starter", *row) for name, *row in MADE]
 def load_settings(environment: Mapping[str, str]) -> dict[str, Any]:
     """Settings under the names of their environment variables. Raises ValueError that names every wrong one."""
     settings, problems = check(SETTINGS, environment, REQUIRED)
-    if not problems and settings["MIN_WORKERS"] > settings["MAX_WORKERS"]:
-        problems.append(
-            f"MIN_WORKERS={settings['MIN_WORKERS']} is more than MAX_WORKERS={settings['MAX_WORKERS']}: "
-            "lower the one or raise the other"
-        )
+    problems = problems or problems_together(settings)
     if problems:
         raise ValueError("wrong settings: " + "; ".join(problems))
     return settings

@@ -31,7 +31,6 @@ start_without_aws() {
   start_run
   check_before_calls "${SETTINGS[@]}"
   check_values "${SETTINGS[@]}"
-  check_numbers_together
   check_task_size
   stop_on_problems
 }

@@ -2,9 +2,9 @@
 # The table of settings, and the checks of them that need no account.
 
 # Of mirror/model/settings.table, whose head says what its columns mean, by the name of a setting. SHIPPED: what deploy.sh
-# has. OTHERWISE: what a reader goes by if it has nothing.
+# has.
 SETTINGS=()
-declare -A KEPT_FOR=() READER=() SHIPPED=() OTHERWISE=() VALID=() MEANING=()
+declare -A KEPT_FOR=() READER=() SHIPPED=() VALID=() MEANING=()
 
 read_settings_table() {
   local name kept reader default values meaning
@@ -12,10 +12,8 @@ read_settings_table() {
     [[ $name != "#" ]] || continue
     SETTINGS+=("$name")
     [[ $values != [0-9]*/* ]] || values=${values#*/}
-    [[ $default != - ]] || default=""
-    KEPT_FOR[$name]=$kept READER[$name]=$reader VALID[$name]=$values MEANING[$name]=$meaning
-    SHIPPED[$name]=$default OTHERWISE[$name]=$default
-    [[ $default != \(* ]] || SHIPPED[$name]="" OTHERWISE[$name]=${default//[()]/}
+    [[ $default != - && $default != \(* ]] || default=""
+    KEPT_FOR[$name]=$kept READER[$name]=$reader SHIPPED[$name]=$default VALID[$name]=$values MEANING[$name]=$meaning
   done <"$PROJECT_DIR/mirror/model/settings.table"
 }
 read_settings_table
@@ -127,18 +125,6 @@ check_image_name() {
     || problem "IMAGE_URI=$IMAGE_URI: write the path in lower case, as every registry does"
 }
 
-# The starter refuses the first, too. A message of a worker that died must not come back while its copy may still be running in S3. The worker checks the same.
-check_numbers_together() {
-  if is_number "$MIN_WORKERS" && is_number "$MAX_WORKERS" && ((MIN_WORKERS > MAX_WORKERS)); then
-    problem "MIN_WORKERS=$MIN_WORKERS is more than MAX_WORKERS=$MAX_WORKERS: lower the one or raise the other"
-  fi
-  local lowest=${COPY_TIMEOUT:-${OTHERWISE[COPY_TIMEOUT]}}
-  is_number "$VISIBILITY_TIMEOUT" && is_number "$VISIBILITY_EXTEND_INTERVAL" && is_number "$lowest" || return 0
-  lowest=$((lowest + VISIBILITY_EXTEND_INTERVAL))
-  ((lowest <= VISIBILITY_TIMEOUT)) || problem "VISIBILITY_TIMEOUT=$VISIBILITY_TIMEOUT: set at least $lowest," \
-    "VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT, or messages come back while their copies are still running"
-}
-
 # The starter starts an audit within three quarters of an hour (launch/audit.py), and status looks for its line in the
 # log.
 check_audit_days() {
@@ -167,7 +153,6 @@ check_settings() {
   check_values "${SETTINGS[@]}"
   ((${#COPY_LAST} <= 500)) || problem "COPY_LAST=$COPY_LAST: set at most 500 characters of patterns," \
     "separated by commas"
-  [[ $ANNOUNCE != markers* || -n $COPY_LAST ]] || problem "ANNOUNCE=markers: set COPY_LAST, which says what a marker is"
   ((${#ROLE_PATH} <= 512)) || problem "ROLE_PATH=$ROLE_PATH: set at most 512 characters"
   # The repository's name is APP_NAME, and no name of ECR ends in a hyphen (ECR API reference, CreateRepository); that of
   # the security group begins with it, and "sg-" is for ids (EC2 API reference, CreateSecurityGroup). With the longest
@@ -181,7 +166,6 @@ check_settings() {
   # An inline policy of a role holds 10,240 characters (IAM User Guide, "IAM and AWS STS quotas"), a key's ARN has 75.
   check_kms_keys SRC_KMS_KEY_ARN 50 "keys, because the policy of a role cannot hold more"
   check_kms_keys DST_KMS_KEY_ARN 1 "key, because a directory bucket keeps one for its whole life"
-  check_numbers_together
   check_audit_days
   check_task_size
 }

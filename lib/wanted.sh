@@ -1,21 +1,24 @@
 # shellcheck shell=bash
-# What is synced, by PREFIX_FILTER and EXCLUDE: operate/wanted.py knows it, by the workers' own rules.
+# What is synced, by PREFIX_FILTER and EXCLUDE, and what is wrong between settings: operate/wanted.py knows it, by the
+# rules of those that read them.
 
-WANTED="" WANTED_OF="" # what wanted printed last, and of which settings
+WANTED="" WANTED_OF="" # what wanted printed last, and for which of them
 
 # Prints what the settings come to, as operate/wanted.py does: a run asks it once, because the subshells of one that called
 # this know it.
 wanted() {
-  local of=("$SRC_BUCKET" "$PREFIX_FILTER" "$EXCLUDE" "$COPY_LAST" "$TABLES" "$KEEP_DAYS" "$EVENT_SOURCE")
+  local of=("$SRC_BUCKET" "$PREFIX_FILTER" "$EXCLUDE" "$COPY_LAST" "$EVENT_SOURCE")
   if [[ -z $WANTED || $WANTED_OF != "${of[*]@Q}" ]]; then
-    WANTED=$(SRC_BUCKET=$SRC_BUCKET PREFIX_FILTER=$PREFIX_FILTER EXCLUDE=$EXCLUDE COPY_LAST=$COPY_LAST TABLES=$TABLES \
-      KEEP_DAYS=$KEEP_DAYS EVENT_SOURCE=$EVENT_SOURCE PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/operate/wanted.py")
+    WANTED=$(
+      export "${SETTINGS[@]}"
+      PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/operate/wanted.py"
+    )
     WANTED_OF=${of[*]@Q}
   fi
   printf '%s\n' "$WANTED"
 }
 
-# What is wrong with PREFIX_FILTER and EXCLUDE, and with TABLES beside them, which needs no account.
+# What is wrong with PREFIX_FILTER and EXCLUDE, and between settings.
 check_wanted() {
   local name found line
   local -A kinds=([PREFIX_FILTER]="a prefix" [EXCLUDE]=patterns)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mirror.model.checks import check, settings_of
-from mirror.model.delta import LOG_EXAMPLES, may_be_in_log
+from mirror.model.checks import check, problems_together, settings_of
+from mirror.model.delta import problems_of_tables
 from mirror.model.selection import Wanted, items_of, wanted_of
 
 HELD_PER_SLOT = 4  # a worker that holds this many messages, or keys, for each of MAX_CONCURRENT_KEYS receives no more
@@ -105,12 +106,11 @@ def load_settings(environment: dict[str, str], unused: tuple[str, ...] = ()) -> 
     used = [setting for setting in SETTINGS if setting.name not in unused]
     # A worker that somebody runs elsewhere does not know the memory of its task.
     values, problems = check(used, {"TASK_MEMORY": "0"} | environment, REQUIRED)
-    values = {name.lower(): value for name, value in values.items()}
-    values |= {name.lower(): environment.get(name) for name in unused}
-    problems = problems or problems_together(Settings(**values))
+    problems = problems or problems_together(values) + problems_of_lists(values) + problems_of_tables(values)
     if problems:
         raise ValueError("; ".join(problems))
-    return Settings(**values)
+    values |= {name: environment.get(name) for name in unused}
+    return Settings(**{name.lower(): value for name, value in values.items()})
 
 
 def load_function_settings(environment: dict[str, str]) -> Settings:
@@ -139,31 +139,12 @@ def load_function_settings(environment: dict[str, str]) -> Settings:
     )
 
 
-def problems_together(settings: Settings) -> list[str]:
-    """Returns what is wrong between settings that are right by themselves; see shortest_visibility."""
-    problems, lowest = [], settings.shortest_visibility
-    if settings.visibility_timeout < lowest:
-        problems.append(
-            f"VISIBILITY_TIMEOUT={settings.visibility_timeout} has to be at least {lowest}: "
-            "VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT"
-        )
-    for name, text in (("PREFIX_FILTER", settings.prefix_filter), ("EXCLUDE", settings.exclude)):
+def problems_of_lists(values: Mapping[str, str]) -> list[str]:
+    problems = []
+    for name in ("PREFIX_FILTER", "EXCLUDE"):
+        text = values[name]
         if "" in items_of(text):
             problems.append(f"{name}={text!r} has an empty item")
         if re.search(r" ,|(?<!\\), ", text):
             problems.append(f"{name}={text!r} has a space next to a comma: remove it, or it becomes part of a key")
-    if settings.announce.startswith("markers") and not settings.copy_last:
-        problems.append("ANNOUNCE=markers needs COPY_LAST, which says what a marker is")
-    return problems + (problems_of_tables(settings) if settings.tables else [])
-
-
-def problems_of_tables(settings: Settings) -> list[str]:
-    """Returns what cuts through a table."""
-    problems = []
-    if settings.keep_days:
-        problems.append(f"KEEP_DAYS={settings.keep_days} has to be 0 with TABLES: a table needs its files at any age")
-    if any(map(settings.wanted.excludes, LOG_EXAMPLES)):
-        problems.append(f"EXCLUDE={settings.exclude!r} may not leave out files of a table's log with TABLES")
-    if cut := next((item for item in items_of(settings.copy_last) if may_be_in_log(item.strip())), None):
-        problems.append(f"COPY_LAST has {cut!r}, which may not be for files of a table's log with TABLES: take it out")
     return problems

@@ -1,12 +1,12 @@
-"""What PREFIX_FILTER, EXCLUDE and COPY_LAST select, by the workers' own rules: for lib/wanted.sh.
+"""What PREFIX_FILTER, EXCLUDE and COPY_LAST select, and what is wrong between settings: for lib/wanted.sh.
 
-Reads settings from the environment, and prints a JSON object: what they come to, what deploy.sh says about it, and what
-is wrong with it. This runs on what users have: Python 3.7 or newer.
+It goes by the rules of those that read the settings. Reads them from the environment, and prints a JSON object: what
+they come to, what deploy.sh says about it, and what is wrong with it. This runs on what users have: Python 3.7 or
+newer.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 import re
@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote_plus
 
-from mirror.model.delta import LOG_EXAMPLES, may_be_in_log
-from mirror.model.selection import items_of, wanted_of, without_covered, written_items
+from mirror.model.checks import TABLE, check, problems_together
+from mirror.model.delta import problems_of_tables
+from mirror.model.selection import items_of, pattern_for, wanted_of, without_covered, written_items
 
 MOST_PREFIXES = 20  # each has a notification of S3 and a line in two policies of IAM
 # Bytes: all variables of a function have 4 KB, and COPY_LAST is one of them.
@@ -32,7 +33,10 @@ def main() -> None:
     given = {name.decode(errors="replace"): value for name, value in os.environb.items()}
     settings = {name: value.decode(errors="replace") for name, value in given.items()}
     not_text = [name for name in ("PREFIX_FILTER", "EXCLUDE") if settings[name].encode() != given[name]]
-    text = json.dumps(selection(settings, not_text), ensure_ascii=False) + "\n"
+    values, _ = check(TABLE, settings, ())
+    found = selection(settings, not_text)
+    found["problems"] += problems_together(values) + problems_of_tables(values)
+    text = json.dumps(found, ensure_ascii=False) + "\n"
     sys.stdout.buffer.write(text.encode())
 
 
@@ -49,7 +53,6 @@ def selection(settings: Mapping[str, str], not_text: Sequence[str]) -> dict[str,
         problems += problems_of_prefixes(settings, pattern)
     if "EXCLUDE" not in not_text:
         problems += problems_of_exclude(settings, patterns, prefixes_left_out)
-    problems += problems_of_tables(settings, patterns) if settings["TABLES"] else []
     return {
         "first": ([*items_of(settings["PREFIX_FILTER"]), ""])[0],
         "prefixes": prefixes,
@@ -64,19 +67,8 @@ def selection(settings: Mapping[str, str], not_text: Sequence[str]) -> dict[str,
             if pattern is not None
         ],
         "not_text": not_text,
-        "problems": problems + problems_together(settings),
+        "problems": problems + problems_of_size(settings),
     }
-
-
-def pattern_for(key: str, patterns: Iterable[str]) -> str | None:
-    """The first of the patterns that leaves the key out, or None. It covers all of a prefix if it ends in "*"."""
-    for pattern in patterns:
-        try:
-            if fnmatch.fnmatchcase(key, pattern):
-                return pattern
-        except re.error:
-            pass  # an empty range, such as [c-a]: before 3.9.13, Python does not know that it matches nothing
-    return None
 
 
 def as_event(prefix: str) -> str:
@@ -206,26 +198,7 @@ def problems_of_exclude(
     return problems
 
 
-def problems_of_tables(settings: Mapping[str, str], patterns: Sequence[str]) -> list[str]:
-    """Nothing may cut through a table (mirror/settings.py checks the same)."""
-    problems, tables = [], f"with TABLES={settings['TABLES']}"
-    if settings["KEEP_DAYS"] not in ("", "0"):
-        problems.append(
-            f"KEEP_DAYS={settings['KEEP_DAYS']} {tables}: leave KEEP_DAYS empty, because a table needs its files at any"
-            " age"
-        )
-    cut = next(filter(None, (pattern_for(key, patterns) for key in LOG_EXAMPLES)), None)
-    if cut:
-        problems.append(f"EXCLUDE={settings['EXCLUDE']} {tables}: remove {cut}, which matches files of a table's log")
-    cut = next((item for item in items_of(settings["COPY_LAST"]) if may_be_in_log(item.strip())), None)
-    if cut is not None:
-        problems.append(
-            f"COPY_LAST={settings['COPY_LAST']} {tables}: remove {cut}, which can match files of a table's log"
-        )
-    return problems
-
-
-def problems_together(settings: Mapping[str, str]) -> list[str]:
+def problems_of_size(settings: Mapping[str, str]) -> list[str]:
     size = len("".join(settings[name] for name in ("PREFIX_FILTER", "EXCLUDE", "COPY_LAST")).encode())
     if size <= MOST_OF_ALL_PATTERNS:
         return []

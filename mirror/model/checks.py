@@ -1,6 +1,7 @@
-"""The table of settings, and what is wrong with a value of one.
+"""The table of settings, what is wrong with a value, and what is wrong between values that are right by themselves.
 
-deploy.sh reads the same table (lib/record.sh). The starter has this file, too, so it imports nothing else of mirror/.
+deploy.sh reads the same table (lib/settings.sh), and asks what is wrong between values (operate/wanted.py): this runs
+on Python 3.7. The starter has this file, too, so it imports nothing else of mirror/.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class Setting(NamedTuple):
     def problem(self, text: str) -> str:
         """What is wrong with this value of a reader, and what it has to be; nothing if it is right."""
         meaning = self.meaning
-        if limits := self.limits:
-            lowest, highest = limits
+        if self.limits:
+            lowest, highest = self.limits
             meaning = f"a whole number from {lowest} to {highest}"
             is_right = bool(re.fullmatch(r"[0-9]+", text)) and lowest <= int(text) <= highest
         else:
@@ -74,3 +75,30 @@ def check(
         problems += [problem] if problem else []
         values[setting.name] = int(text) if setting.limits and not problem else text
     return values, problems
+
+
+def problems_together(values: Mapping[str, Any]) -> list[str]:
+    """Goes by the values that check() returns. A rule is left out unless the reader is given all of its settings, and
+    each is right by itself. What cuts through a table is in delta.py."""
+    numbers = {name: value for name, value in values.items() if isinstance(value, int)}
+    problems = []
+
+    if {"MIN_WORKERS", "MAX_WORKERS"} <= numbers.keys():
+        lowest, highest = numbers["MIN_WORKERS"], numbers["MAX_WORKERS"]
+        if lowest > highest:
+            problems.append(
+                f"MIN_WORKERS={lowest} is more than MAX_WORKERS={highest}: lower the one or raise the other"
+            )
+
+    # A message of a worker that died must not come back while its copy may still be running in S3.
+    if {"VISIBILITY_TIMEOUT", "VISIBILITY_EXTEND_INTERVAL", "COPY_TIMEOUT"} <= numbers.keys():
+        timeout, lowest = numbers["VISIBILITY_TIMEOUT"], numbers["VISIBILITY_EXTEND_INTERVAL"] + numbers["COPY_TIMEOUT"]
+        if timeout < lowest:
+            problems.append(
+                f"VISIBILITY_TIMEOUT={timeout}: set at least {lowest}, VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT, or"
+                " messages come back while their copies are still running"
+            )
+
+    if values.get("ANNOUNCE", "").startswith("markers") and not values["COPY_LAST"]:
+        problems.append("ANNOUNCE=markers: set COPY_LAST, which says what a marker is")
+    return problems

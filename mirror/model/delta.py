@@ -11,10 +11,12 @@ import json
 import re
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 from urllib.parse import unquote
+
+from mirror.model.selection import items_of, pattern_for
 
 COMMIT = "commit"
 CHECKPOINT = "checkpoint"
@@ -86,7 +88,7 @@ def is_in_log(folder: str) -> bool:
 
 
 def may_be_in_log(pattern: str) -> bool:
-    """Whether a pattern of COPY_LAST can be for a file of a log, in any folder (operate/wanted.py asks the same).
+    """Whether a pattern of COPY_LAST can be for a file of a log, in any folder.
 
     One with "/" in it is for the whole key, so that an end of it may be for the end of a key. Any two hexadecimal
     digits count as the same, and a class of characters as any of them."""
@@ -100,6 +102,29 @@ def may_be_in_log(pattern: str) -> bool:
     glob = f"/{glob}"
     ends = [glob[start:] for start, character in enumerate(glob) if character in "/*?"]
     return any(fnmatchcase(alike(f"/{LOG}{name}"), end) for name in NAMES for end in ends)
+
+
+def problems_of_tables(values: Mapping[str, Any]) -> list[str]:
+    """What the other settings, as check() returns them, would cut out of a table. Nothing may be."""
+    if not values["TABLES"]:
+        return []
+
+    problems, tables = [], f"with TABLES={values['TABLES']}"
+    if values["KEEP_DAYS"]:
+        problems.append(
+            f"KEEP_DAYS={values['KEEP_DAYS']} {tables}: leave KEEP_DAYS empty, because a table needs its files at any"
+            " age"
+        )
+    patterns = items_of(values["EXCLUDE"])
+    cut = next(filter(None, (pattern_for(key, patterns) for key in LOG_EXAMPLES)), None)
+    if cut:
+        problems.append(f"EXCLUDE={values['EXCLUDE']} {tables}: remove {cut}, which matches files of a table's log")
+    cut = next((item for item in items_of(values["COPY_LAST"]) if may_be_in_log(item.strip())), None)
+    if cut is not None:
+        problems.append(
+            f"COPY_LAST={values['COPY_LAST']} {tables}: remove {cut}, which can match files of a table's log"
+        )
+    return problems
 
 
 def commit_key(table: str, version: int) -> str:

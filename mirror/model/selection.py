@@ -61,6 +61,17 @@ class Wanted(NamedTuple):
         return self.keep_days > 0 and now >= (modified // SECONDS_OF_DAY + self.keep_days + 1) * SECONDS_OF_DAY
 
 
+def pattern_for(key: str, patterns: Iterable[str]) -> str | None:
+    """The first of the patterns that leaves the key out, or None. It covers all of a prefix if it ends in "*"."""
+    for pattern in patterns:
+        try:
+            if fnmatch.fnmatchcase(key, pattern):
+                return pattern
+        except re.error:
+            pass  # an empty range, such as [c-a]: before 3.9.13, Python does not know that it matches nothing
+    return None
+
+
 def wanted_of(prefix_filter: str, exclude: str, keep_days: int) -> Wanted:
     """An EXCLUDE pattern is a glob for the whole key, whose `*` stands for "/", too."""
     patterns = [fnmatch.translate(pattern) for pattern in items_of(exclude)]

@@ -44,6 +44,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Union
 
+from mirror.model.checks import TABLE, check, problems_together
 from operate import bill, bill_table, estimate, request_metrics, tasks, text, usage
 from operate.cloud import Cloud
 from operate.deployment import Deployment
@@ -242,6 +243,11 @@ QUESTIONS = (
 
 
 def run_estimate(options: EstimateOptions, deployment: Deployment) -> int:
+    values, _ = check(TABLE, deployment.settings, ())
+    problems = problems_together(values)
+    if problems:
+        raise Failure("; ".join(problems), 2)
+
     given = {question.name: answer_to(question, options.given) for question in QUESTIONS}
     keep_days = deployment.settings["KEEP_DAYS"]
     load = estimate.Load(

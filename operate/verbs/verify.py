@@ -43,7 +43,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mirror.model.selection import items_of
+from mirror.model.selection import items_of, pattern_for
 from operate import text
 from operate.cloud import Cloud, side_by_side
 from operate.deployment import Deployment
@@ -58,7 +58,6 @@ from operate.verify.report import WELL, for_others, is_bad, report
 from operate.verify.result import gather
 from operate.verify.rounds import change_round, put_round, read_the_rest, remove_round
 from operate.verify.state import Jobs, Plan, Seen, required, required_queue
-from operate.wanted import pattern_for
 
 NO_DRY_RUN = "it puts and removes objects of its own"
 PLAIN, WITH_LARGE, BENCH = "plain", "large", "bench"

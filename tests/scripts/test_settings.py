@@ -270,3 +270,21 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         found = problems(tmp_path, **settings)
         assert len(found) == bool(message), (settings, found)
         assert message in " ".join(found)
+
+
+@pytest.mark.fast
+def test_those_who_read_such_settings_say_the_same() -> None:
+    loads = {"worker": load_worker, "starter": load_starter}
+    said = dict.fromkeys(loads, 0)
+    for settings, message in TOGETHER:
+        for reader, load in loads.items():
+            own = [TABLE[name] for name in settings if TABLE[name].reader in (reader, "both")]
+            if len(own) == len(settings) and not any(one.problem(settings[one.name]) for one in own):
+                refusal = ""
+                try:
+                    load(SETTINGS | REQUIRED | settings)
+                except ValueError as error:
+                    refusal = str(error)
+                assert (bool(refusal), message in refusal) == (bool(message), True), (reader, settings, refusal)
+                said[reader] += bool(message)
+    assert said == {"worker": 6, "starter": 1}
