@@ -121,7 +121,7 @@ def names_of_path(deployment: Deployment, queue_url: str) -> dict[str, Any]:
 
 def selection_of(deployment: Deployment, variables: Mapping[str, str]) -> dict[str, Any]:
     """What is synced, by the settings that are deployed (operate/wanted.py)."""
-    names = ("SRC_BUCKET", "COPY_LAST", "TABLES", "KEEP_DAYS", "EVENT_SOURCE")
+    names = ("SRC_BUCKET", "COPY_LAST", "EVENT_SOURCE")
     settings = {name: deployment.settings[name] for name in names}
     deployed = {name: variables.get(name, "") for name in ("PREFIX_FILTER", "EXCLUDE")}
     return selection({**settings, **deployed}, [])
