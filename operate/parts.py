@@ -32,8 +32,14 @@ def part_of(answer: Answer) -> Part:
 
 
 def read_function(cloud: Cloud, deployment: Deployment) -> Part:
+    """A function without the variables that it has would look like one that is not paused."""
     name = deployment.starter_name
-    return part_of(cloud.ask("lambda", "get-function-configuration", "--function-name", name))
+    found = part_of(cloud.ask("lambda", "get-function-configuration", "--function-name", name))
+    error = (found.get("Environment") or {}).get("Error") if isinstance(found, dict) else None
+    if not error:
+        return found
+    message = error.get("Message", "")
+    return Denied(f"function {name}: its variables cannot be read: {message}; grant yourself kms:Decrypt", "")
 
 
 def variables_of(function: Part) -> dict[str, str]:
