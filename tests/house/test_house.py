@@ -7,6 +7,7 @@ from pathlib import Path
 
 import budgets
 import inner
+import said
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -101,6 +102,37 @@ def test_no_test_names_a_python_function_that_is_not_for_others() -> None:
 
 def test_no_test_sets_an_attribute_of_ours() -> None:
     assert list(inner.patches(budgets.files())) == []
+
+
+# What the product says
+
+
+def test_every_refusal_and_remark_is_named_by_a_test() -> None:
+    """By three of its words. Most are in tables: test_refusals.py, test_settings.py and test_sync.py of scripts/."""
+    texts = budgets.files()
+    found = list(said.all_said(texts))
+    assert len(found) > 300
+    assert said.unnamed(found, texts) == []
+
+
+WRITTEN = {
+    "lib/a.sh": """
+f() { [[ -n $x ]] || die "$x: the moon is" "not in $place: wait"; }
+rows=('a|b c|the sun sets here')
+""",
+    "operate/a.py": """
+def f(x):
+    yield f"there are {x} clouds over the sea"
+    raise Failure(f"{x} is not a star" if x else "no")
+""",
+    "tests/scripts/test_a.py": "assert 'x: the moon is not' in said and 'clouds over the' in said",
+}
+
+
+def test_what_no_test_names_is_found_in_both_languages() -> None:
+    found = list(said.all_said(WRITTEN))
+    assert len(found) == 4
+    assert [one.text.strip("\0 ") for one in said.unnamed(found, WRITTEN)] == ["the sun sets here", "is not a star"]
 
 
 # CONTRIBUTING.md names only what is there

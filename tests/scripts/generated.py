@@ -153,6 +153,7 @@ ELSEWHERE = f"arn:aws:sqs:{HERE}:elsewhere"
 FILES = f"arn:aws:elasticfilesystem:{HERE}:access-point/fsap-{'0' * 17}"
 SECRET = f"arn:aws:secretsmanager:{HERE}:secret:a"
 # What only AWS has, and the sync fails with: the document, where in it, what, and how the plan names the place.
+NEWS = {"InputTemplate": '{"news": true}'}  # instead of an event
 HARMFUL: tuple[tuple[str, tuple[Any, ...], Any, str], ...] = (
     ("task", ("volumes",), [{"name": "v"}], "volumes"),
     ("task", ("proxyConfiguration",), {"type": "APPMESH", "containerName": "envoy"}, "proxyConfiguration"),
@@ -181,8 +182,13 @@ HARMFUL: tuple[tuple[str, tuple[Any, ...], Any, str], ...] = (
         json.dumps({"deadLetterTargetArn": ELSEWHERE, "maxReceiveCount": 2}),
         "RedrivePolicy",
     ),
-    (STARTER_RULE, ("targets", "starter", "Input"), "{}", "target starter"),
-    (STARTER_RULE, ("targets", "again"), {"Id": "again", "Arn": STARTER_ARN, "Input": "{}"}, "no target again"),
+    (STARTER_RULE, ("targets", "starter", "InputPath"), "$.detail", "target starter"),
+    (
+        STARTER_RULE,
+        ("targets", "again"),
+        {"Id": "again", "Arn": STARTER_ARN, "InputTransformer": NEWS},
+        "no target again",
+    ),
     (f"filter {APP}-outage of {WORKER_LOG}", ("metricTransformations", 0, "dimensions"), {"a": "$a"}, "dimensions"),
     (f"alarm {APP}-dead-letters", ("Unit",), "Seconds", "Unit"),
     (f"lifecycle {MIRROR}", (0, "Status"), "Disabled", "which is disabled"),

@@ -96,6 +96,7 @@ class Hostile(Operated):
         self.new: set[str] = set()  # roles that this run made
         self.left: dict[str, int] = {}  # how often something is refused before it is not
         self.stale: dict[str, dict[str, Any]] = {}  # service -> what its next read shows in place of what is kept
+        self.refused: set[str] = set()  # "OPERATION CODE REASON" of writes
 
     def calm(self) -> None:
         """Nothing is refused any more; what settles still does."""
@@ -116,7 +117,16 @@ class Hostile(Operated):
     # --- before an answer -----------------------------------------------------------------------------------------
 
     def answer(self, call: Call) -> Any:
-        if READ.match(call.operation) or self.left_until_interrupted < 0:
+        if READ.match(call.operation):
+            return self.answer_in_full(call)
+        try:
+            return self.answer_to_write(call)
+        except Refused as refused:
+            self.refused.add(f"{call.operation} {refused.code} {refused}")
+            raise
+
+    def answer_to_write(self, call: Call) -> Any:
+        if self.left_until_interrupted < 0:
             return self.answer_in_full(call)
         if self.left_until_interrupted == 0:  # what runs beside it
             raise Interrupted

@@ -78,6 +78,7 @@ class Operated(PaperAccount):
         self.queries: dict[str, Given] = {}
         self.query_ends: list[str] = []  # what the next looks at queries show, before their ends
         self.exit_code: int | None = 0  # of a task that is run
+        self.status_of_debug = 0  # of a call whose log is looked at
         self.task_log = [[measured()]]
         self.coming: list[list[str]] = []  # what is left of it
         self.figures: list[dict[str, Any]] = []  # of any metric
@@ -380,7 +381,7 @@ class Verbs(Scripts):
         if words == ["--version"]:
             return 0, 1, f"aws-cli/{self.version} Python/3.13\n"
         if "--debug" in words:
-            return 0, 2, DEBUG
+            return self.account.status_of_debug, 2, DEBUG
         if "cp" in words:
             for file in sorted(Path(words[-2]).iterdir()):
                 key = words[-1].removeprefix(f"s3://{SOURCE}/") + file.name

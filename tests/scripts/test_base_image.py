@@ -113,6 +113,18 @@ def test_an_old_image_is_said_to_be_old(scripts: Scripts, days: int, is_said: bo
     assert (f"is {days} days old: set BASE_IMAGE" in ran.errors) == is_said
 
 
+@pytest.mark.parametrize("name", [":7", f"@{OLD}", f":7@{OLD}"])
+def test_an_image_of_another_account_may_be_pulled_however_it_is_named(scripts: Scripts, name: str) -> None:
+    account = scripts.account = PaperAccount()
+    image = f"999999999999.dkr.ecr.eu-north-1.amazonaws.com/theirs/worker{name}"
+    ran = scripts.step(f"ensure_role {APP}-exec-role", "ensure_task_definition", IMAGE_URI=image)
+    assert "arn:aws:ecr:eu-north-1:999999999999:repository/theirs/worker" in re.findall(
+        r'"(arn:\S+)"', str(ran.sent("PutRolePolicy"))
+    )
+    (container,) = Compared(account.kept, APP).newest_task()["containerDefinitions"]
+    assert container["image"] == image
+
+
 def test_the_tag_of_the_image_depends_on_what_stands_in_which_file(tmp_path: Path) -> None:
     """Of each folder of the image one file is changed in turn, then a text moves from one to another, or is renamed."""
     project = copy_checkout(tmp_path / "project")

@@ -26,7 +26,7 @@ WRONG_SETTINGS = {
     "TASK_CPU": ("512", "TASK_MEMORY=8192 is not a size of Fargate"),
     "TASK_MEMORY": ("8192", "512 with"),
     "PREFIX_FILTER": ("a*/", "wildcards"),
-    "SUBNETS": ("subnet-0badbad0", "InvalidSubnetID.NotFound"),
+    "SUBNETS": ("subnet-0badbad0", "InvalidSubnetID.NotFound; set SUBNETS to subnets that reach the internet or AWS's"),
     "LOG_RETENTION_DAYS": ("31", "set one of 1 3 5"),
     "DST_KMS_KEY_ARN": ("alias/aws/s3", "the ARN of a KMS key"),
     "ALARM_EMAIL": ("nobody", "a mail address, or nothing"),
@@ -185,7 +185,7 @@ def test_what_the_account_has_no_room_for_is_named_with_what_to_do(scripts: Scri
         OVERLAPS,
         "VISIBILITY_TIMEOUT=600: set at least 1200",
         "needs 66 vCPUs, the account's Fargate Spot quota is 64",
-        "DST_BUCKET=none--use1-az4--x-s3 does not exist",
+        "DST_BUCKET=none--use1-az4--x-s3 does not exist in account 123456789012: create it, or set DST_BUCKET",
     ):
         assert any(message in problem for problem in problems), (message, problems)
     account.vpcs = []

@@ -187,6 +187,7 @@ def back(scripts: Scripts, full: Deployed) -> Deployed:
 
 def test_every_option_can_be_turned_off(back: Deployed) -> None:
     assert list(faults(back.account, {})) == []
+    assert "changed (removed, because ALARM_EMAIL is empty)" in back.ran.output
     assert "EventBridgeConfiguration" not in back.account.kept[f"notifications {SOURCE}"]
     assert f"From now on, changes in\n  s3://{SOURCE}/\nare copied to\n  s3://{MIRROR}\n" in back.ran.output
     assert "\nSince the last ./deploy.sh, PREFIX_FILTER or EXCLUDE has changed:\n- Existing objects" in back.ran.output

@@ -7,6 +7,7 @@ NIGHTLY=1 runs more of them.
 import copy
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +29,30 @@ PLANNED = "PLAN_FORMAT=json; deploy_all"
 DETAIL = ("--dry-run", "--json", "--detailed-exitcode")
 # What a removal that may not read these says.
 DENIED = [f"the {part} of {MIRROR} could not be read: " for part in ("lifecycle", "policy")]
+DENIED += ["To have it removed, if deploy.sh made it, add this statement to a policy of your own identity"]
 DENIED += ["because its tags could not be read", "grant yourself lambda:ListTags", "s3express:DeleteBucketPolicy"]
+# What a run says that it waits for: the call, the error, and the words. The first row that fits counts.
+WAITS = (
+    ("CreateQueue", "QueueDeletedRecently", "the queue of this name was deleted less than 60 s ago"),
+    ("CreateQueue", "Dead letter target", "SQS does not see the new dead-letter queue yet"),
+    ("CreateCluster", "service linked role", "ECS cannot use its service-linked role yet"),
+    ("DeleteCluster", "ClusterContainsTasks", "the last tasks are still ending"),
+    ("CreateFunction", "assumed by Lambda", "Lambda cannot assume the new role yet"),
+    ("CreateFunction", "CreateGrant", "KMS does not see the new role yet"),
+    ("CreateFunction", "iam:PassRole", "the new role cannot be passed to Lambda yet, or you may not pass it"),
+    ("RegisterTaskDefinition", "iam:PassRole", "the new role cannot be passed to ECS yet, or you may not pass it"),
+    ("Function", "ResourceConflict", "the function is being changed"),
+    ("PutBucketNotification", "Unable to validate", "S3 does not see the queue policy yet, or another notification"),
+    ("CreateVpcEndpoint", "RouteAlreadyExists", "an endpoint that is being deleted still has the route"),
+    ("DeleteSecurityGroup", "DependencyViolation", "the network interfaces of the last tasks are still there"),
+    ("PutRolePolicy", "NoSuchEntity", "IAM does not see the new role yet"),
+    ("DeleteRole", "DeleteConflict", "IAM does not see yet that the policies are gone"),
+    ("Cluster", "UpdateInProgress", "the cluster is being changed"),
+    ("LogGroup|Retention|Filter", "OperationAborted", "another change of the log group is in progress"),
+    ("Bucket", "OperationAborted", "another change of the bucket is in progress"),
+    ("", "change is in progress", "another change of it is in progress"),
+    ("", "Rate exceeded", "AWS takes fewer calls at the moment"),
+)
 
 
 # Seeds of a night whose troubles no other one has: lists that are empty and missing, and an endpoint to be made.
@@ -111,7 +135,15 @@ class World:
         assert errors_of_tools(ran) == [], ran.output + ran.errors
         if ran.status not in (0, 130):
             assert SAYS_WHAT.search(ran.errors + ran.output), ran.output + ran.errors
+        assert ran.status or [said for said in self.waits() if f"waiting: {said}" not in ran.errors] == [], ran.errors
+        self.account.refused.clear()
         return ran
+
+    def waits(self) -> Iterator[str]:
+        """What the last run is to have said, by the writes that were refused to it."""
+        for refused in self.account.refused:
+            fitting = [said for call, error, said in WAITS if re.search(f"(?:{call}).* .*{error}", refused)]
+            yield from fitting[:1]
 
     def deploy(self) -> None:
         """By the plan; what AWS did not let be done is done by one run in calm. Then there is nothing to do."""

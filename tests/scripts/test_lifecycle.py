@@ -128,14 +128,21 @@ def test_ours_change_with_the_settings_and_those_of_others_stay(
         assert {key: days(between, key) for key in KEYS} == wanted
 
     is_longer = old["KEEP_DAYS"] and not 0 < int(new["KEEP_DAYS"] or 0) <= int(old["KEEP_DAYS"])
-    assert ("./sync.sh reconcile brings back" in ran.errors) == bool(is_longer)
+    kept_before, keeps = old["KEEP_DAYS"], new["KEEP_DAYS"]
+    back = f"KEEP_DAYS={kept_before} is no longer set: ./sync.sh reconcile brings back older objects"
+    if keeps:
+        back = f"KEEP_DAYS={keeps} was {kept_before}: ./sync.sh reconcile brings back the objects between the two ages"
+    assert re.findall("^ +(.* brings back .*)$", ran.errors, re.MULTILINE) == [back] * bool(is_longer)
     is_told = not is_foreign and rules_of(new) and lines(ran)[-1][1] != "exists"
     assert ("lifecycle deletes everything in" in ran.errors) == bool(is_told)
     again = deploy(scripts, **new)
     assert ([state for _, state in lines(again)], again.writes) == (["exists", "exists"], [])
 
-    scripts.clean_up()
+    cleaned = scripts.clean_up(status=None)
     rest = [rule for rule in others(after) if rule != ABORT]
+    stays = f"stays: the lifecycle of {MIRROR}, because it has rules of others too"
+    is_mixed = others(after) == after and any(rule["ID"] == ABORT["ID"] for rule in after)
+    assert (cleaned.status, stays in cleaned.errors) == (0, bool(rest) and is_mixed)
     left = after if others(after) == after else rest
     assert kept.get(LIFECYCLE) == (left if rest else None)
     assert (POLICY in kept) == bool(rest)  # theirs need it
@@ -144,18 +151,21 @@ def test_ours_change_with_the_settings_and_those_of_others_stay(
 # --- what cannot be done, and what is shown for it ------------------------------------------------------------------
 
 
-SHOWN: dict[str, tuple[Rules, str, dict[str, str], int]] = {
-    "a lifecycle of somebody else": ([THEIR_RULE], "", {}, 0),
-    "rules that S3 refuses": ([ABORT], "InvalidRequest", {}, 1),
-    "a bucket of another account": ([], "", {"DST_BUCKET_OWNER": "999999999999"}, 0),
-}
+SHOWN: dict[str, tuple[Rules, str, dict[str, str], int, str]] = {
+    "a lifecycle of somebody else": ([THEIR_RULE], "", {}, 0, ", or until that lifecycle also has the rules ["),
+    "rules that S3 refuses": ([ABORT], "InvalidRequest", {}, 1, "KEEP_DAYS=7 makes the rules ["),
+    "a bucket of another account": (
+        [], "", {"DST_BUCKET_OWNER": "999999999999"}, 0,
+        "S3 accepts it only from the bucket's own account. 999999999999 has to set the rules [",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_rules_that_cannot_be_set_are_shown_and_taken_for_ours_once_somebody_sets_them(
     scripts: Scripts, account: PaperAccount, name: str
 ) -> None:
-    there, code, settings, status = SHOWN[name]
+    there, code, settings, status, why = SHOWN[name]
     kept = account.kept
     for days in ("", "7"):
         kept |= {LIFECYCLE: there} if there else {}
@@ -163,7 +173,8 @@ def test_rules_that_cannot_be_set_are_shown_and_taken_for_ours_once_somebody_set
         ran = deploy(scripts, None, KEEP_DAYS=days, PREFIX_FILTER="a/", **settings)
         said = ran.output + ran.errors
         assert (REMOVE_OLD in said) == ("KEEP_DAYS" in said) == bool(days)
-        assert kept.get(LIFECYCLE, []) == there
+        assert (why in said, kept.get(LIFECYCLE, [])) == (bool(days), there)
+        assert not (days and settings) or lines(ran)[-1][1] == "left to its owner, see the end"
         assert not settings or not [call for call in ran.calls if call.parameters.get("Bucket") == MIRROR]
     assert (ran.status, "The prefix is not valid" in said) == (status, bool(code))
     account.refusals.clear()

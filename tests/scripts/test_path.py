@@ -325,6 +325,14 @@ def test_a_function_that_is_gone_is_said_although_its_rule_may_not_be_read(
     assert [why for _, why in seen.faults] == [said(row)]
 
 
+@pytest.mark.parametrize("instead", [{"InputPath": "$.detail"}, {"InputTransformer": {"InputTemplate": "<id>"}}])
+def test_whatever_a_rule_sends_in_place_of_an_event_is_none(deployments: dict[str, Kept], instead: Kept) -> None:
+    row = BROKEN["the rule sends a text of its own to the queue"]
+    kept = copy.deepcopy(deployments[row.mode])
+    kept[EVENT_RULE]["targets"]["queue"].update(instead)
+    assert guarded(kept).run(is_scheduled=row.guard != EVENT_RUNS) == [said(row)]
+
+
 def test_the_policy_of_the_queue_is_checked_although_the_bucket_may_not_be_read(
     verbs: Verbs, deployments: dict[str, Kept]
 ) -> None:

@@ -97,6 +97,7 @@ def test_it_says_what_was_read_and_what_the_rest_costs_and_turns_itself_off(mirr
     text = done.output
     assert "turned off" in done.errors
     assert '300.00        0.00          0      33.00  "logs[1], old/"' in text
+    assert "\n\nlevers for all of it, USD a month saved:\n" in text
     assert filters(mirror.account) == THEIRS
 
 
@@ -126,7 +127,10 @@ def test_folders_that_overlap_are_each_counted_and_saved_once(mirror: Mirror) ->
     assert (prefixes["lever"], prefixes["saves_usd"]) == ("PREFIX_FILTER=models/", pytest.approx(303 * 0.11))
 
 
-def test_a_folder_that_costs_nothing_is_no_lever(mirror: Mirror) -> None:
+def test_a_folder_that_costs_nothing_is_no_lever_and_what_has_none_is_not_asked_for(mirror: Mirror) -> None:
+    mirror.fill({"top": (GB, OLD)})
+    none = f"s3://{MIRROR} has no folders: name prefixes with --folders\n"
+    assert none in mirror.cost("7 --yes", 1).errors
     mirror.fill({"small/x": (GB // 1000, OLD)})
     mirror.cost("7 --yes")
     mirror.pass_days(1)
@@ -168,7 +172,10 @@ def test_status_is_given_until_when_they_are_on(mirror: Mirror) -> None:
     (began,) = (int(name.split("-")[5]) for name in filters(mirror.account) if name.startswith(OURS))
     until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began + 7 * DAY))
     assert found == {"folders": 1, "until": until}
-    said = mirror.cost("9 --top 3").errors
+    done = mirror.cost("9 --top 3")
+    assert "\nthe first figures come after about 15 minutes\n" in done.output
+    said = done.errors
+    assert f"they stay on: run this again after {until}, which turns them off, or now with --stop" in said
     assert "the request metrics of 1 folder are on already" in said
     assert "no effect until --stop: --reads 9, because they were turned on for 7 days; --top" in said
 
@@ -262,6 +269,7 @@ def test_a_whole_run_of_cleanup_while_they_are_turned_on_leaves_nothing(verbs: V
     again = deploy.run("main --yes", status=1)
     assert "nothing of" not in again.output
     assert f"request metrics of {MIRROR} could not be read: " in again.errors
+    assert "turned on, grant yourself s3express:GetMetricsConfiguration and run this again" in again.errors
 
 
 def test_nothing_is_turned_on_without_a_yes(mirror: Mirror) -> None:

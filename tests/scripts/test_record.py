@@ -244,7 +244,11 @@ VERBS = {
     "another source": ({**NOTHING, "SRC_BUCKET": "other"}, 2, f"SRC_BUCKET=other, but what is deployed has {SOURCE}"),
     "nothing is there": ({**NOTHING, "APP_NAME": "other"}, 2, "DST_BUCKET are, was not found in account"),
     "buckets are named, and the record may not be read": (BUCKETS, 0, FOUND),
-    "the record may not be read": (NOTHING, 2, "DST_BUCKET are, could not be read in account"),
+    "the record may not be read": (
+        NOTHING,
+        2,
+        "which would say what SRC_BUCKET and DST_BUCKET are, could not be read in account",
+    ),
 }
 
 

@@ -208,7 +208,8 @@ def options(**more: Any) -> dict[str, Any]:
         (UNREAD, "events        unknown: AccessDenied"),
         (options(starter_copies=True, starter_max_size=67108864, min_workers=2),
          "options       the starter copies objects up to 64 MiB itself, 2 workers are kept running\n"),
-        (options(copy_last="_SUCCESS,*.done", announce="all"), ".done are copied last, events announce all\n"),
+        (options(copy_last="_SUCCESS,*.done", tables="delta", announce="all"),
+         ".done are copied last, delta tables are copied in order, events announce all\n"),
         (options(prefixes=["a/", "b c/"], exclude=["*.tmp", "x,y"], keep_days=30),
          "\nwanted        2 prefixes: a/, b c/; nothing like *.tmp, x,y; what changed within 30 days\nqueue "),
         ({"queue": None, "dead_letters": None}, "queue         gone\ndead letters  gone\n"),
@@ -417,7 +418,10 @@ def test_status_and_pause_name_one_deadline(verbs: Verbs, account: Operated) -> 
     assert [verbs.sync("status --json").json["paused"]["events_until"]] == said
     account.waiting[""] = 1
     reasons = verbs.sync("status --json").json["reasons"]
-    assert len(reasons) == 1 and f"events wait in the queue until {said[0]}" in reasons[0]
+    assert (
+        len(reasons) == 1
+        and f"nothing is copied, until ./sync.sh resume; events wait in the queue until {said[0]}" in reasons[0]
+    )
 
 
 @pytest.mark.parametrize(

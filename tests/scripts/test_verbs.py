@@ -136,7 +136,11 @@ def test_messages_are_back_only_when_their_move_has_completed(
 
 @pytest.mark.parametrize(
     ("words", "status", "said"),
-    [("--list", 0, "nothing was moved; when"), ("", 1, "nothing was moved\n"), ("--purge --yes", 0, "all messages of")],
+    [
+        ("--list", 0, "nothing was moved; when"),
+        ("", 1, "nothing was moved\n"),
+        ("--purge --yes", 0, f"{APP}-dlq are deleted; ./sync.sh reconcile finds the keys that they named\n"),
+    ],
 )
 def test_redrive_knows_of_messages_that_it_cannot_see(
     verbs: Verbs, account: Operated, words: str, status: int, said: str
@@ -217,6 +221,8 @@ def test_only_a_yes_deletes(verbs: Verbs, account: Operated, typed: str, status:
     assert bool(account.parked) == bool(status)
     assert ("nothing was deleted" in done.errors) == bool(status)
     assert ("use --yes" in done.errors) == (typed == "")
+    question = f"Delete all messages of {APP}-dlq? Their keys stay as they are until they change again. [y/N] "
+    assert (question in done.errors) == (typed != "")
 
 
 # Tasks of their own: reconcile, wait, cost
@@ -296,12 +302,6 @@ def test_a_task_has_the_tags_of_its_definition_if_the_caller_may_give_them(
     assert ["propagateTags" in run for run in done.sent("RunTask")] == [True, False][:calls]
     assert said in done.errors
     assert done.status == (1 if "subnet" in said else 0)
-
-
-def test_a_task_that_ecs_has_no_room_for_is_not_started(verbs: Verbs, account: Operated) -> None:
-    full = {"tasks": [], "failures": [{"reason": "Capacity is unavailable"}]}
-    account.ecs_run_task = lambda _: full  # type: ignore[method-assign]
-    assert "Capacity is unavailable" in verbs.sync("reconcile", 1).errors
 
 
 @pytest.mark.parametrize("started_by", [f"{APP}-reconcile", f"{APP}-audit"])
@@ -515,12 +515,32 @@ READS = {
 }
 
 
-def test_a_pause_ends_all_tasks_that_write_to_the_destination_and_no_other(verbs: Verbs, account: Operated) -> None:
-    """Also a worker that the last run of the starter starts, which began before the pause."""
+@pytest.mark.parametrize("is_reserved", [True, False])
+def test_a_pause_ends_all_tasks_that_write_to_the_destination_and_no_other(
+    verbs: Verbs, account: Operated, is_reserved: bool
+) -> None:
+    """Also a worker that the last run of the starter starts, which began before the pause. If several can run at once,
+    nobody sees that it has ended. What somebody else changes of the function at the same time stays."""
     for name, task in (WRITES | READS).items():
         account.start(name, *task)
-    account.before = {"Invoke": [lambda: account.start("worker-late")]}
+
+    def start_late() -> None:
+        if account.variables.get("PAUSED_SINCE") and "running worker-late" not in account.kept:
+            account.start("worker-late")
+
+    account.before = {"UpdateFunctionConfiguration": [lambda: account.variables.update(MAX_WORKERS="9")]}
+    if is_reserved:
+        account.before["Invoke"] = [start_late]
+    else:
+        del account.kept[f"function {APP}-starter"]["concurrency"]
+        account.pass_time = lambda _: start_late()  # type: ignore[method-assign]
     done = verbs.sync("pause")
+    assert "waiting: the function has just been changed" in done.errors
+    assert account.variables["MAX_WORKERS"] == "9"
+    assert (len(done.sent("Invoke")), f"waiting for the last run of {APP}-starter, at most " in done.errors) == (
+        is_reserved,
+        not is_reserved,
+    )
     assert "running worker-late" in account.kept
     assert account.running() == {*READS}
     assert done.output == ""  # no answer of AWS
@@ -589,13 +609,17 @@ def test_an_interrupted_pause_says_that_the_sync_stays_paused(
 def test_a_time_of_a_pause_that_is_none_is_a_fault_which_resume_and_pause_remove(
     verbs: Verbs, account: Operated, since: str
 ) -> None:
-    for verb, said in (("resume", "when the pause began is not known"), ("pause", "nothing new is started")):
+    unknown = "when the pause began is not known, because PAUSED_SINCE was not a time: "
+    lasted = (
+        f"{unknown}if it lasted longer than the 14 days for which the queue keeps a message, run ./sync.sh reconcile"
+    )
+    for verb, said in (("resume", lasted), ("pause", "nothing new is started")):
         account.variables["PAUSED_SINCE"] = since
         assert said in verbs.sync(verb).errors
         assert account.variables.get("PAUSED_SINCE") != since
     assert account.variables["PAUSED_SINCE"].startswith("20")
     account.variables["PAUSED_SINCE"] = "2026-01-01T00:00:00Z"
-    assert "longer than the 14 days" in verbs.sync("resume").errors
+    assert "that is longer than the 14 days for which the queue keeps a message: run" in verbs.sync("resume").errors
 
 
 # explain
@@ -608,8 +632,8 @@ def deleted(account: Operated) -> None:
     account.s3_list_object_versions = lambda _: MARKED  # type: ignore[method-assign]
 
 
-def listed(account: Operated) -> None:
-    account.objects["file://a"] = dict(THERE)
+def listed(account: Operated, key: str = "file://a") -> None:
+    account.objects[key] = dict(THERE)
     account.deny("HeadObject", "403", Bucket=SOURCE)
 
 
@@ -625,6 +649,7 @@ LOOKS: dict[str, tuple[Callable[[Operated], Any], str, str, str]] = {
         "unknown", "source", "s3:ListBucket on arn",
     ),
     "no object": (listed, "unknown", "source", '"listed": {"size": 3'),
+    "a key that begins like it": (lambda a: listed(a, "file://ab"), "unknown", "source", 'with a KMS key"}'),
     "SSE-C": (lambda a: a.deny("HeadObject", "400", Bucket=SOURCE), "unknown", "source", "SSE-C"),
     "no key of checksums": (
         lambda a: [a.objects.update({"file://a": THERE}), a.deny("HeadObject", "403", ChecksumMode="ENABLED")],

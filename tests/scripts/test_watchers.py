@@ -213,6 +213,7 @@ def test_what_it_may_not_read_is_no_fault_and_is_said_once(
     assert minutes(found, 20) == [[]] * 20
     printed = capsys.readouterr().out
     assert [printed.count(f"no {name}") for name in reads] == [1] * len(reads)
+    assert printed.count("not checked, which is no fault: An error occurred") == len(reads)
     assert [call.operation for call in found.calls].count("GetFunctionConfiguration") == (1 if is_denied else 20)
 
 
