@@ -241,7 +241,11 @@ FOUND = f"{SOURCE} {MIRROR}"
 VERBS = {
     "nothing is named": (NOTHING, 0, FOUND),
     "the same is named": (BUCKETS, 0, FOUND),
-    "another source": ({**NOTHING, "SRC_BUCKET": "other"}, 2, f"SRC_BUCKET=other, but what is deployed has {SOURCE}"),
+    "another source": (
+        {**NOTHING, "SRC_BUCKET": "other"},
+        2,
+        f"SRC_BUCKET=other, but what is deployed has {SOURCE}: leave SRC_BUCKET out",
+    ),
     "nothing is there": ({**NOTHING, "APP_NAME": "other"}, 2, "DST_BUCKET are, was not found in account"),
     "buckets are named, and the record may not be read": (BUCKETS, 0, FOUND),
     "the record may not be read": (
