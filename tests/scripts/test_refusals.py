@@ -15,7 +15,7 @@ from operated import Operated, Verbs, deployed, split, verbs
 from paper_account import NUMBER, Given, Refused
 from test_verbs import BODY, lacking, waited
 
-from operate.change import PROGRAM
+from operate.scripts import PROGRAM
 
 __all__ = ["verbs"]
 scripts = scripts_of_module()
@@ -310,7 +310,7 @@ def test_it_says_what_is_wrong_and_what_to_do(name: str, scripts: Scripts, verbs
 
 
 def test_a_verb_may_change_nothing_but_what_is_made_for_it(scripts: Scripts) -> None:
-    words = f"printf '%s\\0' ACCOUNT={NUMBER} '' true | bash -c {shlex.quote(PROGRAM)} sync.sh \"$PROJECT\""
+    words = f"printf '%s\\0' ACCOUNT={NUMBER} '' true | bash -c {shlex.quote(PROGRAM)} sync.sh \"$PROJECT\" run_change"
     ran = scripts.run(words, status=1)
     assert "true is not one of FOR_VERBS (lib/operate.sh)\n" in ran.errors
     assert ran.calls == []
