@@ -228,7 +228,7 @@ ROWS = {
             f"sync.sh {verb}", (NOT_READABLE + "its variables cannot be read: no kms:Decrypt; grant yourself kms:D",),
             status, hidden_variables,
         )
-        for verb, status in (("pause", 1), ("resume", 1), ("wait", 3))
+        for verb, status in (("pause", 1), ("resume", 1), ("wait", 3), ("status", 3))
     },
     "a pause of messages of any age": Row(
         "sync.sh pause", ("messages that were waiting before may expire earlier, because their age is not known: An ",),
