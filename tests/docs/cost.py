@@ -11,7 +11,6 @@ import math
 import re
 import sys
 from functools import cache
-from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +164,8 @@ def table_of_modes() -> str:
     """Markdown: a row for each mode, a column for each load; in brackets while the free tier is unused."""
     found = estimates(*(f"{settings};{load}" for settings in MODES.values() for load in LOADS.values()))
     cells = [f"{money(one['before_free_usd'])} ({money(one['sync_usd'])})" for one in found]
-    rows = [[name, *of_mode] for name, of_mode in zip(MODES, batched(cells, len(LOADS), strict=True), strict=True)]
+    loads = len(LOADS)
+    rows = [[name, *cells[row * loads : (row + 1) * loads]] for row, name in enumerate(MODES)]
     return aligned([["USD", *LOADS], *rows])
 
 
