@@ -18,11 +18,15 @@ def scripts(texts: Texts) -> Texts:
     return {name: without_comments(text) for name, text in bash.items()}
 
 
-def inner_functions(bash: Texts) -> set[str]:
-    """Those of more than one word that only their own file names."""
+def inner_functions(texts: Texts) -> set[str]:
+    """Those of more than one word that only their own file names, and that operate/ does not start."""
+    bash = scripts(texts)
     users: Counter[str] = Counter()
     for text in bash.values():
         users.update(set(re.findall(r"[a-z_][a-z0-9_]*", text)))
+    for name, text in texts.items():
+        if name.startswith("operate/"):
+            users.update(set(re.findall(r'output_of\(.*"([a-z_]+)"', text)))
     return {name for text in bash.values() for name in FUNCTION.findall(text) if "_" in name and users[name] == 1}
 
 
@@ -36,7 +40,7 @@ def stubs(texts: Texts) -> Iterator[str]:
 
 def inner_names(texts: Texts) -> Iterator[str]:
     """A string of a test names a function of a script that is not for others."""
-    inner = inner_functions(scripts(texts))
+    inner = inner_functions(texts)
     for name, nodes in tests(texts):
         for node in nodes:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

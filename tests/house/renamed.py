@@ -31,7 +31,7 @@ def inner_of_bash(texts: dict[str, str]) -> dict[str, set[str]]:
     bash = inner.scripts(texts)
     everything = "\n".join(bash.values())
     composed = tuple(re.findall(r"\b(\w+_)(?=[$\"])", everything))
-    own_to_a_file, found = inner.inner_functions(bash), {}
+    own_to_a_file, found = inner.inner_functions(texts), {}
     for name, text in bash.items():
         own = {one for one in budgets.FUNCTION.findall(text) if one in own_to_a_file and not one.startswith(composed)}
         found[name] = {one for one in own if len(re.findall(rf"\b{one}\b", text)) > 1}
