@@ -1,7 +1,9 @@
 """What the worker writes (mirror/model/log_lines.py) is what the verbs (operate/logs.py) and the dashboard look for."""
 
+import itertools
 import json
 import re
+import unicodedata
 from typing import Any
 
 import pytest
@@ -97,8 +99,15 @@ FORGED = [
         '"started": {"FARGATE',
     )
 ]
-UNSEEN = "\x00\t\n\x1b\x7f\x80\x85\x9b\x9f\u2028\u2029\u202a\u202e\u2066\u2069"
-SEEN = "é\u00a0\u200d\u2027\u2030\u2065\u206a\ue000😀"
+SIGNS = [chr(number) for number in range(0x10000) if not 0xD800 <= number < 0xE000]
+# By Unicode's data: control characters, what ends a line or a paragraph, and what changes the direction of text.
+TURNS = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
+UNSEEN = "".join(
+    sign
+    for sign in SIGNS
+    if unicodedata.category(sign) in {"Cc", "Zl", "Zp"} or unicodedata.bidirectional(sign) in TURNS
+)
+SEEN = "".join(sign for sign in SIGNS if sign not in UNSEEN)
 
 
 def in_bash(script: str, text: str = "") -> str:
@@ -156,12 +165,12 @@ def test_the_summary_of_a_task_is_its_last_line_and_no_other() -> None:
 
 def test_what_is_not_seen_is_escaped_in_a_key_and_comes_back_from_there() -> None:
     """The same by the worker and by the scripts, and nothing else is."""
-    for text in (UNSEEN, SEEN, KEY):
-        shown = quoted(text)
-        assert not set(shown) & set(UNSEEN)
-        assert json.loads(shown) == text
-        assert in_bash("""jq -r "$JQ_TEXT"'.[] | tojson | visible'""", json.dumps([text])) == shown
-    assert quoted(SEEN) == f'"{SEEN}"'
+    shown = {text: quoted(text) for text in [*map("".join, itertools.batched(SIGNS, 1000, strict=False)), KEY, UNSEEN]}
+    assert not set(UNSEEN) & {sign for text in shown.values() for sign in text}
+    assert [text for text, one in shown.items() if json.loads(one) != text] == []
+    in_jq = in_bash("""jq -r "$JQ_TEXT"'.[] | tojson | visible'""", json.dumps([*shown]))
+    assert in_jq.split("\n") == [*shown.values()]
+    assert quoted(SEEN) == json.dumps(SEEN, ensure_ascii=False)
 
 
 def test_what_is_not_seen_reaches_no_terminal_from_a_log_or_as_json() -> None:
