@@ -387,7 +387,8 @@ def test_a_deployment_that_ran_beside_this_one_is_named(
 
 # --- a deployment without a record ----------------------------------------------------------------------------------
 
-THEIRS = ELSEWHERE | {"SUBNETS": "subnet-3,subnet-4", "DASHBOARD": "false"}
+# By itself, PROCESSES is one for each vCPU.
+THEIRS = ELSEWHERE | {"SUBNETS": "subnet-3,subnet-4", "DASHBOARD": "false", "TASK_CPU": "4096", "TASK_MEMORY": "8192"}
 # What it was deployed with, and what is there instead of a record.
 WITHOUT_RECORD = {"every option": (ALL, {LABEL: '["no", {"record"'}), "elsewhere": (THEIRS, {})}
 
