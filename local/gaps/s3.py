@@ -18,27 +18,14 @@ from ministack.core import iam_evaluator, router
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import s3
 
+import refusals
 from gaps import replaces
 from gaps.iam import temporary_credentials
+from refusals import is_directory
 
 COPY_MAX = int(os.environ.get("COPY_MAX", 5 * 1024**3))
-MIN_PART = 5 * 1024**2
-MOST_PARTS, MOST_KEY, MOST_METADATA = 10_000, 1024, 2048
-
-# S3 User Guide, "Differences for directory buckets": subresources and headers that are not implemented there.
-NO_SUBRESOURCE = {
-    *("accelerate", "acl", "annotation", "cors", "legal-hold", "location", "logging", "notification", "object-lock"),
-    *("ownershipControls", "replication", "requestPayment", "restore", "retention", "tagging", "versioning"),
-    *("versions", "website"),
-}
-NO_HEADER = {
-    *("acl", "grant-full-control", "grant-read", "grant-read-acp", "grant-write-acp", "object-lock-legal-hold"),
-    *("object-lock-mode", "object-lock-retain-until-date", "request-payer", "tagging", "website-redirect-location"),
-    "server-side-encryption-bucket-key-enabled",
-}
-NO_SSE_C = {"x-amz-server-side-encryption-customer-algorithm", "x-amz-server-side-encryption-customer-key"}
+MOST_METADATA = 2048
 OWNERS = {"x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"}
-OF_LIST_OBJECTS = {"prefix", "delimiter", "marker", "max-keys", "encoding-type"}
 # One of these makes a copy of an object onto itself another object.
 CHANGES = {"x-amz-storage-class", "x-amz-server-side-encryption", "x-amz-website-redirect-location"}
 
@@ -59,11 +46,6 @@ class Request(NamedTuple):
     query: dict
 
 
-def is_directory(bucket):
-    """Tell a directory bucket by the suffix that S3 reserves for them."""
-    return bucket.endswith("--x-s3")
-
-
 def stored(bucket, key):
     """Return ministack's record of the current object, or None."""
     return s3._buckets.get(bucket, {}).get("objects", {}).get(key)
@@ -73,7 +55,7 @@ def stored(bucket, key):
 def answer_s3(original, *request):
     """Answer one S3 request: what S3 refuses first, then what ministack says, corrected."""
     r = Request(*request)
-    for refusal_of in (other_owner, too_long, unsupported, unready_bucket, bad_copy, bad_part, bad_completion):
+    for refusal_of in (other_owner, refused, unready_bucket, bad_copy, bad_completion):
         if refusal := refusal_of(r):
             return refusal
     if r.method == "GET" and "session" in r.query:
@@ -92,7 +74,7 @@ def create_session(r):
     """
     caller = iam_evaluator.resolve_caller_identity(router.extract_access_key_id(r.headers))
     if not caller:
-        return s3._error("AccessDenied", "Access Denied", 403, r.bucket)
+        return error(r, "AccessDenied", "Access Denied")
     key_id, secret, token, expires = temporary_credentials(caller["userArn"], caller["userId"], 300)
     body = (
         '<?xml version="1.0" encoding="UTF-8"?><CreateSessionResult><Credentials>'
@@ -107,46 +89,24 @@ def create_session(r):
 def other_owner(r):
     """All buckets here are of one account (S3 User Guide, "Verifying bucket ownership with bucket owner condition")."""
     if any(r.headers.get(name, get_account_id()) != get_account_id() for name in OWNERS):
-        return s3._error("AccessDenied", "Access Denied", 403, r.bucket)
+        return error(r, "AccessDenied", "Access Denied")
     return None
 
 
-def too_long(r):
-    """S3 User Guide, "Naming Amazon S3 objects" and "Working with object metadata"."""
-    if len(r.key.encode()) > MOST_KEY:
-        return s3._error("KeyTooLongError", "Your key is too long", 400, r.key)
+def refused(r):
+    """What refusals.py has, and more than 2 KB of metadata (S3 User Guide, "Working with object metadata")."""
+    query = {name: values[0] for name, values in r.query.items()}
+    if refusal := refusals.of_request(r.method, r.bucket, r.key, query, r.headers):
+        return error(r, *refusal)
     sent = {name.removeprefix("x-amz-meta-"): value for name, value in r.headers.items() if "x-amz-meta-" in name}
     if sum(len(name) + len(value) for name, value in sent.items()) > MOST_METADATA:
-        return s3._error("MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size", 400)
+        return error(r, "MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size")
     return None
 
 
-def unsupported(r):
-    """What a directory bucket does not have (S3 User Guide, "Differences for directory buckets"), and sessions, which
-    only directory buckets have."""
-    if not is_directory(r.bucket):
-        if r.bucket and r.method == "GET" and "session" in r.query:
-            return s3._error("InvalidRequest", "Only a directory bucket has sessions.", 400)
-        return None
-
-    if NO_SUBRESOURCE & r.query.keys() or any(r.headers.get(f"x-amz-{name}") for name in NO_HEADER):
-        return s3._error("NotImplemented", "A directory bucket does not implement this.", 501, r.bucket)
-    is_dsse = r.headers.get("x-amz-server-side-encryption") == "aws:kms:dsse"
-    if is_dsse or NO_SSE_C & r.headers.keys() or (r.key and "content-md5" in r.headers):
-        return s3._error("InvalidRequest", "A directory bucket has neither SSE-C, DSSE-KMS nor MD5.", 400, r.bucket)
-    if r.headers.get("x-amz-storage-class", "EXPRESS_ONEZONE") != "EXPRESS_ONEZONE":
-        return s3._error("InvalidStorageClass", "The storage class you specified is not valid", 400, r.bucket)
-    return bad_listing(r) if r.method == "GET" and not r.key else None
-
-
-def bad_listing(r):
-    """A directory bucket lists by folder (S3 API Reference, ListObjectsV2, the notes on directory buckets)."""
-    if "start-after" in r.query or not r.query.keys() - OF_LIST_OBJECTS:
-        return s3._error("NotImplemented", "A directory bucket does not implement this.", 501, r.bucket)
-    prefix, delimiter = (r.query.get(name, [""])[0] for name in ("prefix", "delimiter"))
-    if (prefix and not prefix.endswith("/")) or delimiter not in ("", "/"):
-        return s3._error("InvalidRequest", "A directory bucket lists by folders, which end in /.", 400, r.bucket)
-    return None
+def error(r, code, message):
+    """Return the answer to a request that is refused."""
+    return s3._error(code, message, refusals.STATUSES.get(code, 400), r.key or r.bucket)
 
 
 def unready_bucket(r):
@@ -155,9 +115,9 @@ def unready_bucket(r):
     if not is_directory(r.bucket) or r.key or r.query:
         return None
     if r.method == "PUT" and b"<Type>Directory</Type>" not in r.body:
-        return s3._error("MalformedXML", "A directory bucket needs its configuration.", 400, r.bucket)
+        return error(r, "MalformedXML", "A directory bucket needs its configuration.")
     if r.method == "DELETE" and any(upload["bucket"] == r.bucket for upload in s3._multipart_uploads.values()):
-        return s3._error("BucketNotEmpty", "The bucket you tried to delete is not empty", 409, r.bucket)
+        return error(r, "BucketNotEmpty", "The bucket you tried to delete is not empty")
     return None
 
 
@@ -179,16 +139,16 @@ def bad_copy(r):
     if source is None:
         return None
     if source.get("is_delete_marker"):
-        return s3._error("InvalidRequest", "The source of a copy request may not refer to a delete marker", 400)
+        return error(r, "InvalidRequest", "The source of a copy request may not refer to a delete marker")
     is_archived = source.get("storage_class") in s3._ARCHIVE_STORAGE_CLASSES
     if is_archived and s3._sync_restore(bucket, key, source) != "restored":
         return s3._invalid_object_state(bucket, key, source["storage_class"])
     span = re.fullmatch(r"bytes=(\d+)-(\d+)", r.headers.get("x-amz-copy-source-range", ""))
-    if span and source["size"] <= MIN_PART:
-        return s3._error("InvalidRequest", "The copy source is not supported as a byte-range copy source", 400)
+    if span and source["size"] <= refusals.MIN_PART:
+        return error(r, "InvalidRequest", "The copy source is not supported as a byte-range copy source")
     if (int(span[2]) - int(span[1]) + 1 if span else source["size"]) > COPY_MAX:
         limit = "The specified copy source is larger than the maximum allowable size for a copy source"
-        return s3._error("InvalidRequest", f"{limit}: {COPY_MAX}", 400)
+        return error(r, "InvalidRequest", f"{limit}: {COPY_MAX}")
     return None if "partNumber" in r.query else bad_object(r, bucket, key, source)
 
 
@@ -196,30 +156,15 @@ def bad_object(r, bucket, key, source):
     """What CopyObject alone refuses: an object onto itself, and what a directory bucket would have to keep."""
     replaces_metadata = r.headers.get("x-amz-metadata-directive", "COPY").upper() == "REPLACE"
     if (bucket, key) == (r.bucket, r.key) and not replaces_metadata and not CHANGES & r.headers.keys():
-        return s3._error("InvalidRequest", "A copy of an object onto itself has to change something", 400, r.key)
+        return error(r, "InvalidRequest", "A copy of an object onto itself has to change something")
     for kept, directive, without in (
         (s3._object_tags, "x-amz-tagging-directive", "REPLACE"),
         (s3._object_annotations, "x-amz-object-annotation-directive", "EXCLUDE"),
     ):
         is_kept = kept.get((bucket, key, source.get("version_id"))) and r.headers.get(directive, "COPY") != without
         if is_kept and is_directory(r.bucket):
-            return s3._error("NotImplemented", f"A directory bucket needs {directive}: {without}.", 501, r.key)
+            return error(r, "NotImplemented", f"A directory bucket needs {directive}: {without}.")
     return s3._check_put_preconditions(r.headers, stored(r.bucket, r.key))
-
-
-@replaces(s3, "_check_put_preconditions")
-def check_conditions(original, headers, existing):
-    """If-None-Match of a write is * (S3 API Reference, CopyObject, PutObject and CompleteMultipartUpload)."""
-    if headers.get("if-none-match", "*") != "*":
-        return s3._error("NotImplemented", "A header you provided implies functionality that is not implemented", 501)
-    return original(headers, existing)
-
-
-def bad_part(r):
-    """Part numbers (S3 User Guide, "Amazon S3 multipart upload limits")."""
-    if r.method == "PUT" and not 1 <= int(r.query.get("partNumber", ["1"])[0]) <= MOST_PARTS:
-        return s3._error("InvalidArgument", f"Part number must be an integer between 1 and {MOST_PARTS}", 400, r.key)
-    return None
 
 
 def drop_old_encoding(r):
@@ -248,19 +193,13 @@ def with_own_etag(r, response):
 
 def bad_completion(r):
     """Part order and the smallest part (S3 API Reference, CompleteMultipartUpload)."""
-    if r.method != "POST" or "uploadId" not in r.query:
+    upload = s3._multipart_uploads.get(r.query.get("uploadId", [""])[0])
+    if r.method != "POST" or not upload:
         return None
     numbers = [int(number) for number in re.findall(rb"<PartNumber>(\d+)</PartNumber>", r.body)]
-    if not numbers:
-        return s3._error("MalformedXML", "An object is made of one part at least", 400, r.key)
-    consecutive = list(range(1, len(numbers) + 1))
-    if numbers != (consecutive if is_directory(r.bucket) else sorted(set(numbers))):
-        return s3._error("InvalidPartOrder", "The list of parts was not in the right order.", 400, r.key)
-    parts = s3._multipart_uploads.get(r.query["uploadId"][0], {}).get("parts", {})
-    all_but_last = [parts[number] for number in numbers[:-1] if number in parts]
-    if any(part["size"] < MIN_PART for part in all_but_last):
-        return s3._error("EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size", 400, r.key)
-    return None
+    sizes = {number: part["size"] for number, part in upload["parts"].items()}
+    refusal = refusals.of_parts(r.bucket, numbers, sizes)
+    return error(r, *refusal) if refusal else None
 
 
 def hide_missing_key(r, response):
@@ -273,7 +212,7 @@ def hide_missing_key(r, response):
     caller, bucket = router.extract_access_key_id(r.headers, r.query), f"arn:aws:s3:::{r.bucket}"
     if not iam_evaluator.enforce(caller, "s3:ListBucket", "s3", get_region(), resource_arn=bucket):
         return response
-    return (403, headers, b"") if r.method == "HEAD" else s3._error("AccessDenied", "Access Denied", 403, r.key)
+    return (403, headers, b"") if r.method == "HEAD" else error(r, "AccessDenied", "Access Denied")
 
 
 def list_one_kind(r, response):

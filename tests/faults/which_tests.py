@@ -49,6 +49,7 @@ TESTS = {
         "worker/test_readers_agree.py",
     ),
     "local/gaps/": ("standin/test_rules_of_aws.py", "chain/test_cloud*.py"),
+    "local/refusals.py": ("standin/test_rules_of_aws.py",),
     "local/": ("chain/test_cloud*.py", "chain/test_local_start.py"),
     "sync.sh": scripts("sync settings verbs pause prefixes"),
     "": scripts(

@@ -5,27 +5,12 @@ import string
 from collections.abc import Generator
 from email.header import decode_header, make_header
 
-from standin_store import GIB, MIB, S3, Answer, Bucket, Object, Request, S3Error
+from standin_store import GIB, S3, Answer, Bucket, Object, Request, S3Error, refusals
 
 MAX_COPY = 5 * GIB  # also the largest part
-MIN_PART = 5 * MIB
-MAX_PARTS = 10_000
 MAX_METADATA = 2048
-MAX_KEY = 1024
 PAGE = 1000
 
-# Headers that a directory bucket refuses whatever their value is, and with which code.
-NOT_IMPLEMENTED = (
-    *("acl", "grant-full-control", "grant-read", "grant-read-acp", "grant-write-acp", "mfa"),
-    *("object-lock-event-hold", "object-lock-legal-hold", "object-lock-mode", "object-lock-retain-until-date"),
-    *("optional-object-attributes", "request-payer", "server-side-encryption-bucket-key-enabled"),
-    "website-redirect-location",
-)
-REFUSED_BY_DIRECTORY_BUCKETS = {
-    **{f"x-amz-{name}": "NotImplemented" for name in NOT_IMPLEMENTED},
-    **{f"x-amz-server-side-encryption-customer-{name}": "InvalidRequest" for name in ("algorithm", "key")},
-    "content-md5": "InvalidRequest",
-}
 # Headers stored with an object besides x-amz-meta-*, and answered by HeadObject.
 STORED_HEADERS = ("cache-control", *(f"content-{name}" for name in ("disposition", "encoding", "language", "type")))
 STORED_HEADERS += ("expires",)
@@ -40,27 +25,13 @@ def find_bucket(s3: S3, request: Request) -> Bucket:
     bucket = s3.buckets.get(request.bucket)
     if bucket is None:
         raise S3Error("NoSuchBucket")
-    if request.headers.get("x-amz-expected-bucket-owner", bucket.owner) != bucket.owner:
+    may_list = bucket.list_permission or request.method != "GET" or request.key
+    if not may_list or request.headers.get("x-amz-expected-bucket-owner", bucket.owner) != bucket.owner:
         raise S3Error("AccessDenied")
-    if len(request.key.encode()) > MAX_KEY:
-        raise S3Error("KeyTooLongError")
-    if bucket.is_directory:
-        refuse_headers(bucket, request)
+    if refusal := refusals.of_request(request.method, request.bucket, request.key, request.query, request.headers):
+        raise S3Error(*refusal)
+    refuse_content_encoding(bucket, content_encoding(request.headers))
     return bucket
-
-
-def refuse_headers(bucket: Bucket, request: Request) -> None:
-    """What a directory bucket refuses (S3 API reference, the directory bucket notes of every operation)."""
-    headers = request.headers
-    for name in REFUSED_BY_DIRECTORY_BUCKETS.keys() & headers.keys():
-        raise S3Error(REFUSED_BY_DIRECTORY_BUCKETS[name])
-    if headers.get("x-amz-storage-class", "EXPRESS_ONEZONE") != "EXPRESS_ONEZONE":
-        raise S3Error("InvalidStorageClass")
-    if headers.get("x-amz-server-side-encryption") == "aws:kms:dsse":
-        raise S3Error("InvalidRequest")
-    if headers.get("x-amz-tagging"):
-        raise S3Error("NotImplemented")
-    refuse_content_encoding(bucket, content_encoding(headers))
 
 
 def refuse_content_encoding(bucket: Bucket, encoding: str) -> None:
@@ -97,10 +68,7 @@ def check_destination(bucket: Bucket, request: Request) -> None:
 
 
 def check_condition_support(bucket: Bucket, request: Request, operation: str) -> None:
-    if_none_match = request.headers.get("if-none-match")
-    if if_none_match not in (None, "*"):
-        raise S3Error("NotImplemented")
-    if operation in bucket.refused_conditions and (if_none_match or "if-match" in request.headers):
+    if operation in bucket.refused_conditions and {"if-match", "if-none-match"} & request.headers.keys():
         raise S3Error("NotImplemented")
 
 
@@ -110,15 +78,6 @@ def find(bucket: Bucket, key: str) -> Object:
         return found
     marker = {"x-amz-delete-marker": "true"} if key in bucket.objects else {}
     raise S3Error("NoSuchKey" if bucket.list_permission else "AccessDenied", headers=marker)
-
-
-def check_listing(bucket: Bucket, query: dict[str, str]) -> None:
-    """What a listing of a directory bucket may not ask for (S3 API reference, ListObjectsV2, ListMultipartUploads)."""
-    if not bucket.list_permission:
-        raise S3Error("AccessDenied")
-    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-    if bucket.is_directory and ((prefix and not prefix.endswith("/")) or delimiter not in ("", "/")):
-        raise S3Error("InvalidRequest")
 
 
 def metadata_from(headers: dict[str, str]) -> dict[str, str]:

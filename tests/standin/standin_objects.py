@@ -15,7 +15,6 @@ from standin_checks import (
     find,
     find_bucket,
     header_value,
-    matches_etag,
     metadata_from,
     refuse_content_encoding,
 )
@@ -156,11 +155,7 @@ def delete_object(s3: S3, request: Request) -> Steps:
     bucket = find_bucket(s3, request)
     yield 0
     check_condition_support(bucket, request, "DeleteObject")
-    etag, current = request.headers.get("if-match"), bucket.current(request.key)
-    if etag and current is None:
-        raise S3Error("NoSuchKey")
-    if etag and current and not matches_etag(etag, current.etag):
-        raise S3Error("PreconditionFailed")
+    check_destination(bucket, request)
     if marker := s3.delete(bucket, request.key):
         return Answer(204, headers={"x-amz-delete-marker": "true", "x-amz-version-id": marker.version_id})
     return Answer(204)

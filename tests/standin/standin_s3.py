@@ -12,7 +12,7 @@ import bisect
 import itertools
 from collections.abc import Callable, Iterator
 
-from standin_checks import PAGE, check_listing, find_bucket
+from standin_checks import PAGE, find_bucket
 from standin_objects import copy_object, delete_object, get_object, head_object, put_object
 from standin_store import (
     CREDENTIALS,
@@ -25,6 +25,7 @@ from standin_store import (
     encoding_type,
     iso,
     listed,
+    refusals,
     xml,
 )
 from standin_uploads import (
@@ -41,7 +42,6 @@ LAST = chr(0x10FFFF)  # behind all characters
 
 def list_objects_v2(s3: S3, request: Request) -> Answer:
     bucket, query = find_bucket(s3, request), request.query
-    check_listing(bucket, query)
     limit = min(int(query.get("max-keys") or PAGE), PAGE)
     token = query.get("continuation-token")
     after = base64.urlsafe_b64decode(token).decode() if token else ""
@@ -107,8 +107,8 @@ def names_behind(bucket: Bucket, prefix: str, delimiter: str, after: str) -> Ite
 
 def create_session(s3: S3, request: Request) -> Answer:
     """Answered for a missing bucket too: with a custom endpoint boto3 asks for a session before CreateBucket."""
-    if not request.bucket.endswith("--x-s3"):
-        raise S3Error("InvalidRequest", "CreateSession is for directory buckets only")
+    if refusal := refusals.of_request("GET", request.bucket, "", request.query, request.headers):
+        raise S3Error(*refusal)
     token, end = s3.tokens.new("session")
     credentials = (
         f"<Credentials><AccessKeyId>standin</AccessKeyId><SecretAccessKey>standin</SecretAccessKey>"

@@ -7,15 +7,21 @@ ends in --x-s3). An object has a size and a history, but bytes only if the contr
 
 import json
 import random
+import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape
+
+sys.path.append(str(Path(__file__).parents[2]))  # for a stand-in that is a program
+
+from local import refusals
 
 ACCOUNT = "111122223333"
 REGION = "us-east-1"
@@ -25,16 +31,6 @@ DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 CREDENTIALS = "_credentials"  # http://127.0.0.1:PORT/_credentials, for AWS_CONTAINER_CREDENTIALS_FULL_URI
 TOKEN_HEADERS = ("x-amz-s3session-token", "x-amz-security-token")
 EXPIRED = ("ExpiredToken", "The provided token has expired.", 400)
-
-# The statuses of codes in the S3 API reference, "Error responses"; that of all others here is 400.
-STATUSES = {
-    **dict.fromkeys(("AccessDenied", "InvalidObjectState"), 403),
-    **dict.fromkeys(("NoSuchBucket", "NoSuchKey", "NoSuchUpload"), 404),
-    "ConditionalRequestConflict": 409,
-    "PreconditionFailed": 412,
-    "InvalidRange": 416,
-    "NotImplemented": 501,
-}
 
 # (generation, first byte, byte after the last): which write the bytes of an object came from, and their place in it.
 Span = tuple[int, int, int]
@@ -50,7 +46,7 @@ class S3Error(Exception):
     """An answer that is an error."""
 
     def __init__(self, code: str, message: str = "", status: int = 0, headers: dict[str, str] | None = None) -> None:
-        self.code, self.message, self.status = code, message or code, status or STATUSES.get(code, 400)
+        self.code, self.message, self.status = code, message or code, status or refusals.STATUSES.get(code, 400)
         self.headers = headers or {}
 
     def answer(self) -> Answer:
@@ -135,7 +131,7 @@ class Bucket:
 
     @property
     def is_directory(self) -> bool:
-        return self.name.endswith("--x-s3")
+        return refusals.is_directory(self.name)
 
     def current(self, key: str) -> Object | None:
         versions = self.objects.get(key)

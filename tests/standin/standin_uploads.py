@@ -6,13 +6,10 @@ from xml.sax.saxutils import escape
 
 from standin_checks import (
     MAX_COPY,
-    MAX_PARTS,
-    MIN_PART,
     PAGE,
     Steps,
     check_condition_support,
     check_destination,
-    check_listing,
     find_bucket,
     metadata_from,
 )
@@ -31,6 +28,7 @@ from standin_store import (
     iso,
     listed,
     parse_xml,
+    refusals,
     xml,
 )
 
@@ -56,13 +54,6 @@ def find_upload(bucket: Bucket, request: Request) -> Upload:
     return upload
 
 
-def part_number(request: Request) -> int:
-    number = int(request.query["partNumber"])
-    if not 1 <= number <= MAX_PARTS:
-        raise S3Error("InvalidArgument")
-    return number
-
-
 def store_part(s3: S3, bucket: Bucket, upload: Upload, number: int, content: list[Span], etag: str) -> Part:
     """A part that was under way during an abort may still land, and the upload has to be aborted again (S3 API
     reference, AbortMultipartUpload)."""
@@ -75,7 +66,7 @@ def store_part(s3: S3, bucket: Bucket, upload: Upload, number: int, content: lis
 
 def upload_part_copy(s3: S3, request: Request) -> Steps:
     bucket = find_bucket(s3, request)
-    upload, number = find_upload(bucket, request), part_number(request)
+    upload, number = find_upload(bucket, request), int(request.query["partNumber"])
     _, _, source = copy_source(s3, request)
     first, end = copy_range(request, source)
     content = cut(source.content, first, end)
@@ -95,7 +86,7 @@ def copy_range(request: Request, source: Object) -> tuple[int, int]:
         if not (parsed := re.fullmatch(r"bytes=(\d+)-(\d+)", asked)):
             raise S3Error("InvalidArgument")
         first, end = int(parsed[1]), int(parsed[2]) + 1
-        if source.size <= MIN_PART:
+        if source.size <= refusals.MIN_PART:
             raise S3Error("InvalidRequest")
         if not first < end <= source.size:
             raise S3Error("InvalidArgument")
@@ -148,22 +139,16 @@ def complete_multipart_upload(s3: S3, request: Request) -> Steps:
 
 
 def named_parts(bucket: Bucket, upload: Upload, request: Request) -> list[Part]:
-    """The parts in the body of CompleteMultipartUpload, if an object may be made of them. Numbers rise, and in a
-    directory bucket without gaps from 1 (S3 API reference, CompletedPart)."""
-    parts, last = [], 0
-    for entry in parse_xml(request.body).findall("{*}Part"):
-        number, etag = int(entry.findtext("{*}PartNumber", "0")), entry.findtext("{*}ETag", "").strip('"')
-        if number <= last or (bucket.is_directory and number != last + 1):
-            raise S3Error("InvalidPartOrder")
-        part = upload.parts.get(number)
-        if part is None or part.etag != etag:
-            raise S3Error("InvalidPart")
-        parts.append(part)
-        last = number
-    if not parts:
-        raise S3Error("MalformedXML")
-    if any(part.size < MIN_PART for part in parts[:-1]):
-        raise S3Error("EntityTooSmall")
+    """The parts in the body of CompleteMultipartUpload, if an object may be made of them."""
+    entries = parse_xml(request.body).findall("{*}Part")
+    numbers = [int(entry.findtext("{*}PartNumber", "0")) for entry in entries]
+    etags = [entry.findtext("{*}ETag", "").strip('"') for entry in entries]
+    sizes = {number: part.size for number, part in upload.parts.items()}
+    if refusal := refusals.of_parts(bucket.name, numbers, sizes):
+        raise S3Error(*refusal)
+    parts = [upload.parts[number] for number in numbers]
+    if [part.etag for part in parts] != etags:
+        raise S3Error("InvalidPart")
     return parts
 
 
@@ -201,7 +186,6 @@ def list_multipart_uploads(s3: S3, request: Request) -> Answer:
     bucket, query = find_bucket(s3, request), request.query
     if not bucket.is_directory:
         raise S3Error("NotImplemented", "The stand-in lists uploads of directory buckets only, as workers do")
-    check_listing(bucket, query)
     limit = min(int(query.get("max-uploads") or PAGE), PAGE)
     after, prefix = query.get("key-marker", ""), query.get("prefix", "")
     found = sorted(upload.id for upload in bucket.uploads.values() if upload.key.startswith(prefix))
