@@ -102,16 +102,11 @@ aws_failed() {
   die "${subject:+$subject: }aws $1 $2 failed: $(shown_error)$(advice)"
 }
 
-# By these error codes AWS says that a resource does not exist.
-is_not_found() {
-  local codes=(
-    ResourceNotFoundException NoSuchEntity AWS.SimpleQueueService.NonExistentQueue QueueDoesNotExist
-    RepositoryNotFoundException ImageNotFoundException LifecyclePolicyNotFoundException ClusterNotFoundException
-    NoSuchBucket NoSuchLifecycleConfiguration NoSuchConfiguration NoSuchBucketPolicy InvalidGroup.NotFound
-    InvalidVpcEndpointId.NotFound DashboardNotFoundError ResourceNotFound NotFound
-  )
-  [[ " ${codes[*]} " == *" $(error_code) "* ]]
-}
+# By these error codes AWS says that a resource does not exist. operate/cloud.py goes by them, too.
+mapfile -t NOT_FOUND <"$PROJECT_DIR/lib/not_found.txt"
+readonly NOT_FOUND
+
+is_not_found() { [[ " ${NOT_FOUND[*]} " == *" $(error_code) "* ]]; }
 
 # EC2 and SNS have codes of their own for it ("Common errors" of their API references).
 forbidden() { [[ $(error_code) =~ ^(AccessDenied.*|UnauthorizedOperation|AuthorizationError.*)$ ]]; }

@@ -26,16 +26,7 @@ from operate import text
 from operate.deployment import Deployment
 from operate.failure import Failure
 
-# By these codes AWS says that something does not exist, and that the caller may not ask (lib/aws.sh).
-NOT_FOUND = frozenset(
-    {
-        "ResourceNotFoundException", "NoSuchEntity", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist",
-        "RepositoryNotFoundException", "ImageNotFoundException", "LifecyclePolicyNotFoundException",
-        "ClusterNotFoundException", "NoSuchBucket", "NoSuchLifecycleConfiguration", "NoSuchConfiguration",
-        "NoSuchBucketPolicy", "InvalidGroup.NotFound", "InvalidVpcEndpointId.NotFound", "DashboardNotFoundError",
-        "ResourceNotFound", "NotFound",
-    }
-)  # fmt: skip
+# The caller may not ask (lib/aws.sh).
 DENIED = re.compile(r"AccessDenied.*|UnauthorizedOperation|AuthorizationError.*")
 
 # Refusals that pass by themselves: by the code, or by the text around it.
@@ -51,6 +42,16 @@ MOMENT = 0.2  # seconds after which a wait looks whether it is to end
 MOST_AT_ONCE = 12  # a call of the AWS CLI takes about 60 MB
 
 T = TypeVar("T")
+
+
+def codes_of_missing() -> frozenset[str]:
+    """By these AWS says that something does not exist; lib/aws.sh goes by them, too."""
+    project = __file__.rpartition("/operate/")[0]
+    with open(f"{project}/lib/not_found.txt", encoding="utf-8") as file:  # noqa: PTH123
+        return frozenset(file.read().split())
+
+
+NOT_FOUND = codes_of_missing()
 
 
 class Missing(NamedTuple):
