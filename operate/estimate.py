@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mirror.model.checks import TABLE
+from mirror.model.log_lines import amount
 from operate.bill import (
     BY_RULE,
     GB,
@@ -266,9 +267,9 @@ UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3}
 
 
 def what_arrives(load: Load) -> str:
-    is_one = load.files == 1
-    how = {SPREAD: "a day, spread out", BURST: "a day, in one burst", ONCE: f"that come{'s' if is_one else ''} once"}
-    return f"estimated for {load.files} file{'' if is_one else 's'} of {size_of(load.bytes)} {how[load.arrival]}"
+    come = "comes" if load.files == 1 else "come"
+    how = {SPREAD: "a day, spread out", BURST: "a day, in one burst", ONCE: f"that {come} once"}
+    return f"estimated for {amount(load.files, 'file')} of {size_of(load.bytes)} {how[load.arrival]}"
 
 
 def size_of(size: int) -> str:

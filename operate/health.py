@@ -187,7 +187,8 @@ def unsaid(error: str, faults: Iterable[Mapping[str, str]]) -> list[str]:
     """The parts of the starter's error that are not said here anyway, as its guard found them."""
     said = {f"{fault['fault']}: {fault['cure']}" for fault in faults}
     first = re.sub("^.*RuntimeError: ", "", error.partition("\n")[0])
-    return [part for part in first.split("; ") if first and part not in said]
+    parts = first.split("; ") if first else []
+    return [part for part in parts if part not in said]
 
 
 def unfixed_errors(parts: Parts) -> list[str]:

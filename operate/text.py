@@ -35,8 +35,7 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def amount(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+amount = log_lines.amount
 
 
 # --- results ----------------------------------------------------------------------------------------------------------

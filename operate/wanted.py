@@ -103,8 +103,11 @@ def by_rule(patterns: Iterable[str]) -> list[str]:
 def beginnings_of(pattern: str) -> int:
     """A key may be within a part as often as the part's first letter is in it."""
     first, *parts = pattern.split("*")
-    within = [part.count(part[0]) if part[0] <= "~" else len(re.findall("[^ -~]", part)) for part in parts if part]
-    return bool(first) + len(parts) + sum(within)
+    number = bool(first) + len(parts)
+    for part in filter(None, parts):
+        is_ascii = part[0] <= "~"
+        number += part.count(part[0]) if is_ascii else len(re.findall("[^ -~]", part))
+    return number
 
 
 def told_of_prefixes(settings: Mapping[str, str], prefixes: Sequence[str]) -> list[str]:

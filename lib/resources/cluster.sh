@@ -125,7 +125,7 @@ end_tasks() {
     for task in $tasks; do
       aws_or_nothing ecs stop-task --cluster "$CLUSTER_NAME" --task "$task" --reason "$1" >/dev/null
     done
-    pause "$try" "$(wc -w <<<"$tasks") tasks are ending" || die "${RESOURCE:+$RESOURCE: }tasks that do not end: $tasks"
+    pause "$try" "tasks that are ending: $(wc -w <<<"$tasks")" || die "${RESOURCE:+$RESOURCE: }tasks that do not end: $tasks"
   done
 }
 

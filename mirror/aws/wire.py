@@ -248,8 +248,13 @@ def read_objects(text: str, decode: Callable[[str], str]) -> list[dict[str, Any]
 @functools.lru_cache(maxsize=64)
 def object_pattern(order: tuple[str, ...]) -> re.Pattern[str]:
     """Of an object that shows these fields in this order. Those that nobody reads may be absent."""
-    fields = (f"<{name}>([^<]*+)</{name}>" if name in LISTED else f"(?:<{name}>[^<]*+</{name}>)?+" for name in order)
-    return re.compile(OBJECT + "".join(fields) + OBJECT_END)
+    pattern = OBJECT
+    for name in order:
+        if name in LISTED:
+            pattern += f"<{name}>([^<]*+)</{name}>"
+        else:
+            pattern += f"(?:<{name}>[^<]*+</{name}>)?+"
+    return re.compile(pattern + OBJECT_END)
 
 
 def fields_of(block: str) -> tuple[str, ...]:

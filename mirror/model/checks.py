@@ -48,8 +48,14 @@ def read_table() -> list[Setting]:
     folder = __file__.rpartition("/")[0]
     with open(f"{folder}/settings.table", encoding="utf-8") as file:  # noqa: PTH123
         lines = file.read().splitlines()
-    rows = [line.split(" ", 5) for line in lines if not line.startswith("#")]
-    return [Setting(*row)._replace(default="" if row[3] == "-" else row[3].strip("()")) for row in rows]
+    return [read_row(line) for line in lines if not line.startswith("#")]
+
+
+def read_row(line: str) -> Setting:
+    setting = Setting(*line.split(" ", 5))
+    if setting.default == "-":
+        return setting._replace(default="")
+    return setting._replace(default=setting.default.strip("()"))
 
 
 TABLE = read_table()

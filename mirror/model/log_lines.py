@@ -60,6 +60,10 @@ def visible(text: str) -> str:
     return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def amount(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def summary(counts: Mapping[str, int], seconds: float, cpu: float, announces: bool) -> str:
     """The line at the end of a task: what was done, how fast, and what it took."""
     seconds = max(seconds, 0.001)

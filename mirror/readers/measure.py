@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mirror.model.log_lines import MEASURED, log
+from mirror.model.log_lines import MEASURED, amount, log
 from mirror.model.selection import Wanted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
@@ -125,7 +125,8 @@ class Measure:
         if self.arguments.json:
             self.show(json.dumps({"end": end, "status": status, **self.figures()}))
         else:
-            self.show(f"{end}: {self.walk.listed} objects listed with {self.requests.total()} requests")
+            listed, requests = amount(self.walk.listed, "object"), amount(self.requests.total(), "request")
+            self.show(f"{end}: {listed} listed with {requests}")
             for kind, meaning in KINDS.items():
                 self.show(f"{self.objects[kind]:>12} objects {self.sizes[kind]:>18} bytes  {meaning}")
         log.info(MEASURED, end, status, self.numbers())

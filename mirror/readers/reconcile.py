@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from mirror.concurrency import Slots
 from mirror.model.errors import AWS_ERRORS, Refused, describe, is_environment
-from mirror.model.log_lines import AUDITED, RECONCILED, log, quoted
+from mirror.model.log_lines import AUDITED, RECONCILED, amount, log, quoted
 from mirror.model.selection import Wanted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
@@ -383,7 +383,7 @@ class Reconciliation:
 
     def report(self, end: str, status: int) -> int:
         """Shows the table, and logs all numbers as the last line. Returns the exit status."""
-        self.show(f"{end}: {self.counts['compared']} keys of the source compared")
+        self.show(f"{end}: {amount(self.counts['compared'], 'key')} of the source compared")
         for what, meaning in self.rows().items():
             self.show_row(self.counts[what], what, meaning)
         self.show_row(self.hints.sent, "queued", "for the workers, who look at each key again")

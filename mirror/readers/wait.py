@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mirror.concurrency import wait_at_most
-from mirror.model.log_lines import LACKING, PROGRESS, WAITED, log, quoted
+from mirror.model.log_lines import LACKING, PROGRESS, WAITED, amount, log, quoted
 from mirror.protocol.attempt import Interruption
 from mirror.protocol.buckets import Buckets
 from mirror.readers.completeness import NAMES, Budget, Completeness, budget_of
@@ -155,7 +155,8 @@ class Wait:
         then = self.points[0]
 
         seconds = max(time.monotonic() - then.at, 0.001)
-        keys_per_second, bytes_per_second = (then.keys - now.keys) / seconds, (then.size - now.size) / seconds
+        keys_per_second = (then.keys - now.keys) / seconds
+        bytes_per_second = (then.size - now.size) / seconds
         rests = [(now.keys, keys_per_second), (now.size, bytes_per_second)]
         left = max((rest / rate for rest, rate in rests if rate > 0), default=0)
 
@@ -248,6 +249,7 @@ class Wait:
             rows["foreign"] = figures["of_unknown_origin"], FOREIGN
         if self.state.deep:
             rows |= {name: (figures[name], meaning) for name, meaning in CHECKED.items()}
-        self.show(f"{end}: {figures['keys']} keys of the source under {quoted(','.join(self.state.prefixes))}")
+        prefixes = quoted(",".join(self.state.prefixes))
+        self.show(f"{end}: {amount(self.state.keys, 'key')} of the source under {prefixes}")
         for name, (number, meaning) in rows.items():
             self.show(f"{number:>12} {name:<10}  {meaning}")

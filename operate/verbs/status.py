@@ -82,7 +82,9 @@ def as_shown(parts: Mapping[str, Any], unread: Mapping[str, str]) -> dict[str, A
     """Some parts are left out if there is nothing to say of them."""
     optional = ("alarms", "audit", "markers", "paused", "reads")
     shown = {name: parts[name] for name in sorted(parts) if parts[name] is not None or name not in optional}
-    return {**shown, **({"not_known": sorted(unread), "errors": dict(unread)} if unread else {})}
+    if unread:
+        shown |= {"not_known": sorted(unread), "errors": dict(unread)}
+    return shown
 
 
 # --- parts: each function asks AWS for one ---------------------------------------------------------------------------

@@ -103,7 +103,9 @@ def objects(result: Result) -> Iterator[str]:
 def object_row(row: Mapping[str, str], result: Result) -> tuple[str, ...]:
     action = "deleted" if row["name"] == cases.DELETED else "copied"
     lines = [one for one in result["synced"] if (one.key, one.action) == (row["key"], action)]
-    line = (lines[0] if action == "deleted" else lines[-1]) if lines else None
+    if action == "copied":
+        lines.reverse()  # the last copy, and the first deletion
+    line = next(iter(lines), None)
 
     seen = {cases.ARRIVED: "yes", cases.FAILED: "no", cases.MISSING: "no"}.get(row["state"], "-")
     lag = "-"

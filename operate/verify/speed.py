@@ -147,9 +147,11 @@ def cpu_of(ended: Sequence[Summary]) -> float | None:
 
 
 def pages(seconds: Sequence[float], measured: Measured) -> dict[str, Any]:
-    least, count = math.ceil(measured.objects / measured.page), len(seconds)
+    least = math.ceil(measured.objects / measured.page)
+    count = len(seconds)
     keys = math.ceil(measured.objects / count) if count > least else measured.page
-    return {"count": count, "least": least, "median": median_high(seconds) if seconds else None, "keys": keys}
+    median = median_high(seconds) if seconds else None
+    return {"count": count, "least": least, "median": median, "keys": keys}
 
 
 def over_time(copied: Sequence[Synced], objects: int) -> dict[str, Any] | None:
