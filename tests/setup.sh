@@ -25,6 +25,7 @@ logged() {
 }
 
 begin() {
+  unset PYTHONDONTWRITEBYTECODE # each of many processes would compile all modules again
   mkdir -p "$CACHE"
   : >"$LOG"
 }

@@ -44,10 +44,11 @@ VALUES: dict[str, tuple[str, ...]] = {
     "DASHBOARD": ("", "false"),
 }
 STATES = (
-    *("nothing", "deployed", "deployed by 1.2.0", "interrupted", "broken", "other settings", "other events"),
-    *("cleaned", "partly cleaned"),
+    *("nothing", "deployed", "deployed by 1.2.0", "interrupted", "broken", "other events", "other settings"),
+    *("partly cleaned", "cleaned"),
 )
-TURNS = STATES * 2 + ("spoiled",) * 2
+# In this order, what is spoiled settles at once, and what was cleaned had endpoints, whose routes are still there.
+TURNS = (*STATES[:5], "spoiled", *STATES[5:])
 TROUBLES = Hostility._fields
 
 

@@ -1,7 +1,7 @@
 """docs/policies/: a principal with exactly one of them can do what its role does, and its policy allows nothing more.
 
 The scripts run against an account on paper that authorizes each call as AWS does (authorized.py). As this is one pass
-of everything that they do, deployer and operator do it with the oldest jq; the end has what went wrong with that one.
+of all that the scripts do, the deployer does it with the oldest jq; the end has what went wrong with that one.
 """
 
 import copy
@@ -161,7 +161,7 @@ def deployed(reading: Scripts) -> dict[str, Any]:
     return kept | more
 
 
-def tour(verbs: Scripts, account: Principal, *commands: Verb) -> str:
+def tour(verbs: Scripts, account: PaperAccount, *commands: Verb) -> str:
     """What is printed, all of it."""
     verbs.account = account
     said = ""
@@ -172,9 +172,9 @@ def tour(verbs: Scripts, account: Principal, *commands: Verb) -> str:
     return said
 
 
-def test_an_operator_runs_the_verbs_and_may_do_nothing_else(verbs: Scripts, deployed: dict[str, Any]) -> None:
-    held = Held(policy_of(verbs, "operator", **ALL))
-    tour(verbs, Principal(held, deployed), *TOUR)
+def test_an_operator_runs_the_verbs_and_may_do_nothing_else(reading: Scripts, deployed: dict[str, Any]) -> None:
+    held = Held(policy_of(reading, "operator", **ALL))
+    tour(reading, Principal(held, deployed), *TOUR)
     assert held.denied == []
     assert held.unused() == set()
 
@@ -320,6 +320,12 @@ def test_a_table_is_deployed_its_prefix_is_encoded_as_s3_does_and_a_task_gets_al
     assert ours["Filter"]["Key"]["FilterRules"] == [{"Name": "prefix", "Value": FILTER}]
     (given,) = verbs.run('"$PROJECT/sync.sh" wait --timeout 60s', FOLLOW_PAUSE="0.01", **TABLE).sent("RunTask")
     assert given["overrides"] == {"containerOverrides": [{"name": "worker", "command": ["wait", "--timeout", "60s"]}]}
+
+
+def test_verbs_change_a_deployment_with_it(verbs: Scripts, deployed: dict[str, Any]) -> None:
+    commands = [verb for verb in TOUR if verb.words.startswith(("cost --reads", "pause", "resume"))]
+    said = tour(verbs, operated(deployed), *commands)
+    assert "the sync continues, after a pause since 20" in said
 
 
 def test_a_time_is_right_while_the_machine_has_summer_time(verbs: Scripts) -> None:

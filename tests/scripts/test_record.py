@@ -400,14 +400,16 @@ def test_what_a_deployment_without_a_record_shows_is_taken_in_one_run(
     """But not what somebody may have broken."""
     settings, labels = WITHOUT_RECORD[case]
     app = settings.get("APP_NAME", APP)
-    account = with_oldest_jq.account = having(kept if app == APP else scripts.with_deployment(**settings).kept)
+    account = having(kept if app == APP else scripts.with_deployment(**settings).kept)
     want = record(account.kept, app)
     worker(account.kept, app)["dockerLabels"] = labels
     queue = account.kept[f"queue {app}-q"]["Attributes"]
     visibility = queue["VisibilityTimeout"]
     queue["VisibilityTimeout"] = "50"
     named = {name: value for name, value in settings.items() if name in NOT_SHOWN}
-    ran = with_oldest_jq.deploy(**NOTHING | {"APP_NAME": app} | named)
+    by = with_oldest_jq if case == "every option" else scripts
+    by.account = account
+    ran = by.deploy(**NOTHING | {"APP_NAME": app} | named)
     assert sorted(changes(ran)) == [
         f"queue {app}-q: changed (VisibilityTimeout)",
         f"task definition {app}-task: changed (containerDefinitions)",
