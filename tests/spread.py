@@ -19,7 +19,7 @@ FAST = (
     "protocol/test_histories",
     "protocol/test_mutants.py::test_each_fault_has_its_place_in_the_code",
     "scripts/test_starter.py",
-    "scripts/test_starter_worlds.py::test_in_no_world_the_starter_breaks_its_word[0]",  # of eight such blocks
+    "scripts/test_starter_worlds.py::test_in_no_world_the_starter_breaks_its_word[0]",  # of four such blocks
     "scripts/test_layout",
     "scripts/test_lost_status",
     "scripts/test_log_lines",

@@ -1,6 +1,6 @@
 """A read that fails is no empty answer: what others have stays, and the next run completes what this one could not do.
 
-On an account on paper, where each read of an operation fails in turn; test_local_reads.py has the real scripts.
+On an account on paper, where each read of an operation fails in turn; in test_failing_calls.py, any call of whole runs does.
 """
 
 import copy

@@ -35,7 +35,7 @@ def faults_in(number: int) -> list[str]:
     return [f"loss {number} ({fault.how}, every {plan.rate / MINUTE:.0f} minutes) {text}" for text in faults]
 
 
-BLOCKS, WORLDS = 8, 10_000 if NIGHTLY else 250
+BLOCKS, WORLDS = 4, 20_000 if NIGHTLY else 200
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
