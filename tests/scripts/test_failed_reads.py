@@ -1,6 +1,6 @@
 """A read that fails is no empty answer: what others have stays, and the next run completes what this one could not do.
 
-On an account on paper, where each read of an operation fails in turn; in test_failing_calls.py, any call of whole runs does.
+On an account on paper, where each read of an operation fails in turn. In test_failing_calls.py, any call may fail.
 """
 
 import copy

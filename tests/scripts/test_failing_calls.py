@@ -101,7 +101,7 @@ def check(scripts: Scripts, name: str, number: int, kind: str) -> list[str]:
 
 
 def drawn(draw: int) -> tuple[str, float, str]:
-    """A run, how far into the list of its calls, and how that one fails: in each round, each run fails in another way."""
+    """A run, how far into the list of its calls, and how that one fails, which is another way in each round."""
     rounds, place = divmod(draw, len(RUNS))
     return list(RUNS)[place], random.Random(draw).random(), list(KINDS)[(place + rounds) % len(KINDS)]
 
