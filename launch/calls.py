@@ -259,7 +259,9 @@ def start_workers(
                     providers, reasons = run_tasks(aws, settings, missing, strategy, changes)
                     note_providers(aws, strategy)
                 except ClientError as error:
-                    providers, reasons, refused = [], [str(error)], refused + 1
+                    providers = []
+                    reasons = [str(error)]
+                    refused += 1
                     note_providers(aws, strategy, error)
                 except BotoCoreError as error:
                     return started, [*failures, str(error)]

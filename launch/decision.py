@@ -198,7 +198,8 @@ def decide(
     needed = wanted_workers(visible, in_flight, started, len(live), settings)
     wanted, start, stay = count_missing(needed, len(live), plan, settings)
 
-    start, failing, trial = count_tried(start, tasks, live, now, settings), "", ""
+    start = count_tried(start, tasks, live, now, settings)
+    failing = trial = ""
     if failed := failed_tasks(tasks, now):
         start, failing, trial = after_failures(failed, live, start, now)
     dying = dying_tasks(tasks, now)

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from launch.watchers import ALWAYS
+
 HOURS_A_MONTH = 730
 GB = 10**9
 START_SECONDS = 40  # of a task, before its first line: Fargate begins to count with the pull of the image
@@ -86,7 +88,7 @@ OF_SKIPPED = Requests(writes=1, source=2, destination=1)  # at most: its copy is
 
 def alarms(has_events: bool, has_audits: bool, has_metrics: bool) -> int:
     """How many a deployment has; that on late keys (METRICS) watches two metrics, and is paid for twice."""
-    return 5 + has_events + has_audits + 2 * has_metrics
+    return len(ALWAYS) + has_events + has_audits + 2 * has_metrics
 
 
 def bill(prices: Prices, hours: float, setup: Setup, used: Used, stored: Mapping[str, float]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ remove_metric_filter() {
 
 # --- alarms ---------------------------------------------------------------------------------------------------------
 #
-# There are five, and one more with each of EVENT_SOURCE=eventbridge, AUDIT_DAYS and METRICS=true.
+# There is one more with each of EVENT_SOURCE=eventbridge, AUDIT_DAYS and METRICS=true.
 
 # Of all of them: one call finds them.
 ask_alarms() {

@@ -98,7 +98,8 @@ def problems_together(values: Mapping[str, Any]) -> list[str]:
 
     # A message of a worker that died must not come back while its copy may still be running in S3.
     if {"VISIBILITY_TIMEOUT", "VISIBILITY_EXTEND_INTERVAL", "COPY_TIMEOUT"} <= numbers.keys():
-        timeout, lowest = numbers["VISIBILITY_TIMEOUT"], numbers["VISIBILITY_EXTEND_INTERVAL"] + numbers["COPY_TIMEOUT"]
+        timeout = numbers["VISIBILITY_TIMEOUT"]
+        lowest = numbers["VISIBILITY_EXTEND_INTERVAL"] + numbers["COPY_TIMEOUT"]
         if timeout < lowest:
             problems.append(
                 f"VISIBILITY_TIMEOUT={timeout}: set at least {lowest}, VISIBILITY_EXTEND_INTERVAL plus COPY_TIMEOUT, or"

@@ -24,7 +24,9 @@ def options_for(
 ) -> list[Option]:
     """Those that are set, for one process. `events`: the client that ANNOUNCE needs. `show`: writes a bare line into
     the log."""
-    settings, waits, options = buckets.settings, waits or Waits(buckets), list[Option]()
+    settings = buckets.settings
+    waits = waits or Waits(buckets)
+    options = list[Option]()
     if settings.copy_last:
         options.append(Markers(waits))
     if settings.tables:

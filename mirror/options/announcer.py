@@ -86,7 +86,8 @@ class Announcer(Option):
                 await asyncio.wait_for(self.send(left), self.settings.event_seconds)
                 self.next_try = -math.inf
             except (*AWS_ERRORS, TimeoutError) as error:
-                self.next_try, self.why = self.now() + self.settings.event_pause, self.explain(error)
+                self.next_try = self.now() + self.settings.event_pause
+                self.why = self.explain(error)
         self.sent["announced"] += len(events) - len(left)
         self.sent["unannounced"] += len(left)
         self.unsaid += len(left)

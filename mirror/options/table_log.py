@@ -262,7 +262,8 @@ class TableLogs:
     async def differing(self, source: dict[str, Entry], mirrored: dict[str, Entry]) -> tuple[set[str], set[str]]:
         """What of the source's log the destination does not have, or has otherwise; and what of that is another copy of
         ours. A foreign file under such a key is just overwritten: it does not show that the table was made again."""
-        missing, stale = source.keys() - mirrored.keys(), set[str]()
+        missing = source.keys() - mirrored.keys()
+        stale = set[str]()
 
         def is_unclear(key: str) -> bool:
             seen, copy = source[key], mirrored[key]

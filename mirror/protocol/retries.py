@@ -64,7 +64,9 @@ class Retries:
         return None if self.stuck >= STUCK_TRIES else growing(first, self.misses - 1, LONGEST_MISS_PAUSE)
 
     def pause_of_busy(self, error: Exception) -> float:
-        base, now, parts = self.buckets.settings.retry_base_seconds, self.buckets.now(), self.sync.result.parts
+        base = self.buckets.settings.retry_base_seconds
+        now = self.buckets.now()
+        parts = self.sync.result.parts
         if not self.busy or parts > self.parts:
             self.busy, self.busy_since, self.parts = 0, now, parts
         self.busy += 1

@@ -65,7 +65,8 @@ class Syncer:
         Raises one of HANDED_BACK, or Refused or the error of S3 if the key cannot be synced now. An upload that is open
         by then is aborted, unless the next delivery is to go on with it: in that case it is sync.upload.
         """
-        retries, is_equal = Retries(self.buckets, sync), False
+        retries = Retries(self.buckets, sync)
+        is_equal = False
         sync.is_creation = sync.is_creation and not sync.destination_first  # another message may say that it is there
         sync.destination_first = sync.destination_first or (sync.is_creation and self.buckets.expects_overwriting())
         while not is_equal:
@@ -127,8 +128,9 @@ class Syncer:
         self, sync: KeySync, retries: Retries, source: Source | None, existing: Destination | None, expired: bool
     ) -> bool:
         """Makes one write at most. True if it did, so that the source has to be looked at again."""
-        buckets, same_bytes = self.buckets, have_same_bytes(source, existing)
-        result, verdict = sync.result, judge(source, existing, expired=expired, same_bytes=same_bytes)
+        buckets, result = self.buckets, sync.result
+        same_bytes = have_same_bytes(source, existing)
+        verdict = judge(source, existing, expired=expired, same_bytes=same_bytes)
         if verdict.action == NOTHING:
             result.end = verdict.what
             if expired and (existing is None or verdict.of_unknown_origin):
@@ -141,7 +143,8 @@ class Syncer:
             return False
         if source is None or verdict.action == DELETE:
             await self.write(sync, retries, None, existing)
-            result.action, result.size, result.end = "deleted", 0, EXPIRED if source else ABSENT
+            result.action, result.size = "deleted", 0
+            result.end = EXPIRED if source else ABSENT
             return True
 
         if verdict.action == REFUSE:

@@ -28,7 +28,8 @@ class Job:
 
     def join(self, lease: Lease) -> None:
         """A message that comes while the sync runs is about its next look at the source."""
-        sync, content, came_before = self.sync, lease.content, lease.received.receive_count > 1
+        sync, content = self.sync, lease.content
+        came_before = lease.received.receive_count > 1
         self.leases.append(lease)
         sync.event_time = earlier(sync.event_time, content.event_time)
         sync.waiting_since = earlier(sync.waiting_since, content.waiting_since)
@@ -50,7 +51,8 @@ class Job:
         """The messages that came before the latest look, without the newest on the key: until the sync has ended
         somebody has to look at the source again, and if this process dies, the one that gets that message does."""
         done = self.leases[: min(self.covered, len(self.leases) - 1)]
-        self.leases, self.covered = self.leases[len(done) :], self.covered - len(done)
+        self.leases = self.leases[len(done) :]
+        self.covered -= len(done)
         return done
 
     def split(self, error: Exception | None) -> tuple[list[Lease], list[Lease]]:

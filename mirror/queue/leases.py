@@ -128,7 +128,8 @@ class Leases:
                 self.leave_to_heartbeat(batch)
 
     def take_batch(self) -> list[Lease]:
-        batch, self.finished = self.finished[:SQS_BATCH], self.finished[SQS_BATCH:]
+        batch = self.finished[:SQS_BATCH]
+        self.finished = self.finished[SQS_BATCH:]
         if not self.finished:
             self.some_finished.clear()
         return batch
@@ -161,7 +162,8 @@ class Leases:
 
     async def requeue(self, lease: Lease) -> None:
         """Sends the message again, so that an interruption does not use up a receive. The old one is then deleted."""
-        delay, content = self.shortest_pause(lease), lease.content
+        content = lease.content
+        delay = self.shortest_pause(lease)
         tries = content.tries + lease.gave_up
         body = handed_back_body(lease.received.body, content.uploads, tries, content.waiting_since)
         try:

@@ -241,7 +241,9 @@ class Scheduler(Host):
     async def suspect(self, job: Job, error: Exception) -> None:
         """A job failed in a way in which all may fail. It is kept until others show what is at fault. A worker that
         stops cannot wait for that, which is no fault of the key."""
-        buckets, suspect, is_general = self.syncer.buckets, self.outage.suspicion_of(job, error), False
+        buckets = self.syncer.buckets
+        suspect = self.outage.suspicion_of(job, error)
+        is_general = False
         if not self.stopping and self.outage.has_to_be_checked(error):
             is_general = not await buckets.both_answered_since(suspect.at)
             if is_environment(error) and not is_general:

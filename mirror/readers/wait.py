@@ -221,7 +221,8 @@ class Wait:
 
     def report(self, end: str) -> int:
         """Shows the result as a table or as JSON, and logs all numbers as the last line. Returns the exit status."""
-        status, named = STATUS[end], list(self.named()) if self.is_compared else []
+        status = STATUS[end]
+        named = list(self.named()) if self.is_compared else []
         if end == "timeout" and not self.is_compared:
             log.warning("the time was over before both buckets were listed: raise --timeout")
         for key, why in named:

@@ -108,7 +108,8 @@ def put_small_objects(plan: Plan, seen: Seen) -> int | None:
 
 
 def put_group(plan: Plan, group: int) -> None:
-    folder, to = plan.files / "bench" / str(group), f"s3://{plan.source.bucket}/{folder_of(plan.folder)}{group}/"
+    folder = plan.files / "bench" / str(group)
+    to = f"s3://{plan.source.bucket}/{folder_of(plan.folder)}{group}/"
     plan.cloud.need("s3", "cp", "--recursive", "--only-show-errors", str(folder), to)
 
 

@@ -87,7 +87,8 @@ def tenths(value: float) -> float:
 def objects(result: Result) -> Iterator[str]:
     """A row for each object, then what differs. Each was described before it was put. There is room for one of two
     columns: who copied, if the starter copies, too, or else the checksum."""
-    rows, last = result["results"], "by" if result["copying"] else "checksum"
+    rows = result["results"]
+    last = "by" if result["copying"] else "checksum"
     head = ("object", "seen", "bytes", "metadata", "lag", last)
     yield from table([head, *(object_row(row, result) for row in rows)])
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from account import APP
+from asked_for import Asked
 from documents import Scripts, scripts_of_module, unfolded
 from observers import AN_HOUR_LATER, Guarded, Seen, guarded, operated
 from operated import Operated, Verbs, stamp, verbs
-from paper_account import HERE, Refused
+from paper_account import HERE, PaperAccount, Refused
 
 from launch.guard import CONFIRM_SECONDS
 from mirror.model.log_lines import AUDITED
@@ -30,7 +31,7 @@ DEPLOYMENTS = {
     ),
     "mails alone": ({"ALARM_EMAIL": MAIL}, ()),
 }
-USUAL = ("dead-letters", "behind", "starter-fails", "starter-silent", "outage")
+USUAL = [name for name, _ in Asked(PaperAccount(), {}).watched()]
 WORKERS, STARTER = f"/ecs/{APP}-task", f"/aws/lambda/{APP}-starter"
 FILTERS = {"outage": (WORKERS,), "audit": (WORKERS, STARTER)}
 TOPIC, TOPIC_ARN = f"topic {APP}-alarms", f"arn:aws:sns:{HERE}:{APP}-alarms"
@@ -269,24 +270,27 @@ def test_status_says_what_the_guard_says(verbs: Verbs, deployments: dict[str, Ke
 
 def test_the_row_counts_the_alarms_and_says_who_gets_their_mails(verbs: Verbs, deployments: dict[str, Kept]) -> None:
     kept = copy.deepcopy(deployments["all of it"])
+    every = len(alarms_of("all of it"))
     states = {"behind": "ALARM", "outage": "OK", "starter-silent": "INSUFFICIENT_DATA", "late": "INSUFFICIENT_DATA"}
     for alarm, state in states.items():
         kept[f"alarm {APP}-{alarm}"]["StateValue"] = state
     row = shown(verbs, kept)
-    assert row == f"8 of 8 exist and are enabled, all write to {MAIL}; red: behind, starter-silent"
+    assert row == f"{every} of {every} exist and are enabled, all write to {MAIL}; red: behind, starter-silent"
     kept[f"alarm {APP}-starter-silent"]["StateReason"] = "Unchecked: Initial alarm creation"
     kept[f"alarm {APP}-behind"]["StateValue"] = "OK"
     waiting = {"Protocol": "email", "Endpoint": "new@example.com", "SubscriptionArn": "PendingConfirmation"}
     kept[TOPIC]["subscriptions"].append(waiting)
     row = shown(verbs, kept)
     both = f"{MAIL}, new@example.com, not confirmed: new@example.com"
-    assert row == f"8 of 8 exist and are enabled, all write to {both}; red: none"
+    assert row == f"{every} of {every} exist and are enabled, all write to {both}; red: none"
     kept[f"alarm {APP}-behind"]["AlarmActions"] = [PAGER]
     kept[f"alarm {APP}-audit"]["ActionsEnabled"] = False
     del kept[f"alarm {APP}-late"]
     row = shown(verbs, kept, status=1)
-    assert row.startswith(f"7 of 8 exist, 6 of them enabled, 6 write to {MAIL}, new@")
-    assert shown(verbs, deployments["without mails"]) == "5 of 5 exist and are enabled, none writes a mail; red: none"
+    most = every - 2
+    assert row.startswith(f"{every - 1} of {every} exist, {most} of them enabled, {most} write to {MAIL}, new@")
+    exist = f"{len(USUAL)} of {len(USUAL)} exist"
+    assert shown(verbs, deployments["without mails"]) == f"{exist} and are enabled, none writes a mail; red: none"
 
 
 def test_who_may_not_read_them_is_told_so_and_the_word_stays(verbs: Verbs, deployments: dict[str, Kept]) -> None:
@@ -294,7 +298,8 @@ def test_who_may_not_read_them_is_told_so_and_the_word_stays(verbs: Verbs, deplo
     kept = copy.deepcopy(deployments["all of it"])
     assert shown(verbs, kept, *READS).startswith("not known: An error occurred (AccessDeniedException) when calling")
     row = shown(verbs, kept, *READS[1:]).splitlines()
-    assert row[0] == "8 of 8 exist and are enabled, who gets their mails is not known; red: none"
+    every = len(alarms_of("all of it"))
+    assert row[0] == f"{every} of {every} exist and are enabled, who gets their mails is not known; red: none"
     assert [line.partition(": An error")[0] for line in row[1:]] == [
         "  their topic: not known",
         "  their metric filters: not known",
