@@ -579,3 +579,7 @@ class Compared:
                 groups = re.findall("SOURCE '([^']+)' \\| ", properties["query"])
                 shown[title] = groups, QUERIES[title] if QUERIES[title] in properties["query"] else properties["query"]
         return shown
+
+
+# The alarms of each deployment.
+USUAL_ALARMS = [name for name, _ in Asked(PaperAccount(), {}).watched()]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from account import APP, MIRROR, REGION, SOURCE
+from asked_for import USUAL_ALARMS
 from operated import Operated, stamp
 from paper_account import NUMBER
 
@@ -26,6 +27,7 @@ RULE_ARN = f"arn:aws:events:{REGION}:{NUMBER}:rule/"
 QUEUE_ARN = f"arn:aws:sqs:{REGION}:{NUMBER}:{APP}-"
 
 DEPLOY = "./deploy.sh"
+ONE_ALARM = f"1 of {len(USUAL_ALARMS)}"
 RECONCILE = "./deploy.sh, then ./sync.sh reconcile (look at what it calls foreign)"
 OR_SET = f"{RECONCILE}, or set REGION and APP_NAME"
 # Which runs of the starter fail with it: those of its rule as well, only those for an event of the bucket, or none,
@@ -413,17 +415,17 @@ BESIDE = {
         lambda account: account.decide(failing=NOT_PULLED),
     ),
     "an alarm is gone": Broken(
-        without(f"alarm {APP}-behind"), "alarms are gone (1 of 5): behind", ("alarm", "create"), cure=DEPLOY
+        without(f"alarm {APP}-behind"), f"alarms are gone ({ONE_ALARM}): behind", ("alarm", "create"), cure=DEPLOY
     ),
     "an alarm is disabled": Broken(
         lambda kept: kept[f"alarm {APP}-outage"].update(ActionsEnabled=False),
-        "alarms are disabled (1 of 5): outage",
+        f"alarms are disabled ({ONE_ALARM}): outage",
         ("alarm", "ActionsEnabled"),
         cure=DEPLOY,
     ),
     "an alarm has no action": Broken(
         lambda kept: kept[f"alarm {APP}-dead-letters"].update(AlarmActions=[]),
-        "alarms have no action, so nobody gets their mails (1 of 5): dead-letters",
+        f"alarms have no action, so nobody gets their mails ({ONE_ALARM}): dead-letters",
         ("alarm", "AlarmActions"),
         cure=DEPLOY,
     ),
@@ -449,7 +451,7 @@ BESIDE = {
     ),
     "the alarm that the guard needs is gone": Broken(
         without(f"alarm {APP}-starter-fails"),
-        "alarms are gone (1 of 5): starter-fails",
+        f"alarms are gone ({ONE_ALARM}): starter-fails",
         ("alarm", "create"),
         cure=DEPLOY,
     ),

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from account import APP
-from asked_for import Asked
+from asked_for import USUAL_ALARMS
 from documents import Scripts, scripts_of_module, unfolded
 from observers import AN_HOUR_LATER, Guarded, Seen, guarded, operated
 from operated import Operated, Verbs, stamp, verbs
-from paper_account import HERE, PaperAccount, Refused
+from paper_account import HERE, Refused
 
 from launch.guard import CONFIRM_SECONDS
 from mirror.model.log_lines import AUDITED
@@ -31,7 +31,6 @@ DEPLOYMENTS = {
     ),
     "mails alone": ({"ALARM_EMAIL": MAIL}, ()),
 }
-USUAL = [name for name, _ in Asked(PaperAccount(), {}).watched()]
 WORKERS, STARTER = f"/ecs/{APP}-task", f"/aws/lambda/{APP}-starter"
 FILTERS = {"outage": (WORKERS,), "audit": (WORKERS, STARTER)}
 TOPIC, TOPIC_ARN = f"topic {APP}-alarms", f"arn:aws:sns:{HERE}:{APP}-alarms"
@@ -46,7 +45,7 @@ def deployments(scripts: Scripts) -> dict[str, Kept]:
 
 
 def alarms_of(name: str) -> list[str]:
-    return [*USUAL, *DEPLOYMENTS[name][1]]
+    return [*USUAL_ALARMS, *DEPLOYMENTS[name][1]]
 
 
 # --- what people do to them -------------------------------------------------------------------------------------------
@@ -176,7 +175,8 @@ def test_each_run_says_what_is_wrong_until_it_is_right_again(deployments: dict[s
     gone = found.account.kept.pop(f"alarm {APP}-behind")
     runs = minutes(found, 30)
     found.account.kept[f"alarm {APP}-behind"] = gone
-    assert [*runs, *minutes(found, 30)] == [["alarms are gone (1 of 5): behind: ./deploy.sh"]] * 30 + [[]] * 30
+    said = [f"alarms are gone (1 of {len(USUAL_ALARMS)}): behind: ./deploy.sh"]
+    assert [*runs, *minutes(found, 30)] == [said] * 30 + [[]] * 30
     assert found.pauses == 1
 
 
@@ -289,7 +289,7 @@ def test_the_row_counts_the_alarms_and_says_who_gets_their_mails(verbs: Verbs, d
     row = shown(verbs, kept, status=1)
     most = every - 2
     assert row.startswith(f"{every - 1} of {every} exist, {most} of them enabled, {most} write to {MAIL}, new@")
-    exist = f"{len(USUAL)} of {len(USUAL)} exist"
+    exist = f"{len(USUAL_ALARMS)} of {len(USUAL_ALARMS)} exist"
     assert shown(verbs, deployments["without mails"]) == f"{exist} and are enabled, none writes a mail; red: none"
 
 
