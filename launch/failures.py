@@ -128,6 +128,13 @@ def describe_failure(failed: Sequence[Task], outlook: str) -> str:
     return f"the last {number} {how}: {why}; {outlook}; what to do: {cure_of(last)}"
 
 
+def said_of_wait(text: str, fails_run: bool, start: int) -> tuple[int, str, str]:
+    """Of no start now: a run either fails, or says why others wait, if any do."""
+    if fails_run:
+        return 0, text, ""
+    return 0, "", text if start else ""
+
+
 def after_failures(failed: Sequence[Task], live: Sequence[Task], start: int, now: float) -> tuple[int, str, str]:
     """(how many to start, why workers do not get to work, why others wait for one that runs): after a failure workers
     are tried one at a time, with pauses.
@@ -138,10 +145,10 @@ def after_failures(failed: Sequence[Task], live: Sequence[Task], start: int, now
     if any(task.started is None for task in live):
         is_late = not is_in_outage(last) and last.seconds >= AT_ONCE_SECONDS
         text = describe_failure(failed, "the next one is starting")
-        return (0, text, "") if is_again or not is_late else (0, "", text if start else "")
+        return said_of_wait(text, is_again or not is_late, start)
     if any(task.created > last.created for task in live):
         text = describe_failure(failed, f"one is tried alone, until it has run for {seconds_of_proof(failed):.0f} s")
-        return (0, text, "") if is_again else (0, "", text if start else "")
+        return said_of_wait(text, is_again, start)
     if not start:
         return 0, "", ""
     pause = next_attempt(failed) - now

@@ -83,8 +83,11 @@ def has_target(rule: Any, arn: str) -> bool:
 
 def sends_events(rule: Any, arn: str) -> bool:
     """Whether what the rule's target gets is the event, and not what somebody has it sent instead."""
-    targets = [target for target in rule["Targets"] if target["Arn"] == arn]
-    return any(not any(target.get(name) for name in INSTEAD_OF_EVENT) for target in targets)
+    for target in rule["Targets"]:
+        instead = [name for name in INSTEAD_OF_EVENT if target.get(name)]
+        if target["Arn"] == arn and not instead:
+            return True
+    return False
 
 
 def is_enabled(rule: Mapping[str, Any]) -> bool:

@@ -263,10 +263,10 @@ def free_usd(rows: Iterable[Row], free: Mapping[str, float]) -> float:
 
 def rests_on(rows: Sequence[Row]) -> dict[str, float]:
     """How much of the sync is measured, by the rule, or assumed."""
-    return {
-        source.removeprefix("by the "): sum(one["usd"] for one in rows if one["from"] == source)
-        for source in (MEASURED, BY_RULE, ASSUMED)
-    }
+    sums = dict.fromkeys((MEASURED, BY_RULE, ASSUMED), 0.0)
+    for one in rows:
+        sums[one["from"]] += one["usd"]
+    return {source.removeprefix("by the "): usd for source, usd in sums.items()}
 
 
 # --- what would be cheaper --------------------------------------------------------------------------------------------
@@ -393,7 +393,8 @@ def in_cents(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def for_json(found: Mapping[str, Any]) -> dict[str, Any]:
     """A bill, or an estimate, as it is printed."""
-    lists = {name: [in_cents(one) for one in found[name]] for name in ("rows", "levers", "modes") if name in found}
+    names = [name for name in ("rows", "levers", "modes") if name in found]
+    lists = {name: list(map(in_cents, found[name])) for name in names}
     sums = {name: rounded(found[name], 2) for name in ("free_usd", "before_free_usd", "sync_usd", "total_usd")}
     parts = {name: rounded(usd, 2) for name, usd in found["rests_on"].items()}
     whole: dict[str, Any] = without_points(

@@ -128,12 +128,14 @@ def with_reasons(cloud: Cloud, groups: Sequence[str], messages: Sequence[Mapping
     last: dict[str, dict[str, Any]] = {}
     for failure in logs.failures(logs.messages(rows)) if isinstance(rows, list) else []:
         last.setdefault(failure["key"], {"at": failure["at"], "reason": failure["reason"]})
-    return [
-        {
-            "id": message["id"],
-            "sent": iso(message["sent"]),
-            "keys": [{**last.get(key, {"at": None, "reason": unknown}), "key": key} for key in message["keys"]],
-            **({} if message["keys"] else {"body": message["body"][:MOST_OF_BODY]}),
-        }
-        for message in messages
-    ]
+    return [with_reason(message, last, unknown) for message in messages]
+
+
+def with_reason(message: Mapping[str, Any], last: Mapping[str, Mapping[str, Any]], unknown: str) -> dict[str, Any]:
+    """`last`: when each key failed last, and why. `unknown`: the reason of others."""
+    never = {"at": None, "reason": unknown}
+    keys = [{**last.get(key, never), "key": key} for key in message["keys"]]
+    shown = {"id": message["id"], "sent": iso(message["sent"]), "keys": keys}
+    if not keys:
+        shown["body"] = message["body"][:MOST_OF_BODY]
+    return shown

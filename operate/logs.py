@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Union
 
 from mirror.model.log_lines import (
@@ -141,11 +141,15 @@ def query(cloud: Cloud, groups: Sequence[str], seconds: int, text: str) -> Rows:
         if isinstance(found, (Denied, NoAnswer)):
             return found
         if found["status"] == "Complete":
-            return [{one["field"]: one["value"] for one in row} for row in found.get("results", [])]
+            return [by_field(row) for row in found.get("results", [])]
         if found["status"] in ("Failed", "Cancelled", "Timeout"):
             return NoAnswer(f"log group {' '.join(groups)}: a query ended as {found['status']}; try again")
         time.sleep(1)
     return NoAnswer(f"log group {' '.join(groups)}: a query did not end in {QUERY_SECONDS} s; try again")
+
+
+def by_field(row: Iterable[Mapping[str, str]]) -> Row:
+    return {one["field"]: one["value"] for one in row}
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------
@@ -161,7 +165,8 @@ def messages(rows: Iterable[Row]) -> list[str]:
 
 
 def matches(pattern: re.Pattern[str], lines: Iterable[str]) -> list[re.Match[str]]:
-    return [found for found in (pattern.fullmatch(first_line(line)) for line in lines) if found]
+    tried = (pattern.fullmatch(first_line(line)) for line in lines)
+    return [found for found in tried if found]
 
 
 def number(text: str) -> int | float:

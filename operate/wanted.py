@@ -44,9 +44,8 @@ def selection(settings: Mapping[str, str], not_text: Sequence[str]) -> dict[str,
     """`not_text`: those of both lists that are not UTF-8, for which they are refused."""
     prefixes = wanted_of(settings["PREFIX_FILTER"], "", 0).prefixes
     patterns = items_of(settings["EXCLUDE"])
-    prefixes_left_out = {
-        prefix: pattern_for(prefix, [one for one in patterns if one.endswith("*")]) for prefix in prefixes
-    }
+    of_all_below = [one for one in patterns if one.endswith("*")]
+    prefixes_left_out = {prefix: pattern_for(prefix, of_all_below) for prefix in prefixes}
     pattern = event_pattern(settings["SRC_BUCKET"], prefixes, by_rule(patterns))
     problems = []
     if "PREFIX_FILTER" not in not_text:

@@ -143,10 +143,11 @@ def stats(rows, rest):
     for row in rows:
         groups.setdefault(row.get(field, ""), []).append(row)
     wanted = re.findall(r"(\w+)\((\*|@?\w+)\) as (\w+)", columns)
-    return [
-        {field: value} | {name: FUNCTIONS[function](found, argument) for function, argument, name in wanted}
-        for value, found in groups.items()
-    ]
+    answer = []
+    for value, found in groups.items():
+        figures = {name: FUNCTIONS[function](found, argument) for function, argument, name in wanted}
+        answer.append({field: value} | figures)
+    return answer
 
 
 COMMANDS = {"parse": parse, "filter": keep, "stats": stats}

@@ -43,7 +43,11 @@ def parse(words: Sequence[str]) -> Options:
     for word in words:
         if word not in ("--list", "--purge", "--yes", "--json"):
             raise wrong_usage(f"redrive: unknown option {text.visible(word)}")
-    action = LIST if "--list" in words else PURGE if "--purge" in words else MOVE
+    action = MOVE
+    if "--purge" in words:
+        action = PURGE
+    if "--list" in words:
+        action = LIST
     return Options(action, "--yes" in words, "--json" in words)
 
 
@@ -94,7 +98,8 @@ def rows(messages: Messages) -> Iterator[str]:
         first.setdefault(one["key"], one)
 
     for key, one in sorted(first.items()):
-        yield f"{quoted(key)}{f' ({times[key]} messages)' if times[key] > 1 else ''}"
+        count = f" ({times[key]} messages)" if times[key] > 1 else ""
+        yield f"{quoted(key)}{count}"
         failed = f"failed {one['at']}" if one["at"] else "the failure is"
         yield f"  {failed} {one['reason']}"
     yield from (f"no S3 event, sent {one['sent']}: {one['body']}" for one in messages if "body" in one)
@@ -114,14 +119,15 @@ def hints(looked: Looked, messages: Messages, action: str, via: str) -> Iterator
         yield f"the log has no failure of {text.amount(len(missing), 'key')}: {expire}, and {only}; {retries}"
 
     unreadable = sum(not message["keys"] for message in messages)
-    said = f"{unreadable} of these are not S3 events: if you move them back, they fail again and return here. Find out"
-    who = "who sent them."
+    purges = "" if action == PURGE else f" When nothing else is left: ./sync.sh{via} redrive --purge"
     if unreadable == 1:
         said = "1 of these is not an S3 event: if you move it back, it fails again and returns here. Find out"
-        who = "who sent it."
-    if unreadable:
-        purges = "" if action == PURGE else f" When nothing else is left: ./sync.sh{via} redrive --purge"
-        yield f"{said} {who}{purges}"
+        yield f"{said} who sent it.{purges}"
+    elif unreadable:
+        said = (
+            f"{unreadable} of these are not S3 events: if you move them back, they fail again and return here. Find out"
+        )
+        yield f"{said} who sent them.{purges}"
 
 
 # --- what is done ----------------------------------------------------------------------------------------------------

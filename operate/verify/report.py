@@ -66,10 +66,12 @@ def for_others(line: str, names: Mapping[str, str]) -> str:
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Of Markdown; the first row is its head."""
     widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
-    yield f"| {lines[0]} |"
-    yield f"|{'|'.join('-' * (width + 2) for width in widths)}|"
-    yield from (f"| {line} |" for line in lines[1:])
+    for number, row in enumerate(rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths))
+        yield f"| {' | '.join(cells)} |"
+        if number == 0:
+            rules = ("-" * (width + 2) for width in widths)
+            yield f"|{'|'.join(rules)}|"
 
 
 def number(value: float) -> str:

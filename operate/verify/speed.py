@@ -115,8 +115,10 @@ def figures(measured: Measured, lines: Sequence[Line], summaries: Sequence[Summa
     deleted = [one for one in small if one.action == "deleted"]
     tasks = {one.stream for one in small if one.by == "task"}
     ended = [one for one in summaries if one.stream in tasks]
-    by_worker = [[one for one in copied if one.stream == stream] for stream in sorted({one.stream for one in copied})]
-    most = max(by_worker, key=len, default=[])
+    by_worker: dict[str, list[Synced]] = {}
+    for one in sorted(copied, key=lambda one: one.stream):
+        by_worker.setdefault(one.stream, []).append(one)
+    most = max(by_worker.values(), key=len, default=[])
 
     return {
         "bytes": measured.size,
