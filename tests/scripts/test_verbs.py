@@ -528,12 +528,16 @@ def test_a_pause_ends_all_tasks_that_write_to_the_destination_and_no_other(
         if account.variables.get("PAUSED_SINCE") and "running worker-late" not in account.kept:
             account.start("worker-late")
 
+    def pass_time(seconds: float | str) -> None:
+        start_late()
+        time.sleep(float(seconds))  # the minute is one of the machine's clock
+
     account.before = {"UpdateFunctionConfiguration": [lambda: account.variables.update(MAX_WORKERS="9")]}
     if is_reserved:
         account.before["Invoke"] = [start_late]
     else:
         del account.kept[f"function {APP}-starter"]["concurrency"]
-        account.pass_time = lambda _: start_late()  # type: ignore[method-assign]
+        account.pass_time = pass_time  # type: ignore[method-assign]
     done = verbs.sync("pause")
     assert "waiting: the function has just been changed" in done.errors
     assert account.variables["MAX_WORKERS"] == "9"
