@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import order_of_files
 from draw import PROJECT, Fault, draw
 from which_tests import candidates
 
@@ -37,7 +38,7 @@ VERSION = re.compile(r'"(.+)"')
 SURVIVED, HANGS, LATE, UNCLEAR = "survived", "hangs", "late", "unclear"
 NOT_NOTICED = (SURVIVED, HANGS, LATE)
 FIRST = 4  # files, without waiting until pytest has imported all
-MOST_SECONDS = 900  # of all tests of a fault; order_of_files.py has those of one test
+MOST_SECONDS = 3600  # of tests that wait; order_of_files.py says how much they may compute
 LINKED = (".venv", ".venv-cli1", ".cache", ".git")
 MADE = (".local*", ".hypothesis", "*_cache", "__pycache__")
 # The copy is /tmp; everything else can only be read. The first process of a namespace must outlive others.
@@ -79,8 +80,8 @@ def outcome(fault: Fault | None, tests: Iterable[str], *options: str) -> str:
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=MOST_SECONDS)
         except subprocess.TimeoutExpired:
             return LATE
-    if done.returncode == 0:
-        return SURVIVED
+    if done.returncode in (0, order_of_files.NO_TIME_LEFT):
+        return LATE if done.returncode else SURVIVED
     found = FAILED.search(done.stdout)
     if not found:
         return f"{UNCLEAR}: {done.stdout[-1000:]}{done.stderr[-1000:]}"

@@ -53,7 +53,8 @@ TESTS = {
     "local/": ("chain/test_cloud*.py", "chain/test_local_start.py"),
     "sync.sh": scripts("sync settings verbs pause prefixes"),
     "": scripts(
-        "plan documents settings record checks cleanup_parts failed_reads lifecycle event_source prefixes policies *"
+        "documents plan refusals checks settings cleanup_parts event_source generated failing_calls failed_reads "
+        "lifecycle policies prefixes path record pause base_image *"
     ),
 }
 
