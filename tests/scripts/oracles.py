@@ -10,12 +10,13 @@ from account import APP, MIRROR, REGION, SOURCE
 from asked_for import Asked, Compared
 from call import Call
 from documents import Ran
-from paper_account import PaperAccount, pairs
+from paper_account import TAGGING, PaperAccount, pairs
 
 from mirror.version import VERSION
 
 Kept = dict[str, Any]
 EVENT_RULE = f"{APP}-event-rule"
+TAGGED = (*(row[2] for row in TAGGING.values()), "cluster", "task", "security-group")
 
 # --- what is printed ------------------------------------------------------------------------------------------------
 
@@ -126,14 +127,11 @@ def faults_of_tags(account: PaperAccount, asked: Asked) -> Iterator[str]:
     for name in asked.documents:
         kind = name.partition(" ")[0]
         more = {"region": REGION} if kind == "role" else {}
-        document = Compared(account.kept, asked.app).kept_of(name)
-        if has_tags(document) and not (wanted | more).items() <= tags_of(document).items():
+        if (
+            kind in TAGGED
+            and not (wanted | more).items() <= tags_of(Compared(account.kept, asked.app).kept_of(name)).items()
+        ):
             yield f"{name} has other tags"
-
-
-def has_tags(document: Any) -> bool:
-    """Whether the account on paper keeps tags of it."""
-    return isinstance(document, dict) and not {"tags", "Tags"}.isdisjoint(document)
 
 
 def tags_of(document: Any) -> dict[str, str]:
