@@ -26,7 +26,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: named.index(item.path.relative_to(config.rootpath).as_posix()))
 
 
-def pytest_runtest_logfinish() -> None:
+def pytest_runtest_logstart() -> None:
+    """Not at a test's end: one that fails then has noticed the fault."""
     own_and_childrens = os.times()[:4]
     if sum(own_and_childrens) > MOST_CPU_SECONDS:
         pytest.exit("the time is over", returncode=NO_TIME_LEFT)

@@ -33,7 +33,7 @@ from which_tests import candidates
 
 RESULTS = PROJECT / "tests" / "faults" / "results.json"
 KNOWN = PROJECT / ".cache" / "faults"
-VERSION = re.compile(r'"(.+)"')
+VERSION = re.compile(r'^VERSION = "(.+)"', re.MULTILINE)
 # What becomes of a fault that no test notices: all tests pass, one of them hangs, or there is no time left.
 SURVIVED, HANGS, LATE, UNCLEAR = "survived", "hangs", "late", "unclear"
 NOT_NOTICED = (SURVIVED, HANGS, LATE)
