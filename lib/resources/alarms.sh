@@ -69,7 +69,7 @@ remove_metric_filter() {
 
 # --- alarms ---------------------------------------------------------------------------------------------------------
 #
-# There is one more with each of EVENT_SOURCE=eventbridge, AUDIT_DAYS and METRICS=true.
+# EVENT_SOURCE=eventbridge, AUDIT_DAYS and METRICS=true each add one.
 
 # Of all of them: one call finds them.
 ask_alarms() {
