@@ -275,6 +275,11 @@ SEARCHES = {
     "test_table_readers": ("CASES", "NIGHTLY_CASES"),
     "test_keeping": ("CASES", "MARKERS", "NIGHTLY_CASES", "NIGHTLY_MARKERS"),
 }
+HISTORIES = {
+    "test_histories": ("TestHistories", "TestHistoriesWithAMarker", "TestHistoriesWithKeepDays"),
+    "test_table_histories": ("TestHistoriesWithTables",),
+    "test_function": ("TestHistories",),
+}
 
 
 @in_both("docs/guarantees.md")
@@ -282,12 +287,27 @@ def test_the_cases_and_planted_faults_are_counted(page: str) -> None:
     searches = {name: importlib.import_module(name) for name in SEARCHES}
     lines = text_of(page).splitlines()
     for name, tables in SEARCHES.items():
-        row = next(line for line in lines if f"`{name}.py`" in line)
-        counted = whole_numbers("".join(row.split("|")[-3:-1]))
+        counted = whole_numbers("".join(row_of(name, lines).split("|")[-3:-1]))
         assert counted == [len(getattr(searches[name], table)) for table in tables], name
     left_out = sum(len(search.LEFT_OUT) for search in searches.values())
     planted = {number for line in lines if line.startswith("- ") for number in whole_numbers(line)}
     assert {left_out, len(MUTANTS)} <= planted
+
+
+@in_both("docs/guarantees.md")
+def test_the_random_histories_and_worlds_are_counted(page: str) -> None:
+    worlds = importlib.import_module("test_starter_worlds")
+    drawn = {"test_starter_worlds": [worlds.BLOCKS * worlds.WORLDS, 2 * worlds.OF_AUDITS]}
+    for name, classes in HISTORIES.items():
+        histories = importlib.import_module(name)
+        drawn[name] = [getattr(histories, of_cases).settings.max_examples for of_cases in classes]
+    lines = text_of(page).splitlines()
+    for name, counts in drawn.items():
+        assert {*counts} <= {*whole_numbers(row_of(name, lines).replace(",", ""))}, name
+
+
+def row_of(test: str, lines: list[str]) -> str:
+    return next(line for line in lines if f"{test}.py`" in line)
 
 
 def whole_numbers(text: str) -> list[int]:
