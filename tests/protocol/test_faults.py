@@ -240,7 +240,7 @@ def test_a_mix_of_new_and_overwritten_keys_costs_no_more_than_without_that(world
         keys = random.sample(old, run) if is_overwritten else [f"data/{start + number}" for number in range(run)]
         spent += requests_for(world, keys, f"put {start}")
         overwritten += run * is_overwritten
-    assert spent <= (3 * (1000 - overwritten) + 6 * overwritten) * 1.01
+    assert 3 * 1000 + overwritten <= spent <= (3 * 1000 + 3 * overwritten) * 1.01
     settle(world)
 
 

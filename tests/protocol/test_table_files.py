@@ -214,14 +214,14 @@ def test_what_waits_for_archived_files_alone_is_put_off_at_once_and_for_longer()
     for name in ("f0", "f1"):
         world.put(name, is_mirrored=False, archived="GLACIER")
     world.put_log("a0", "a1+f0", "a2+f1", mirrored=1)
-    for name, most in ((COMMITS[1], 20), (COMMITS[2], 2)):
+    for name, requests in ((COMMITS[1], 4), (COMMITS[2], 1)):
         world.asked.clear()
         began = world.clock
         with pytest.raises(Postponed, match="not there yet") as put_off:
             world.sync(name, event_time=TODAY)
-        assert world.clock - began < 2
+        assert 0 < world.clock - began < 2
         assert put_off.value.seconds >= ARCHIVED_SECONDS
-        assert len(world.asked) <= most
+        assert len(world.asked) == requests
 
 
 # --- What waits for what ----------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_nothing_small_waits_for_large_comparisons(show):
     )
     show(f"ended after {[f'{at:.1f}' for at in ended]} s")
     assert min(ended[: 2 * LARGE_FOLDERS]) > 12
-    assert max(ended[2 * LARGE_FOLDERS :]) <= 5
+    assert 3 < max(ended[2 * LARGE_FOLDERS :]) <= 5  # the commit waits for its file
 
 
 @pytest.mark.parametrize("task_memory", [0, 1, 10**5])
@@ -310,7 +310,7 @@ def test_deletes_under_a_deep_tree_share_their_looks_and_hold_no_slot_meanwhile(
     world.ends_of(*(delete(sync, 0.01 * number) for number, sync in enumerate(syncs)))
     show(f"{len(world.asked) / DELETES:.1f} listings a delete")
     assert held == 0
-    assert len(world.asked) <= 3 * DELETES
+    assert DELETES <= len(world.asked) <= 3 * DELETES
 
 
 # --- What it costs ----------------------------------------------------------------------------------------------------

@@ -111,10 +111,11 @@ def test_small_objects_do_not_wait_for(world, case):
 
     task.live(600, [(0, lambda: took.append(task.loop.create_task(small_ones_come())))])
     seconds, others = took[1]
-    assert seconds < 25
-    assert others < 12
+    assert 2 < seconds < 25
+    assert others == 0
     # What S3 was too busy for goes on beside those that began in its pause.
-    assert task.most_asked["copy_object"] <= 4 or case in ("long copies", "keys that S3 is too busy for")
+    most = 16 if case in ("long copies", "keys that S3 is too busy for") else 4
+    assert 4 <= task.most_asked["copy_object"] <= most
     assert (task.worker.counts()["busy"] > 0) == (what == "SlowDown")
 
 
@@ -239,7 +240,7 @@ def test_an_extension_that_ends_late_does_not_hide_a_message_that_failed_meanwhi
     task.late["change_message_visibility_batch"] = iter([30])
     task.live()
     assert task.asked["change_message_visibility_batch"] > 2
-    assert moments[-1] < 600
+    assert 155 < moments[0] < moments[-1] < 600
 
 
 def test_a_message_that_sqs_did_not_delete_is_deleted_later_and_uses_up_no_receive(world):
@@ -249,7 +250,7 @@ def test_a_message_that_sqs_did_not_delete_is_deleted_later_and_uses_up_no_recei
         task.troubles["delete_message_batch"] = world.clock + 25, code
         task.live()
         assert world.queue.messages == []
-        assert task.asked["copy_object"] <= 1
+        assert task.asked["copy_object"] == 1
 
 
 def test_a_queue_that_has_lent_all_it_may_is_waited_for(world, caplog):
@@ -311,7 +312,7 @@ def test_what_cannot_be_sent_back_becomes_visible_instead(world, case):
     task.troubles["send_message"] = world.clock + 3600, code
     began = world.clock
     task.live(30)
-    assert world.clock - began < 30 + SLOW_END
+    assert 30 < world.clock - began < 30 + SLOW_END
     assert len(world.left()) > 8
     assert {seconds <= (task.settings.copy_timeout if size == SMALL else 0) for _, seconds in world.left()} == {True}
     is_settled(world)
@@ -331,7 +332,7 @@ def test_it_ends_in_time_whatever_does_not_answer(world, operation):
 
     began = world.clock
     assert task.live(60, [] if operation else [(59, nothing_answers)]) == 0
-    assert world.clock - began < 60 + SLOW_END
+    assert 60 < world.clock - began < 60 + SLOW_END
     assert world.unprotected == set()
     is_settled(world)
 

@@ -106,7 +106,7 @@ def test_sigterm_hands_a_waiting_marker_back_at_once(stuck, caplog):
     caplog.set_level("INFO", "worker")
     began = stuck.clock
     stuck.live(5, **LAST)
-    assert stuck.clock - began < 8
+    assert 5 < stuck.clock - began < 8
     assert f'interrupted key="{MARKER}"' in caplog.messages
     assert stuck.left() == [(0, pytest.approx(0, abs=1))]
 
@@ -190,7 +190,7 @@ def test_markers_above_a_key_are_looked_for_at_all_levels_at_once(world, caplog,
     task = world.live(COPY_LAST=names)
     [synced] = [line for line in caplog.messages if line.startswith("synced ")]
     [seconds] = re.findall(r" seconds=([0-9.]+) ", synced)
-    assert float(seconds) < 1 + levels / 60
+    assert 0.3 < float(seconds) < 1 + levels / 60
     assert task.asked["head_object"] == 2 + 3 * levels
 
 
@@ -249,7 +249,7 @@ def test_if_nothing_is_taken_the_sync_goes_on_asks_seldom_and_says_what_to_do(wo
     lines = [line for line in caplog.messages if line.startswith("could not announce ")]
     assert sum(int(line.split()[3]) for line in lines) == 500
     assert says in lines[-1]
-    assert (len(lines) <= 4, world.calls <= 2 * SETTLERS_THAT_WAIT) == (True, True)
+    assert (1 <= len(lines) <= 4, 1 <= world.calls <= 2 * SETTLERS_THAT_WAIT) == (True, True)
 
 
 def test_after_a_failure_nothing_is_tried_for_a_while_and_then_by_one_alone(world):
@@ -265,7 +265,7 @@ def test_after_a_failure_nothing_is_tried_for_a_while_and_then_by_one_alone(worl
     Task(world, ALL, bus=world).live(80, meanwhile)
     first = [moment for moment in calls if moment - calls[0] < Settings.event_pause]
     later = [moment for moment in calls if moment not in first]
-    assert max(first) - calls[0] < 2
+    assert 0 < max(first) - calls[0] < 2
     assert [round((moment - calls[0]) / Settings.event_pause) for moment in later] == [1, 2]
 
 
@@ -297,9 +297,12 @@ def once(trouble: Trouble) -> Trouble:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "seconds", "copied"), [(None, 1.5, 1), (hangs, 1.5, 1), (is_slow, 1.5, 1), (once(hangs), 20, 200)]
+    ("trouble", "seconds", "copied", "costs"),
+    [(None, 1.5, 1, False), (hangs, 1.5, 1, True), (is_slow, 1.5, 1, False), (once(hangs), 20, 200, True)],
 )
-def test_the_bus_does_not_make_the_function_late_and_costs_it_the_events_of_a_moment(world, trouble, seconds, copied):
+def test_the_bus_does_not_make_the_function_late_and_costs_it_the_events_of_a_moment(
+    world, trouble, seconds, copied, costs
+):
     """Its time is over while events are under way."""
     world.trouble = trouble
     for number in range(200):
@@ -308,7 +311,7 @@ def test_the_bus_does_not_make_the_function_late_and_costs_it_the_events_of_a_mo
     counts = Counter(function.invoke(seconds, lasts=(0.3,)))
     assert world.clock - began < seconds + END_SECONDS
     assert counts["announced"] + counts["unannounced"] == counts["copied"] >= copied
-    assert counts["unannounced"] < 60
+    assert costs <= counts["unannounced"] < 60 * costs + 1
     assert function.alive
     function.loop.close()
 

@@ -59,7 +59,7 @@ def test_all_of_many_missing_keys_are_found_once_they_arrive_with_few_looks(miss
     drawn = world_of(missing, archived)
     ran = drawn.run("wait", "--timeout", "100s", names=names)
     assert (ran.status, ran.numbers().get("lacking", 0), ran.numbers()["here"]) == (status, archived, missing)
-    assert drawn.asked["head_object"] < looks
+    assert 2 * missing < drawn.asked["head_object"] < looks
 
 
 def test_a_source_that_has_not_changed_for_long_needs_no_look_unless_it_is_deep():
@@ -144,7 +144,7 @@ def test_what_two_listings_leave_open_of_many_small_folders_takes_little_memory(
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert client.looks // keys == READERS[reader][1]
-    assert (peaks[1] - peaks[0]) / 4000 < READERS[reader][2]
+    assert 10 < (peaks[1] - peaks[0]) / 4000 < READERS[reader][2]
 
 
 @pytest.mark.parametrize("reader", ["wait", "reconcile"])
