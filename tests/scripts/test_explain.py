@@ -56,7 +56,7 @@ def fresh() -> dict[str, Any]:
     return head(int(time.time()) - 10)
 
 
-PLAIN = head()
+PLAIN, VERSIONED = head(), head(VersionId="v1")
 WHY = 'operation=CopyObject error=AccessDenied message="no" advice="allow s3:GetObject"'
 FAILED = f"{stamp(-3600)} ERROR {log_lines.FAILED % (log_lines.quoted('d/a'), 1, 3, WHY)}"
 FAILED_BEFORE = f"{stamp(DAY)} ERROR {log_lines.FAILED % (log_lines.quoted('d/a'), 1, 3, WHY)}"
@@ -69,7 +69,7 @@ ODD = head(Expires="1970-01-01T00:00:00+00:00", ExpiresString="0", **SUM)
 DELETED = {"delete_marker": {"version": "v2", "at": "2026-11-27T10:00:00+00:00"}}
 # Facts -> the verdict, whether all is right, and a part of what is to be done.
 CASES: dict[str, tuple[dict[str, Any], str, bool, str]] = {
-    "a copy": ({"source": PLAIN, "destination": copy_of(PLAIN)}, "equal", True, "nothing"),
+    "a copy": ({"source": VERSIONED, "destination": copy_of(VERSIONED)}, "equal", True, "nothing"),
     "a copy of special headers": ({"source": EXPIRES, "destination": copy_of(EXPIRES)}, "equal", True, "nothing"),
     "a copy of an Expires that is no date": ({"source": ODD, "destination": copy_of(ODD, **SUM)}, "equal", True, ""),
     "of unknown origin": ({"source": PLAIN, "destination": head(OLD + 1)}, "equal", True, "nothing"),
@@ -136,7 +136,15 @@ def test_the_verdict_and_what_to_do_follow_from_what_both_sides_hold(case: str) 
     found = explain(**facts)
     assert (found["verdict"], found["is_right"]) == (verdict, is_right), found
     assert advice in found["advice"], found
-    assert found["source"] or "source" not in facts, found
+    for side in ("source", "destination"):
+        given = facts.get(side) or {}
+        given = given() if callable(given) else given
+        shown = found[side] or {}
+        assert bool(shown) == bool(given), found
+        if "ETag" in given:
+            assert (shown["size"], shown["etag"]) == (given["ContentLength"], given["ETag"].strip('"'))
+            assert callable(facts[side]) or shown["modified"] == given["LastModified"].replace("+00:00", "Z")
+            assert shown.get("version") == given.get("VersionId")
 
 
 def test_no_command_is_advised_for_an_excluded_object_that_it_would_leave() -> None:

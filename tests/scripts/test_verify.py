@@ -281,6 +281,65 @@ def test_what_the_log_does_not_say_is_not_known() -> None:
     assert found["pages"]["destination"]["median"] is None
 
 
+# The rows of both tables, and what they show if there is nothing to show.
+FIGURES: dict[str, tuple[str, str]] = {
+    "small objects copied": ("100000 a second | 99999 of 1024 bytes; workers: 99", "unknown"),
+    "by one worker": ("0 a second | the one that copied most", "unknown"),
+    "small objects deleted": ("1.5 a second | 99998 of them", "unknown"),
+    "CPU time of a worker": ("1235 ms | for each copy or delete", "unknown"),
+    "large object": ("50 MB/s | 6442450944 bytes", "123 GB/s"),
+    "its parts": ("12346 a second | 96 parts", "unknown"),
+    "page of the source": ("12340 ms | median of 3, 1000 keys each", "unknown"),
+    "page of the destination": ("10 ms | median of 4, 999 keys each", "unknown"),
+    "events in the queue": ("at most 30 s | after the last small object", "unknown"),
+    "S3 was too busy": ("99997 times | beyond a client's own retries", "unknown"),
+}
+TIMES: dict[str, tuple[str, str]] = {
+    "first message queued": ("at most 1 s | this clock", "unknown"),
+    "task requested": ("2 s | ECS createdAt", "unknown"),
+    "network attached": ("3.5 s | ECS connectivityAt", "unknown"),
+    "pull of the image began": ("4 s | ECS pullStartedAt", "unknown"),
+    "image pulled": ("5 s | ECS pullStoppedAt", "unknown"),
+    "worker started": ("6 s | ECS startedAt", "unknown"),
+    "first message received": ("ran already | the worker's log", "unknown"),
+    "first copy": ("8 s | S3 LastModified", "unknown"),
+    "last copy before changes": ("9 s | S3 LastModified", "unknown"),
+    "(this clock is ahead by)": ("0.1 s | S3 LastModified", "unknown"),
+}
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_each_figure_and_each_time_has_its_row_its_unit_and_what_it_was_measured_by(is_known: bool) -> None:
+    times = WELL["times"] | {"started": None}
+    found = BENCH | {
+        "copied": dict.fromkeys(BENCH["copied"]), "deleted": dict.fromkeys(BENCH["deleted"]), "cpu_ms": None,
+        "busy": None, "events": None, "large": {"gb_s": 123.45},
+        "pages": {side: page | {"median": None} for side, page in PAGES["pages"].items()},
+    }  # fmt: skip
+    if is_known:
+        names = ("event", "created", "connected", "pulling", "pulled", "started", "received", "first", "last", "clock")
+        times |= dict(zip(names, (1, 2, 3.5, 4, 5, 6, -7, 8, 9, 0.1), strict=True))
+        destination = {"count": 4, "least": 3, "median": 0.01, "keys": 999}
+        found = BENCH | {
+            "deleted": {"count": 99998, "rate": 1.46}, "busy": 99997, "large": BENCH["large"] | {"gb_s": 0.05},
+            "pages": PAGES["pages"] | {"destination": destination},
+        }  # fmt: skip
+    shown = report({"bench": found, "times": times})
+    rows = {name: " | ".join(cells) for name, *cells in cells_of(shown) if name in FIGURES | TIMES}
+    if is_known:
+        assert rows == {name: known for name, (known, _) in (FIGURES | TIMES).items()}
+    else:
+        assert {name: row.split(" | ")[0] for name, row in rows.items()} == {
+            name: unknown for name, (_, unknown) in (FIGURES | TIMES).items()
+        }
+
+
+def cells_of(shown: str) -> list[list[str]]:
+    """Of each row of a table with three columns."""
+    rows = (line.strip("| ").split(" | ") for line in shown.splitlines() if line.count(" | ") == 2)
+    return [[cell.strip() for cell in row] for row in rows]
+
+
 # Whole runs
 
 
