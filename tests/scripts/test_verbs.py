@@ -22,12 +22,12 @@ from mirror.model import log_lines
 from operate.times import epoch
 
 __all__ = ["account", "verbs"]
-WHY = "operation=CopyObject error=AccessDenied"
+WHY, NOT_IN_LOG = "operation=CopyObject error=AccessDenied", "not in the log any more"
 BODY = json.dumps(PARKED)
 
 
-def message(key: str) -> str:
-    return json.dumps({"Records": [{"s3": {"object": {"key": key}}}]})
+def message(*keys: str) -> str:
+    return json.dumps({"Records": [{"s3": {"object": {"key": key}}} for key in keys]})
 
 
 def synced(key: str) -> str:
@@ -186,14 +186,18 @@ def test_each_message_has_the_reason_of_its_key_if_the_log_has_it(verbs: Verbs, 
     account.write(*(failed(f"key {n}") for n in range(5000)), failed("key 7", "operation=X error=newest"))
     nested = "[" * 100_000
     event = json.dumps({"source": "aws.s3", "detail": {"object": {"key": "a+b"}}})
-    account.parked = [message("key+7"), event, nested]
+    account.parked = [message("key+7", "key+8", "key+9999"), event, nested]
     done = verbs.sync("redrive --list --json")
     assert done.output.count("\n") == 1
     first, second, third = done.json
-    assert [(key["key"], key["reason"]) for key in first["keys"]] == [("key 7", "operation=X error=newest")]
-    assert second["keys"] == [{"at": None, "key": "a+b", "reason": "not in the log any more"}]
+    assert [(key["key"], key["reason"]) for key in first["keys"]] == [
+        ("key 7", "operation=X error=newest"),
+        ("key 8", WHY),
+        ("key 9999", NOT_IN_LOG),
+    ]
+    assert second["keys"] == [{"at": None, "key": "a+b", "reason": NOT_IN_LOG}]
     assert (third["keys"], third["body"]) == ([], nested[:200])
-    assert "the log has no failure of 1 key:" in done.errors
+    assert "the log has no failure of 2 keys:" in done.errors
     assert "1 of these is not an S3 event: if you move it back, it fails again" in done.errors
     assert "./sync.sh redrive --purge" in done.errors
     account.parked.append(nested)
@@ -211,7 +215,7 @@ def test_messages_are_shown_and_moved_without_their_reasons_if_the_log_cannot_be
     assert reason.startswith("not known: log group ") and reason.endswith("a query ended as Timeout; try again")
     assert "1 message moved back" in done.errors
     account.parked, account.query_ends = [BODY], ["Scheduled", "Unknown"]
-    assert verbs.sync("redrive --list --json").json[0]["keys"][0]["reason"] == "not in the log any more"
+    assert verbs.sync("redrive --list --json").json[0]["keys"][0]["reason"] == NOT_IN_LOG
 
 
 @pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 1), ("\x04", 1), ("", 1)])
@@ -393,7 +397,7 @@ def test_a_key_that_is_missing_has_its_reason_from_the_log_and_the_dead_letter_q
         ("waiting", [WHY], False, f"failing: {WHY}"),
         ("waiting", [WHY, "older"], False, f"failing: {WHY}"),
         ("waiting", [WHY], True, f"failing: {WHY}{PARKED_TOO}"),
-        ("waiting", [], True, f"failing: not in the log any more{PARKED_TOO}"),
+        ("waiting", [], True, f"failing: {NOT_IN_LOG}{PARKED_TOO}"),
         ("archived: restore it", [WHY], True, "archived: restore it"),
         ("trouble: error=403", [WHY], False, f"failing: {WHY}"),
         ("trouble: error=403", [], False, "trouble: error=403"),
