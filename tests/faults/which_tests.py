@@ -1,10 +1,13 @@
-"""Which tests can see a fault in which file: those that are called like the file, then the cheapest ones first.
+"""Which tests can see a fault in which file: those that are called like the file, those that import it, and then the
+cheapest ones first.
 
 The slow ones are left out: deployments on an emulator, the verbs on the local cloud, tests/chain but for the local
 cloud itself, tests/docs but for the estimate, and tests/bench. So a fault that only they notice counts as one that
 survives. What holds the code as it stands is left out as well: the list of planted faults, the house, and the layout.
 """
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 TESTS_FOLDER = Path(__file__).parents[1]
@@ -43,9 +46,9 @@ TESTS = {
     "starter.py": scripts("starter* function* losing_worlds copying_fails"),
     "operate/verify/": scripts("verify failing_verbs failing_changes"),
     "operate/": (
-        *scripts("status verbs explain cost_verb reads following pause log_lines prefixes"),
+        *scripts("explain log_lines prefixes refusals verbs status failing_verbs cost_verb reads following pause"),
         "docs/test_estimate.py",
-        *scripts("failing_verbs failing_changes noticed policy_files"),
+        *scripts("failing_changes noticed policy_files"),
         "worker/test_readers_agree.py",
     ),
     "local/gaps/": ("standin/test_rules_of_aws.py", "chain/test_cloud*.py"),
@@ -60,9 +63,24 @@ TESTS = {
 
 
 def candidates(file: str) -> list[str]:
-    patterns = next(tests for start, tests in TESTS.items() if file.startswith(start))
+    patterns = [f"*/test_{Path(file).stem}.py"]
+    patterns += next(tests for start, tests in TESTS.items() if file.startswith(start))
     found = [path for pattern in patterns for path in sorted(TESTS_FOLDER.glob(pattern))]
-    names = [path.relative_to(TESTS_FOLDER).as_posix() for path in found]
-    kept = [name for name in dict.fromkeys(names) if not any(f"test_{slow}" in name for slow in LEFT_OUT)]
-    stem = Path(file).stem
-    return sorted(kept, key=lambda name: f"test_{stem}" not in name)
+    names = {path.relative_to(TESTS_FOLDER).as_posix(): path for path in found}
+    kept = [name for name in names if not any(f"test_{slow}" in name for slow in LEFT_OUT)]
+    return sorted(kept, key=lambda name: nearness(file, names[name]))
+
+
+def nearness(file: str, test: Path) -> int:
+    """Which of the three groups the test belongs to."""
+    if f"test_{Path(file).stem}" in test.name:
+        return 0
+    return 1 if file in imported(test.read_text()) else 2
+
+
+def imported(source: str) -> Iterator[str]:
+    """The files that these lines of Python import, and files that are not there, of the names in a module."""
+    for package, names in re.findall(r"^from ([\w.]+) import ([\w ,]+|\([^)]*\))", source, re.MULTILINE):
+        folder = package.replace(".", "/")
+        yield f"{folder}.py"
+        yield from (f"{folder}/{name}.py" for name in re.findall(r"\w+", names))

@@ -265,6 +265,14 @@ ROWS = {
         "sync.sh verify --yes", (f"there is no task definition {APP}-task in us-east-1: run ./deploy.sh\n",),
         happened=without(f"task {APP}-task:1"), settings={"SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR},
     ),
+    **{
+        f"{verb} without what is deployed": Row(
+            f"sync.sh {verb}",
+            (f"the task definition {APP}-task could not be read, see above, so the settings are not known: run this ",),
+            happened=deny("DescribeTaskDefinition"), settings={"SRC_BUCKET": SOURCE, "DST_BUCKET": MIRROR},
+        )
+        for verb in ("verify --yes", "explain a")
+    },
     "a full disk": Row(
         "sync.sh verify --yes --report /dev/full",
         ("verify: --report /dev/full could not be written: No space left on device\n",),

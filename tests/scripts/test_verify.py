@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import signal
@@ -25,8 +26,9 @@ from mirror.model.log_lines import (
     quoted,
     summary,
 )
+from mirror.protocol.objects import PROVENANCE
 from operate import logs
-from operate.verify import chain, outcomes, speed, watch
+from operate.verify import cases, chain, outcomes, speed, watch
 from operate.verify.report import report as report_of
 
 __all__ = ["account", "verbs"]
@@ -125,6 +127,29 @@ def test_a_failure_of_a_key_counts_from_its_second_attempt_on_and_since_the_roun
         )
     ]  # fmt: skip
     assert chain.counting_failures(logs.failures(lines), NOON) == {"second": WHY, "only": WHY}
+
+
+# Whether a copy has arrived
+
+LISTED = cases.Listed(3, "e", NOON)
+SIDES = (None, LISTED, LISTED._replace(size=4))
+OF_OTHERS, OF_SOURCE = {"Metadata": {PROVENANCE: "f"}}, {"Metadata": {PROVENANCE: f"{LISTED.identity}null"}}
+
+
+def arrives(want: str, source: cases.Listed | None, destination: cases.Listed | None, copy: dict[str, Any]) -> bool:
+    if want == "gone":
+        return destination is None
+    if source is None or destination is None:
+        return False
+    return destination == source if want == "listed" else copy == OF_SOURCE
+
+
+@pytest.mark.parametrize("want", ["listed", "changed", "gone"])
+def test_a_copy_has_arrived_when_both_sides_are_as_the_round_wants_them(want: str) -> None:
+    for source, destination, copy in itertools.product(SIDES[:2], SIDES, ({}, OF_OTHERS, OF_SOURCE)):
+        sides = ({"k": one} if one else {} for one in (source, destination))
+        found = cases.has_arrived("small", "k", want, *sides, copy)
+        assert found == arrives(want, source, destination, copy), (source, destination, copy)
 
 
 # The result
