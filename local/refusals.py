@@ -25,8 +25,8 @@ NO_SUBRESOURCE = {
 }
 NO_HEADER = {
     *("acl", "grant-full-control", "grant-read", "grant-read-acp", "grant-write-acp", "mfa", "object-lock-event-hold"),
-    *("object-lock-legal-hold", "object-lock-mode", "object-lock-retain-until-date", "optional-object-attributes"),
-    *("request-payer", "server-side-encryption-bucket-key-enabled", "tagging", "website-redirect-location"),
+    *("object-lock-legal-hold", "object-lock-mode", "object-lock-retain-until-date", "request-payer", "tagging"),
+    *("server-side-encryption-bucket-key-enabled", "website-redirect-location"),
 }
 NO_SSE_C = {"x-amz-server-side-encryption-customer-algorithm", "x-amz-server-side-encryption-customer-key"}
 OF_LIST_OBJECTS = {"prefix", "delimiter", "marker", "max-keys", "encoding-type"}

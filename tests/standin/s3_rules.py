@@ -393,6 +393,8 @@ LISTINGS = (
              (["a", "a-b", "b"], ["a/", "d e/", "z/"])),
         Rule("folders in a folder of the destination", LISTING, tree,
              lambda b: by_pages(MIRROR, Delimiter="/", Prefix="a/")(b)[:2], (["a/1", "a/2"], ["a/b/"])),
+        Rule("Mountpoint and PyTorch ask for RestoreStatus", "awslabs/mountpoint-s3, list_objects.rs", tree,
+             by_pages(MIRROR, OptionalObjectAttributes=["RestoreStatus"]), (TREE, [], False)),
         Rule("a directory bucket has folders only", LISTING, tree, lambda b: b.walked(MIRROR, Delimiter="-"),
              "InvalidRequest"),
         Rule("a directory bucket shows the folders of uploads", f"{LISTING}, CommonPrefixes", begun,
