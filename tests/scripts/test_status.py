@@ -293,6 +293,7 @@ def test_of_several_outages_status_tells_the_one_that_goes_on(tasks: tuple[str, 
 
 A, B, C = (f"datasets/2026/a long {letter * 40}/" for letter in "abc")
 EARLIER = " since=2026-11-24T11:00:00Z"
+LONG_AGO, TOO_LONG_AGO = 3000, 3700  # seconds: within the last hour, and before it
 
 
 def waits(folder: str, keys: int, why: str) -> str:
@@ -310,9 +311,10 @@ def test_status_tells_which_markers_wait(verbs: Verbs, account: Operated) -> Non
         *("INFO " + waits(C, 9, "not equal yet"), came(A), "INFO " + waits(A, 9, "not equal yet"), came(C)),
         *("WARNING " + waits(A, 1, "archived") + EARLIER, "INFO " + waits(B, 2, "archived")),
     ]
-    times = [stamp(60 - n) for n in range(len(lines))]
+    times = [stamp(LONG_AGO - n) for n in range(len(lines))]
     for n, line in enumerate(lines):
-        account.write(f"{times[n]} {line}", ago=60 - n)
+        account.write(f"{times[n]} {line}", ago=LONG_AGO - n)
+    account.write(f"{stamp(TOO_LONG_AGO)} INFO {waits(A + 'old/', 1, 'archived')}", ago=TOO_LONG_AGO)
     output = unfolded(verbs.sync("status").output)
     said = [f'at {{}} "{one}_SUCCESS" for {keys} under "{one}", such as "{one}x": archived'
             for one, keys in ((B, "2 keys"), (A, "1 key"))]  # fmt: skip
@@ -322,20 +324,30 @@ def test_status_tells_which_markers_wait(verbs: Verbs, account: Operated) -> Non
 
 
 def test_status_has_the_figures_of_the_last_hour(verbs: Verbs, account: Operated) -> None:
+    def write(line: str, ago: float) -> None:
+        account.write(f"{stamp(LONG_AGO + ago)} {line}", ago=LONG_AGO + ago)
+
+    def copied(key: str, lag: str = "") -> str:
+        return f'INFO synced key="{key}" action=copied size=1 seconds=0.1{lag}'
+
+    def failed(key: str, attempt: int = 1, why: str = "X") -> str:
+        return f'ERROR failed key="{key}" attempt={attempt}/3 operation={why}'
+
     for n in range(101):
-        account.write(f'{stamp()} INFO synced key="{n}" action=copied size=1 seconds=0.1 lag={n}.5', ago=101 - n)
-    for n, (key, attempt, why) in enumerate([(LONG_KEY, 1, "old"), (LONG_KEY, 2, WHY), ("b", 3, "X")]):
-        line = f'{stamp(9 - n)} ERROR failed key="{key}" attempt={attempt}/3 operation={why}'
-        account.write(line, ago=9 - n)
+        write(copied(str(n), f" lag={n}.5"), 101 - n)
+    for n, line in enumerate((failed(LONG_KEY, 1, "old"), failed(LONG_KEY, 2, WHY), failed("b", 3))):
+        write(line, 9 - n)
     ages = [("12:02", 5.0), ("12:00", 900.0), ("12:01", 905.4)]
     account.figures = [{"Timestamp": f"2026-11-25T{at}:00Z", "Maximum": age} for at, age in ages]
     account.waiting[""] = 1
     account.kept[f"function {APP}-starter"]["tags"]["version"] = "0.10.0"
-    for key, ago in (("b", 8), ("only synced", 7)):  # before its last failure, and of a key that never failed
-        account.write(f'{stamp(ago)} INFO synced key="{key}" action=copied size=1 seconds=0.1', ago=ago)
+    write(copied("b"), 8)  # before its last failure
+    write(copied("only synced"), 7)  # of a key that never failed
     for n, key in enumerate(("fixed", "gone", "fixed")):
-        account.write(f'{stamp(20 - n)} ERROR failed key="{key}" attempt=1/3 operation=X', ago=20 - n)
-        account.write(f'{stamp(5)} INFO synced key="{key}" action=deleted size=0 seconds=0.1', ago=5)
+        write(failed(key), 20 - n)
+        write(f'INFO synced key="{key}" action=deleted size=0 seconds=0.1', 5)
+    for line in (copied("a", " lag=900.5"), failed("a")):
+        write(line, TOO_LONG_AGO - LONG_AGO)
     output = unfolded(verbs.sync("status").output)
     assert "from event to copy p50 50.5 s, p99 99.5 s of the newest 101 keys\n" in output
     assert "\nqueue         1 waiting, 0 in flight, 0 delayed, the oldest for 5 s\n" in output
