@@ -218,3 +218,18 @@ def test_what_is_left_out_of_messages_of_all_kinds_is_neither_looked_at_nor_told
     held = {key: store.copy for key, store in world.stores.items()}
     assert {key: held[key] for key in UNWANTED} == dict.fromkeys(UNWANTED, THEIRS)
     assert held.keys() >= set(WANTED)
+
+
+def test_nothing_changes_that_a_marker_announces_while_nobody_can_look_at_it(world):
+    marker = MARKERS[0]
+    for key in (*FILES, marker):
+        world.change(key, "put")
+    world.live(**LAST)
+    before = {key: store.copy for key, store in world.stores.items()}
+    world.change(marker, "delete")
+    for key in FILES:
+        world.change(key, "put")
+    world.denies = lambda operation, key: "AccessDenied" if (operation, key) == ("head_object", marker) else ""
+    world.live(**LAST)
+    same = {key for key, copy in before.items() if copy and world.stores[key].copy is copy}
+    assert (same, world.faults) == ({key for key in (*FILES, marker) if key.startswith("data/d/")}, [])

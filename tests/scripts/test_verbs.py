@@ -19,7 +19,7 @@ from operated import CTRL_C, PARKED, STARTER, WORKERS, Operated, Verbs, account,
 from paper_account import Given, Refused
 
 from mirror.model import log_lines
-from operate.times import epoch
+from operate.times import epoch, seconds_of
 
 __all__ = ["account", "verbs"]
 WHY, NOT_IN_LOG = "operation=CopyObject error=AccessDenied", "not in the log any more"
@@ -75,6 +75,11 @@ def test_a_signal_during_the_first_calls_ends_the_run_before_the_next(
     done = verbs.sync("redrive", 128 + number)
     assert ([call.operation for call in done.calls], done.output, done.errors) == (["GetCallerIdentity"], "", "")
     assert [*verbs.folder.glob("tmp.*")] == []
+
+
+def test_a_duration_may_be_in_each_of_the_units() -> None:
+    durations = {"90s": 90, "15m": 900, "2h": 7200, "3d": 259_200, "0m": None, "15": None, "m": None, "1w": None}
+    assert {text: seconds_of(text) for text in durations} == durations
 
 
 # logs
