@@ -202,7 +202,9 @@ def test_a_queue_that_cannot_be_read_ends_the_worker_after_ten_times_or_at_once_
 
 def test_a_write_that_s3_is_too_busy_for_costs_no_further_look(world):
     busy = [("copy_object", ("error", code)) for code in ("503", "SlowDown")]
+    began = world.clock
     assert requests_for(world, ["data/a"], plan=busy) == 3
+    assert 0.25 < world.clock - began < 1.5  # pauses of 0.1 to 0.2 s and of twice that
     settle(world)
 
 

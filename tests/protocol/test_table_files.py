@@ -224,6 +224,17 @@ def test_what_waits_for_archived_files_alone_is_put_off_at_once_and_for_longer()
         assert len(world.asked) == requests
 
 
+@pytest.mark.parametrize("archived", [0, 1])
+def test_files_are_brought_although_another_one_is_archived(archived):
+    world = World()
+    for number in range(2):
+        world.put(f"f{number}", is_mirrored=False, archived="GLACIER" * (number == archived))
+    world.put_log("a0", "a1+f0+f1", mirrored=1)
+    with pytest.raises(Postponed, match="not there yet"):
+        world.sync(COMMITS[1], event_time=TODAY)
+    assert [f"data/f{number}" in world.mirror for number in range(2)] == [archived == 1, archived == 0]
+
+
 # --- What waits for what ----------------------------------------------------------------------------------------------
 
 LARGE_FOLDERS, LARGE_PAGES = 4, 50

@@ -6,7 +6,23 @@ from typing import NamedTuple
 import pytest
 
 from mirror.protocol.objects import Destination, Listed
-from mirror.protocol.verdict import COPY, EQUAL, EXCLUDED, NOTHING, STALE, judge
+from mirror.protocol.verdict import (
+    ABSENT,
+    ARCHIVED,
+    COPY,
+    CORRUPT,
+    DELETE,
+    EQUAL,
+    EXCLUDED,
+    EXPIRED,
+    FOREIGN,
+    GHOST,
+    MISSING,
+    NOTHING,
+    REFUSE,
+    STALE,
+    judge,
+)
 
 pytestmark = pytest.mark.fast
 
@@ -22,6 +38,7 @@ class Copy(NamedTuple):
 
 
 OURS, UNKNOWN = Copy(f"{SOURCE.identity} null 0123456789ab"), Copy()
+OF_BEFORE, ICE = Copy("e 2026-01-01T00:00:00Z 3 null 0123456789ab"), SOURCE._replace(archived="GLACIER")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +49,18 @@ OURS, UNKNOWN = Copy(f"{SOURCE.identity} null 0123456789ab"), Copy()
         (SOURCE, Copy(f"{SOURCE.identity}3 null 0123456789ab"), {}, STALE, COPY),  # of a size that begins so
         (SOURCE, UNKNOWN, {}, EQUAL, COPY),  # size and time fit, and nothing proves more
         (SOURCE, UNKNOWN, {"same_bytes": False}, STALE, COPY),
+        (SOURCE, OURS, {"same_bytes": False}, CORRUPT, COPY),
+        (SOURCE, OF_BEFORE, {}, STALE, COPY),
+        (SOURCE, None, {}, MISSING, COPY),
+        (ICE, None, {}, ARCHIVED, REFUSE),
+        (ICE, OF_BEFORE, {}, ARCHIVED, REFUSE),
+        (ICE, OURS, {}, EQUAL, NOTHING),
+        (SOURCE, None, {"expired": True}, EXPIRED, NOTHING),
+        (SOURCE, OURS, {"expired": True}, EXPIRED, NOTHING),
+        (SOURCE, OF_BEFORE, {"expired": True}, STALE, DELETE),
+        (None, None, {}, ABSENT, NOTHING),
+        (None, OURS, {}, GHOST, DELETE),
+        (None, UNKNOWN, {}, FOREIGN, DELETE),  # its event asks for it
         (None, OURS, {"excluded": True}, EXCLUDED, NOTHING),
         (None, UNKNOWN, {"excluded": True}, EXCLUDED, NOTHING),
     ],
