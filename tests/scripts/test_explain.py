@@ -12,6 +12,7 @@ from mirror.model import log_lines
 from mirror.model.services import as_utf8
 from mirror.protocol.objects import PROVENANCE, source_from_head
 from operate import explanation
+from operate.verbs.explain import rows
 
 ETAG, DAY = '"0123456789abcdef0123456789abcdef"', 86_400
 NOW = int(time.time())
@@ -160,3 +161,56 @@ def test_each_setting_that_is_set_says_what_it_does_with_the_key() -> None:
         "KEEP_DAYS": "keeps what changed within 7 days",
         "TABLES": "copies the commits of a table in order",
     }
+
+
+PAUSED = "2026-11-27T09:00:00Z"
+EVERYTHING: dict[str, Any] = {
+    "key": "d/_DONE", "source": VERSIONED | SUM, "destination": copy_of(VERSIONED, **SUM), "markers": [MARKER],
+    "settings": {"PREFIX_FILTER": "d/", "EXCLUDE": "*.tmp", "COPY_LAST": "_DONE"}, "paused_since": PAUSED,
+    "queue": {"visible": 1, "in_flight": 2, "delayed": 3}, "dead_letters": [PARKED, PARKED | {"at": None}],
+    "log": [FAILED, COPIED],
+}  # fmt: skip
+
+
+def test_every_fact_has_its_row() -> None:
+    """`source` and `destination` are below."""
+    first, *found = (line for line in rows(explain(**EVERYTHING), {"dead_letters": "AccessDenied"}) if line)
+    assert first == "  the destination has a copy of the source as it is now"
+    assert [line for line in found if not line.startswith(("source ", "destination "))] == [
+        'key           "d/_DONE"',
+        "checksums     equal; S3 may have copied the value with the object",
+        "PREFIX_FILTER takes it, by d/",
+        "EXCLUDE       does not leave it out",
+        "COPY_LAST     makes it a marker",
+        'waits         for 3 keys under "d/", such as "d/a": no',
+        "queue         1 waiting, 2 in flight, 3 delayed, of all keys",
+        f"paused        since {PAUSED}",
+        f"dead letter   sent {PARKED['sent']}, failed {PARKED['at']} AccessDenied",
+        f"dead letter   sent {PARKED['sent']}, the failure is AccessDenied",
+        f"log           {FAILED}",
+        f"log           {COPIED}",
+        "dead letters  not known: AccessDenied",
+        "to do         nothing",
+    ]
+
+
+OF = f"3 bytes, of {head()['LastModified'].removesuffix('+00:00')}Z"
+SHOWN: dict[str, Any] = {
+    "no such object": {},
+    OF: PLAIN,
+    f"{OF}, version v1": VERSIONED,
+    f"{OF}, archived: GLACIER": head(StorageClass="GLACIER"),
+    "deleted at 2026-11-27T10:00:00+00:00: the newest version is a delete marker, v2": DELETED,
+    "no such object; nobody knows": {"note": "nobody knows"},
+    "denied": {"problem": "denied"},
+    "denied; it is listed with 4 bytes, of now": {"problem": "denied", "listed": {"size": 4, "modified": "now"}},
+}
+
+
+def test_each_side_is_shown_as_it_is() -> None:
+    for side in ("source", "destination"):
+        for shown, given in SHOWN.items():
+            found = explain(queue=None, **{side: given})
+            lines = [line for line in rows(found, {}) if line.startswith(f"{side} ")]
+            archive = ", archived: GLACIER" if side == "destination" else ""
+            assert lines == [f"{side:<14}{shown.removesuffix(archive)}"], found

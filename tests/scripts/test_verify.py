@@ -512,7 +512,8 @@ def test_a_broken_link_is_named_before_the_time_is_over(verbs: Verbs, account: O
     [
         (
             "",
-            r"""s3://their-source: objects could not be deleted: \[\{"Key": "k"(?s:.*)objects may be left: aws s3 rm""",
+            r"""s3://their-source: objects could not be deleted: \[\{"Key": "k"(?s:.*)objects may be left: aws s3 rm"""
+            rf" --recursive 's3://{SOURCE}/(sync-verify-\S+/)', then the same for 's3://{MIRROR}/\1'\n",
         ),
         ("ListMultipartUploads", "an upload may be left, which costs as an object does: aws s3api list-multipart"),
     ],
