@@ -91,6 +91,18 @@ def test_of_a_users_shell_nothing_about_aws_reaches_the_local_cloud(project: Pat
     assert found.keys() & {"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_SQS"} == set()
 
 
+def test_without_a_local_cloud_it_is_said_how_to_start_one(project: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "sync.sh", "--local", "status"],
+        cwd=project,
+        env=machine(tmp_path) | {"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "sync.sh: no local cloud is up: start it with ./deploy.sh --local\n"
+
+
 def test_a_run_that_failed_leaves_nothing_although_nobody_reads_what_is_said(project: Path, tmp_path: Path) -> None:
     """Its Python makes no venv, so that there is nothing to start the cloud with."""
     programs = {

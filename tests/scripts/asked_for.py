@@ -381,6 +381,25 @@ class Asked:
             yield title, (groups, part)
 
 
+# What the dashboard calls a metric; the titles say of what it is.
+LABELS = {
+    "ApproximateNumberOfMessagesVisible": {"waiting", "parked"},
+    "ApproximateNumberOfMessagesNotVisible": {"in-work"},
+    "ApproximateAgeOfOldestMessage": {"age"},
+    "Invocations": {"runs", "calls"},
+    "Errors": {"errors"},
+    "FailedInvocations": {"failed"},
+    "Throttles": {"waited"},
+    "AsyncEventsDropped": {"dropped"},
+    "Duration": {"longest"},
+    "CopiedKeys": {"copied"},
+    "DeletedKeys": {"deleted"},
+    "FailedKeys": {"failed"},
+    "CopiedBytes": {"copied"},
+    "Lag": {"p50", "p99"},
+    "LateKeys": {"late"},
+    "HeldKeys": {"held"},
+}
 OF_METRICS = ("METRICS", "ALARM_LAG_SECONDS", "APP_NAME")
 
 
@@ -575,6 +594,9 @@ class Compared:
             title = properties["title"]
             if widget["type"] == "metric":
                 shown[title] = properties["stat"], {tuple(metric[:-1]) for metric in properties["metrics"]}
+                for _, name, *_, line in properties["metrics"]:
+                    assert line["label"] in LABELS[name]
+                    assert name != "Lag" or line.get("stat", properties["stat"]) == line["label"]
             else:
                 groups = re.findall("SOURCE '([^']+)' \\| ", properties["query"])
                 shown[title] = groups, QUERIES[title] if QUERIES[title] in properties["query"] else properties["query"]

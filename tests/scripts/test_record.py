@@ -246,6 +246,11 @@ VERBS = {
         2,
         f"SRC_BUCKET=other, but what is deployed has {SOURCE}: leave SRC_BUCKET out",
     ),
+    "another destination": (
+        {**NOTHING, "DST_BUCKET": OTHER},
+        2,
+        f"DST_BUCKET={OTHER}, but what is deployed has {MIRROR}: leave DST_BUCKET out",
+    ),
     "nothing is there": ({**NOTHING, "APP_NAME": "other"}, 2, "DST_BUCKET are, was not found in account"),
     "buckets are named, and the record may not be read": (BUCKETS, 0, FOUND),
     "the record may not be read": (

@@ -247,6 +247,19 @@ def test_what_aws_would_refuse_half_way_is_refused_before_and_what_it_takes_is_t
         assert problems(tmp_path, **settings) == []
 
 
+# vCPU units -> memory that is between two sizes, and the sizes that its refusal names, in MiB (Amazon ECS Developer
+# Guide, "Task size").
+FARGATE = {
+    "256": ("1000", "512 to 1024 in steps of 512 2048 to 2048 in steps of 1"),
+    "512": ("1536", "1024 to 4096 in steps of 1024"),
+    "1024": ("2560", "2048 to 8192 in steps of 1024"),
+    "2048": ("4608", "4096 to 16384 in steps of 1024"),
+    "4096": ("8704", "8192 to 30720 in steps of 1024"),
+    "8192": ("17408", "16384 to 61440 in steps of 4096"),
+    "16384": ("36864", "32768 to 122880 in steps of 8192"),
+    "32768": ("65536", " ".join(f"{size} to {size} in steps of 1" for size in (61440, 122880, 249856))),
+    "768": ("4096", "nothing; TASK_CPU has to be 256, 512, 1024, 2048, 4096, 8192, 16384 or 32768"),
+}
 COPYING = "or messages come back while their copies are still running"
 # Settings, and what is said if they do not go together.
 TOGETHER: tuple[tuple[dict[str, str], str], ...] = (
@@ -268,10 +281,12 @@ TOGETHER: tuple[tuple[dict[str, str], str], ...] = (
     ({"TABLES": "delta", "EXCLUDE": "*.tmp"}, ""),
     ({"TABLES": "delta", "COPY_LAST": "a/*.json"}, "remove a/*.json, which can match files of a table's log"),
     ({"TABLES": "delta", "COPY_LAST": "a/*.done"}, ""),
+    *(
+        ({"TASK_CPU": cpu, "TASK_MEMORY": between}, f"for this CPU, set TASK_MEMORY to {sizes}")
+        for cpu, (between, sizes) in FARGATE.items()
+    ),
     ({"TASK_CPU": "512"}, ""),
-    ({"TASK_CPU": "512", "TASK_MEMORY": "8192"}, "for this CPU, set TASK_MEMORY to 1024 to 4096"),
     ({"TASK_CPU": "32768", "TASK_MEMORY": "122880"}, ""),
-    ({"TASK_CPU": "8192", "TASK_MEMORY": "17408"}, "16384 to 61440 in steps of 4096"),
 )
 
 

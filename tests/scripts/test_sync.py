@@ -49,6 +49,19 @@ def test_help_and_version_have_their_usual_names(script: str) -> None:
     assert script != "sync.sh" or len({called(script, *way.split()).stdout for way in ways}) == 1
 
 
+@pytest.mark.parametrize("script", ENTRY_POINTS)
+def test_an_older_bash_is_refused_with_what_to_install(script: str, tmp_path: Path) -> None:
+    """Bash 4.4 is made too old by a script that needs 99.9."""
+    for name in ("lib", "local", "mirror", "operate"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ENTRY_POINTS:
+        text = (ROOT / name).read_text().replace("< 404)", "< 9909)")
+        (tmp_path / name).write_text(text)
+    done = subprocess.run(["bash", tmp_path / script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.search(r"sh needs Bash 4\.4 or newer, this is \d.* \(macOS: brew install bash\)$", done.stderr)
+
+
 @pytest.mark.parametrize(
     ("command", "complaint"),
     [

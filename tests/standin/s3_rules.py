@@ -348,8 +348,9 @@ MULTIPART = (
     Rule("parts are listed by pages", "API, ListParts", in_parts, lambda b: b.listed_parts(page=1),
          [(1, True, MIN_PART_SIZE), (2, True, MIN_PART_SIZE)], "upload"),
     *left_out(MODEL, "has two parts of the smallest size, and only those",
-        Rule("only the last part may be small", COMPLETE, begun, lambda b: (
-             b.part(1, CopySourceRange="bytes=0-9"), b.part(2), b.complete(1, 2)), "EntityTooSmall", "upload"),
+        *(Rule(f"of three parts, number {small} may not be small", COMPLETE, steps(in_parts, do("part", 3)),
+               steps(do("part", small, CopySourceRange="bytes=0-9"), do("complete", 1, 2, 3)),
+               "EntityTooSmall", "upload") for small in (1, 2)),
         Rule("a small source has no ranges", RANGE, steps(new, do("create")),
              lambda b: b.part(1, CopySourceRange="bytes=0-0"), "InvalidRequest", "upload"),
         Rule("a range is inside of its source", RANGE, begun,
