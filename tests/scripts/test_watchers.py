@@ -61,6 +61,8 @@ def changes(kept: Kept, name: str) -> Iterator[tuple[str, Callable[[], Any]]]:
         its = kept[f"alarm {APP}-{alarm}"]
         yield f"{alarm} is gone", lambda alarm=alarm: kept.pop(f"alarm {APP}-{alarm}", None)
         yield f"{alarm} is disabled", lambda its=its: its.update(ActionsEnabled=False)
+        others = {"ActionsEnabled": False, red_actions(alarm): [PAGER]}
+        yield f"{alarm} is disabled, with an action of others", lambda its=its, others=others: its.update(others)
         for kind in ("AlarmActions", "InsufficientDataActions"):
             yield f"{alarm} has no {kind}", lambda its=its, kind=kind: its.update({kind: []})
             yield f"{alarm} has {kind} of others", lambda its=its, kind=kind: its.update({kind: [PAGER]})
