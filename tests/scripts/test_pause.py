@@ -41,7 +41,7 @@ def pause(kept: dict[str, Any], since: str = LONG_AGO) -> None:
 
 def test_a_deployment_keeps_a_pause_of_which_the_function_is_gone(verbs: Verbs, scripts: Scripts) -> None:
     account = verbs.account = Operated()
-    account.kept = copy.deepcopy(scripts.with_deployment(LAMBDA_POLL_RATE="7").kept)
+    account.kept = copy.deepcopy(scripts.with_deployment(LAMBDA_POLL_RATE="7", TAGS="team=ml,cost=4=2").kept)
     as_deployed = copy.deepcopy(account.kept[RULE])
     verbs.sync("pause")
     since = of_function(account)
