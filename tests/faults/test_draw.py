@@ -59,5 +59,19 @@ def test_what_is_drawn_is_another_file_that_can_be_read(folder: str) -> None:
         assert is_readable(fault, changed)
 
 
+# Lines that were changed -> the tests that look for the fault first.
+FIRST = [
+    ("lib/resources/source_bucket.sh", '"its own Region: set REGION=$region and a source there"', "refusals"),
+    ("lib/resources/cluster.sh", "vCPUs, the account's Fargate Spot quota is $quota: lower one of", "checks"),
+    ("lib/resources/queue.sh", "", "documents"),
+    ("launch/watchers.py", "vCPUs, the account's Fargate Spot quota is", "watchers"),
+]
+
+
+@pytest.mark.parametrize(("file", "changed", "first"), FIRST)
+def test_those_that_have_the_words_of_a_fault_come_first(file: str, changed: str, first: str) -> None:
+    assert candidates(file, changed)[0] == f"scripts/test_{first}.py"
+
+
 def test_there_are_tests_that_can_see_faults_in_each_file() -> None:
     assert [file for file in product() if not candidates(file)] == []

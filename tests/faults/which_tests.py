@@ -1,5 +1,5 @@
 """Which tests can see a fault in which file: those that are called like the file, those that import it, and then the
-cheapest ones first.
+others. Of each group, first those that have rare words of the fault, such as those of a message, then the cheapest.
 
 The slow ones are left out: deployments on an emulator, the verbs on the local cloud, tests/chain but for the local
 cloud itself, tests/docs but for the estimate, and tests/bench. So a fault that only they notice counts as one that
@@ -7,7 +7,9 @@ survives. What holds the code as it stands is left out as well: the list of plan
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 TESTS_FOLDER = Path(__file__).parents[1]
@@ -54,7 +56,7 @@ TESTS = {
     "local/gaps/": ("standin/test_rules_of_aws.py", "chain/test_cloud*.py"),
     "local/refusals.py": ("standin/test_rules_of_aws.py",),
     "local/": ("chain/test_cloud*.py", "chain/test_local_start.py"),
-    "sync.sh": scripts("sync settings verbs pause prefixes"),
+    "sync.sh": (*scripts("sync settings verbs pause prefixes"), "chain/test_local_start.py"),
     "": scripts(
         "documents plan refusals checks settings cleanup_parts event_source generated failing_calls failed_reads "
         "lifecycle policies prefixes path record pause base_image *"
@@ -62,13 +64,38 @@ TESTS = {
 }
 
 
-def candidates(file: str) -> list[str]:
+MOST_FILES = 3  # what is in more of them is not rare
+
+
+def candidates(file: str, changed: str = "") -> list[str]:
+    """The tests, in the order in which they look for a fault in these lines of that file."""
     patterns = [f"*/test_{Path(file).stem}.py"]
     patterns += next(tests for start, tests in TESTS.items() if file.startswith(start))
     found = [path for pattern in patterns for path in sorted(TESTS_FOLDER.glob(pattern))]
     names = {path.relative_to(TESTS_FOLDER).as_posix(): path for path in found}
     kept = [name for name in names if not any(f"test_{slow}" in name for slow in LEFT_OUT)]
-    return sorted(kept, key=lambda name: nearness(file, names[name]))
+
+    wanted = phrases(f"{changed}\n{Path(file).stem}")
+    common = {name: wanted & phrases_of(names[name]) for name in kept}
+    files = Counter(phrase for those in common.values() for phrase in those)
+
+    def rarity(name: str) -> float:
+        return sum(1 / files[phrase] for phrase in common[name] if files[phrase] <= MOST_FILES)
+
+    return sorted(kept, key=lambda name: (nearness(file, names[name]), -rarity(name)))
+
+
+@cache
+def phrases_of(test: Path) -> frozenset[str]:
+    return phrases(test.read_text())
+
+
+def phrases(text: str) -> frozenset[str]:
+    """All of four words that follow one another, and the longer of its words with an underscore."""
+    words = re.findall(r"\w+", text)
+    fours = zip(words, words[1:], words[2:], words[3:], strict=False)
+    names = [word for word in words if len(word) > 8 and "_" in word.strip("_")]
+    return frozenset([*names, *map(" ".join, fours)])
 
 
 def nearness(file: str, test: Path) -> int:
