@@ -346,11 +346,14 @@ def test_status_has_the_figures_of_the_last_hour(verbs: Verbs, account: Operated
     for n, key in enumerate(("fixed", "gone", "fixed")):
         write(failed(key), 20 - n)
         write(f'INFO synced key="{key}" action=deleted size=0 seconds=0.1', 5)
+    for n in range(101):  # more than one answer of ECS has
+        account.start(f"worker-{n}")
     for line in (copied("a", " lag=900.5"), failed("a")):
         write(line, TOO_LONG_AGO - LONG_AGO)
     output = unfolded(verbs.sync("status").output)
     assert "from event to copy p50 50.5 s, p99 99.5 s of the newest 101 keys\n" in output
     assert "\nqueue         1 waiting, 0 in flight, 0 delayed, the oldest for 5 s\n" in output
+    assert "\nworkers       101 FARGATE_SPOT RUNNING\n" in output
     assert f"0.10.0 is deployed, older than this checkout ({VERSION}): run ./deploy.sh" in output
     assert "failures      6 in the last hour; 2 keys of these have been synced since\n" in output
     rows = [line for line in output.splitlines() if " failed " in line]

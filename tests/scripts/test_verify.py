@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -403,14 +404,20 @@ def test_each_copy_that_differs_is_a_red_row_that_names_what(verbs: Verbs, accou
 
     def as_copied(key: str, found: dict[str, Any]) -> dict[str, Any]:
         account.objects[key] |= checksum
+        account.write(f"{stamp(-2)} INFO {synced(key, seconds=0)}", stream="worker/worker/a")
+        account.write(f"{stamp(-3)} INFO {synced(key, seconds=10**9)}", stream="worker/worker/b")
         change = changes.get(key.split("/")[-1] or "trailing/", {})
         size = len(found["Body"])
         metadata = found.get("Metadata", {}) | change.get("Metadata", {})
         return found | checksum | change | {"Metadata": metadata, "Size": size}
 
     account.as_copied = as_copied
+    account.start("a", createdAt=time.time() + 60, startedAt=time.time() + 90)
     done = verbs.run_words("verify", "--yes", status=1, shows="stdout")
     plain = re.sub("\x1b\\[[0-9]+m", "", done.output)
+    times = {name: shown for name, shown, _ in cells_of(plain) if name in TIMES}
+    for name in ("task requested", "worker started", "first message received"):  # of the task that copied first
+        assert re.fullmatch(r"[0-9.]+ s", times[name]), times
     table = rows_of_report(plain)
     assert table["small.txt"][:3] == ["yes", "differ", "equal"]
     assert table["trailing/"][-1] == "differ"
