@@ -54,6 +54,8 @@ MONTHS: dict[str, tuple[Counter[str], float]] = {
     ";10;1GB;spread": (month(300, 300) + workers(300 * 115), 300),
     # Two tasks a day that share 60 s of work.
     ";10000;10MB;burst": (month(300_000, 3000) + workers(30 * 260), 3000),
+    # One object as large as one request copies it, which takes a worker 15 s for each GB.
+    ";1;4GB;burst": (month(30, 120) + workers(30 * (100 + 60)), 120),
     # 150 parts each, between a request that begins them and one that ends them; the destination is looked at, too.
     ";10000;10GB;once": (
         month(10_000, 100_000, 152 * PUT + 3 * LOOK_AT_SOURCE + LOOK_AT_DESTINATION) + workers(2 * 100 + 10_000 * 5),

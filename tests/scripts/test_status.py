@@ -348,6 +348,7 @@ def test_status_has_the_figures_of_the_last_hour(verbs: Verbs, account: Operated
         write(f'INFO synced key="{key}" action=deleted size=0 seconds=0.1', 5)
     for n in range(101):  # more than one answer of ECS has
         account.start(f"worker-{n}")
+    del account.kept["running worker-0"]["overrides"]
     for line in (copied("a", " lag=900.5"), failed("a")):
         write(line, TOO_LONG_AGO - LONG_AGO)
     output = unfolded(verbs.sync("status").output)
