@@ -137,6 +137,15 @@ ROWS = {
         ),
         2, elsewhere, {"SUBNETS": "subnet-1,subnet-9"}, is_deployed=False,
     ),
+    "another partition": Row(
+        PLAN,
+        (
+            "the AWS credentials belong to the partition aws-cn, which has no S3 Express One Zone: use those of an"
+            " account in the partition aws",
+        ),
+        2, is_deployed=False,
+        prints=("get-caller-identity", f'{{"Account": "{NUMBER}", "Arn": "arn:aws-cn:iam::{NUMBER}:user/a"}}'),
+    ),
     "no engine": Row(
         PLAN, ("no Docker engine answers (", "): start it, or set IMAGE_URI"), 2, refusing_docker("version"),
         is_deployed=False,

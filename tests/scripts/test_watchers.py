@@ -34,6 +34,9 @@ DEPLOYMENTS = {
 WORKERS, STARTER = f"/ecs/{APP}-task", f"/aws/lambda/{APP}-starter"
 FILTERS = {"outage": (WORKERS,), "audit": (WORKERS, STARTER)}
 TOPIC, TOPIC_ARN = f"topic {APP}-alarms", f"arn:aws:sns:{HERE}:{APP}-alarms"
+ANOTHER_MAIL = (
+    f"aws sns subscribe --topic-arn {TOPIC_ARN} --protocol email --notification-endpoint ADDRESS sends another"
+)
 PAGER = f"arn:aws:sns:{HERE}:pager"
 
 scripts = scripts_of_module()
@@ -145,6 +148,8 @@ def test_the_guard_speaks_if_and_only_if_an_alarm_would_tell_nobody(deployments:
         assert [line.endswith(": ./deploy.sh") for line in of_topic] == [not waits_for_us(kept)] * len(of_topic), (
             context
         )
+        if has_mails and waits_for_us(kept):
+            assert all(line.endswith(ANOTHER_MAIL) for line in of_topic), context
         assert said == [] or silent or of_topic, context
         spoken += bool(said)
     assert 90 < spoken < 550
