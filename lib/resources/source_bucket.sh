@@ -32,7 +32,7 @@ find_notifications() {
 # Prints what the bucket had when the run began.
 first_notifications() {
   local answer
-  answer=$(fact_or_reason notifications) || die "${RESOURCE:+$RESOURCE: }$answer"
+  answer=$(fact_or_reason notifications) || die "${RESOURCE:-notifications of $SRC_BUCKET}: $answer"
   configuration_of "$answer"
 }
 

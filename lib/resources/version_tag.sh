@@ -60,7 +60,8 @@ tag_calls() {
   } | sed 's/^/upper /'
 }
 
-# The function is the last: an interrupted run is completed by the next one. Without a right to tag, the sync works.
+# The function is the last: an interrupted run is completed by the next one. Without a right to tag, the sync works. The
+# function then gets the release alone, so that the next run finds tags missing and tries again.
 tag_all() {
   local calls call
   local -A tags
@@ -69,6 +70,7 @@ tag_all() {
   tags[map]=$(fact tags map | jq -c 'del(.app)')
   calls=$(tag_calls)
   while read -ra call; do aws_if_allowed "${call[@]:1}" --tags "${tags[${call[0]}]}"; done <<<"$calls"
+  if was_denied; then tags[map]=$(jq -nc --arg version "$VERSION" '{version: $version}'); fi
   aws_if_allowed lambda tag-resource --resource "$STARTER_ARN" --tags "${tags[map]}"
 }
 

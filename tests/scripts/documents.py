@@ -63,7 +63,7 @@ while IFS= read -r -d '' command; do
 done
 """
 
-STEPS = "start_run; check_account; check_network; make_plan {}; carry_out; print_left"
+STEPS = "start_run; check_account deploys; check_network; stop_on_problems; make_plan {}; carry_out; print_left"
 
 
 class Ran(NamedTuple):

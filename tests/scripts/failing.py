@@ -55,6 +55,13 @@ RUNS = {
     "its rehearsal": Run("cleanup.sh", ("--dry-run",)),
 }
 
+# A step of a deployment alone, of which the options are the name.
+STEP = "step"
+# Deployments of which each step is such a run: the first, and one that changes whatever settings can change.
+CHANGED = BRIDGE | COPIES | {"ALARM_EMAIL": "", "DASHBOARD": "false", "KEEP_DAYS": "7", "LAMBDA_POLL_RATE": "2"}
+CHANGED |= {"MAX_WORKERS": "3", "METRICS": "true", "RETENTION_DAYS": "30", "TAGS": "team=ml"}
+STEPS_OF = {"the first": RUNS["the first"], "a change": Run("deploy.sh", settings=CHANGED)}
+
 # --- the ways in which a call fails ---------------------------------------------------------------------------------
 
 
@@ -180,7 +187,7 @@ def of_others(kept: Kept, theirs: Kept) -> Kept:
 def has_way(kept: Kept) -> bool:
     """Whether the events of the bucket reach the queue, by its notification or by the rule."""
     bucket, rule = kept.get(NOTIFICATIONS, {}), kept.get(f"rule {APP}-event-rule", {"targets": {}})
-    policy = kept[f"queue {APP}-q"]["Attributes"]["Policy"]
+    policy = kept.get(f"queue {APP}-q", {"Attributes": {}})["Attributes"].get("Policy", "")
     by_bucket = any(one["QueueArn"] == OUR_QUEUE for one in bucket.get("QueueConfigurations", []))
     by_rule = "EventBridgeConfiguration" in bucket and "queue" in rule["targets"]
     return (by_bucket and "s3.amazonaws.com" in policy) or (by_rule and "events.amazonaws.com" in policy)

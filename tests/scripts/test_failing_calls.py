@@ -1,7 +1,8 @@
 """Each call of a run fails, in each way: the run ends as if nothing had happened, or says what failed.
 
 Whatever fails, nothing of others changes, events go on reaching the queue, nothing is said that is not known, and the
-same run completes it later.
+same run completes it later. By day each call of each step of a deployment fails, in one of the ways, with the step
+alone, and some calls of whole runs do; at night each call of each of these in each way.
 """
 
 import copy
@@ -10,18 +11,34 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
 from documents import Ran, Scripts, scripts_of_module
-from failing import HEDGED, KINDS, RUNS, Key, OneCall, Run, before, has_way, names_call, of_others, statements
+from failing import (
+    HEDGED,
+    KINDS,
+    RUNS,
+    STEP,
+    STEPS_OF,
+    Key,
+    OneCall,
+    Run,
+    before,
+    has_way,
+    names_call,
+    of_others,
+    statements,
+)
 from oracles import changed_things, errors_of_tools
 from paper_account import PaperAccount
 
 Kept = dict[str, Any]
-DRAWN = 24
-AT_NIGHT = [(name, kind) for name in RUNS for kind in KINDS] if os.environ.get("NIGHTLY") == "1" else []
+# Whole runs, and how many of their calls fail by day.
+BY_DAY = {"no change": 2, "to sqs": 2, "a plan": 2, "removal": 5, "removal of eventbridge": 5, "its rehearsal": 2}
+IS_NIGHT = os.environ.get("NIGHTLY") == "1"
+AT_NIGHT = [(name, kind) for name in RUNS for kind in KINDS] if IS_NIGHT else []
 
 scripts = scripts_of_module()
 
@@ -32,7 +49,10 @@ def run_in(scripts: Scripts, run: Run, kept: Kept, fault: OneCall | None = None)
     scripts.account.kept = copy.deepcopy(kept)
     scripts.fault = fault
     try:
-        ran = scripts.program(run.program, *run.options, status=None, **run.settings)
+        if run.program == STEP:
+            ran = scripts.step(*run.options, status=None, **run.settings)
+        else:
+            ran = scripts.program(run.program, *run.options, status=None, **run.settings)
     finally:
         scripts.fault = None
     return ran, json.loads(json.dumps(scripts.account.kept))
@@ -42,6 +62,7 @@ class Whole(NamedTuple):
     """A run of which nothing fails: what the account had and has, what of it is theirs, what it did, and its calls.
     `later` has what is wrong after another run, by what the account had before that."""
 
+    run: Run
     kept: Kept
     theirs: Kept
     ran: Ran
@@ -50,35 +71,36 @@ class Whole(NamedTuple):
     later: dict[str, list[str]]
 
 
+def whole_of(scripts: Scripts, run: Run, kept: Kept, theirs: Kept) -> Whole:
+    calls = OneCall()
+    ran, end = run_in(scripts, run, kept, calls)
+    assert ran.status == run.status, ran.output + ran.errors
+    assert changed_things(theirs, of_others(end, theirs)) == []
+    return Whole(run, kept, theirs, ran, end, calls.keys(), {})
+
+
 @functools.cache
 def whole(scripts: Scripts, name: str) -> Whole:
-    kept, theirs = before(scripts, RUNS[name])
-    calls = OneCall()
-    ran, end = run_in(scripts, RUNS[name], kept, calls)
-    assert ran.status == RUNS[name].status, ran.output + ran.errors
-    assert changed_things(theirs, of_others(end, theirs)) == []
-    return Whole(kept, theirs, ran, end, calls.keys(), {})
+    return whole_of(scripts, RUNS[name], *before(scripts, RUNS[name]))
 
 
-def wrong_later(scripts: Scripts, name: str, kept: Kept) -> list[str]:
+def wrong_later(scripts: Scripts, known: Whole, kept: Kept) -> list[str]:
     """What is wrong after the same run without a fault, in an account that has this."""
-    known, run = whole(scripts, name), RUNS[name]
     key = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
     if kept != known.kept and key not in known.later:
-        ran, end = run_in(scripts, run, kept)
-        ends_badly = [] if ran.status in (0, run.status) else [f"status {ran.status}: {ran.errors}"]
+        ran, end = run_in(scripts, known.run, kept)
+        ends_badly = [] if ran.status in (0, known.run.status) else [f"status {ran.status}: {ran.errors}"]
         known.later[key] = ends_badly + changed_things(known.end, end)
     return known.later.get(key, [])
 
 
-def wrong_with(scripts: Scripts, name: str, number: int, kind: str) -> Iterator[str]:
+def wrong_with(scripts: Scripts, known: Whole, call: Key, kind: str) -> Iterator[str]:
     """What does not hold if that call fails so."""
-    known, run = whole(scripts, name), RUNS[name]
-    call = known.calls[number]
+    run = known.run
     ran, end = run_in(scripts, run, known.kept, OneCall(call, kind))
     yield from errors_of_tools(ran)
     yield from changed_things(known.theirs, of_others(end, known.theirs))
-    if run.program == "deploy.sh" and run.before is not None and not has_way(end):
+    if run.program != "cleanup.sh" and has_way(known.kept) and not has_way(end):
         yield "no event reaches the queue"
     said, usual = statements(ran, run), statements(known.ran, run)
     for line in sorted(said - usual):
@@ -91,32 +113,52 @@ def wrong_with(scripts: Scripts, name: str, number: int, kind: str) -> Iterator[
         yield f"status {ran.status}, and nothing names the call"
     if ran.status == known.ran.status and not any("left to you" in line for line in said):
         yield f"status {ran.status}, but it is not done: {changed_things(known.end, end)}; {usual - said}"
-    yield from wrong_later(scripts, name, end)
+    yield from wrong_later(scripts, known, end)
 
 
-def check(scripts: Scripts, name: str, number: int, kind: str) -> list[str]:
-    call = whole(scripts, name).calls[number][0][:200]
-    again = f"FAILING='{name},{number},{kind}' .venv/bin/pytest tests/scripts/test_failing_calls.py"
-    return [f"{found}\n  with {call}\n  {again}" for found in wrong_with(scripts, name, number, kind)]
+def check(scripts: Scripts, known: Whole, calls: Iterable[Key], kind: str) -> list[str]:
+    """What is wrong with any of these calls, and how to see it again."""
+    found = []
+    for call in calls:
+        again = f"{known.run.program} {known.run.options} with {kind}: {call[0][:200]}"
+        found += [f"{wrong}\n  {again}" for wrong in wrong_with(scripts, known, call, kind)]
+    return found
 
 
-def drawn(draw: int) -> tuple[str, float, str]:
-    """A run, how far into the list of its calls, and how that one fails, which is another way in each round."""
-    rounds, place = divmod(draw, len(RUNS))
-    return list(RUNS)[place], random.Random(draw).random(), list(KINDS)[(place + rounds) % len(KINDS)]
+def steps(scripts: Scripts, run: Run) -> Iterator[tuple[Whole, list[Key]]]:
+    """Each step of a deployment, in an account that has what those before it made, and the calls of the step itself."""
+    kept, theirs = before(scripts, run)
+    in_each = set(whole_of(scripts, Run(STEP, settings=run.settings), kept, theirs).calls)
+    listed = scripts.run("set_names; list_steps", **run.settings).output
+    for step in listed.splitlines():
+        known = whole_of(scripts, Run(STEP, (step,), run.settings), kept, theirs)
+        yield known, [call for call in known.calls if call not in in_each]
+        kept = known.end
 
 
-@pytest.mark.parametrize("draw", range(DRAWN))
-def test_a_run_of_which_one_call_fails(draw: int, scripts: Scripts) -> None:
-    name, part, kind = drawn(draw)
-    number = int(part * len(whole(scripts, name).calls))
-    if "FAILING" in os.environ:
-        name, chosen, kind = os.environ["FAILING"].split(",")
-        number = int(chosen)
-    assert check(scripts, name, number, kind) == []
+# --- the tests ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turn", range(len(KINDS) if IS_NIGHT else 1))
+@pytest.mark.parametrize("situation", STEPS_OF)
+def test_a_step_of_which_any_call_fails(situation: str, turn: int, scripts: Scripts) -> None:
+    found, number = [], turn
+    for known, calls in steps(scripts, STEPS_OF[situation]):
+        for call in calls:
+            found += check(scripts, known, [call], list(KINDS)[number % len(KINDS)])
+            number += 1
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", BY_DAY)
+def test_a_run_of_which_some_calls_fail(name: str, scripts: Scripts) -> None:
+    known, found = whole(scripts, name), []
+    for number, call in enumerate(random.Random(name).sample(known.calls, BY_DAY[name])):
+        found += check(scripts, known, [call], list(KINDS)[number % len(KINDS)])
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize(("name", "kind"), AT_NIGHT)
 def test_a_run_of_which_any_call_fails(name: str, kind: str, scripts: Scripts) -> None:
-    numbers = range(len(whole(scripts, name).calls))
-    assert [found for number in numbers for found in check(scripts, name, number, kind)] == []
+    known = whole(scripts, name)
+    assert check(scripts, known, known.calls, kind) == []
