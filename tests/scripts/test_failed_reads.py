@@ -13,7 +13,7 @@ from account import APP, MIRROR, SOURCE
 from call import Call
 from documents import Ran, Scripts, scripts_of_module
 from paper_account import PaperAccount, Refused
-from test_interrupted import BRIDGE, FROM_BRIDGE, TO_BRIDGE
+from test_interrupted import BRIDGE, FROM_BRIDGE
 
 Kept = dict[str, Any]
 BUCKET = f"notifications {SOURCE}"
@@ -47,7 +47,6 @@ class Part(NamedTuple):
 PARTS = {
     "clean-up": Part({}, lambda scripts: scripts.clean_up(status=None)),
     "clean-up of the switch": Part(BRIDGE, lambda scripts: scripts.clean_up(status=None)),
-    "sqs to eventbridge": Part({}, lambda scripts: scripts.step(*TO_BRIDGE, status=None, **BRIDGE)),
     "eventbridge to sqs": Part(BRIDGE, lambda scripts: scripts.step(*FROM_BRIDGE, status=None, EVENT_SOURCE="sqs")),
 }
 

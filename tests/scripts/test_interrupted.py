@@ -55,22 +55,13 @@ def said_by_the_rule(kept: Kept) -> None:
 
 # Each makes more than one write.
 PARTS = {
-    "a log group": Part(("log-group",), (f"ensure_log_group /aws/lambda/{APP}-starter",)),
-    "a role": Part(("role",), (f"ensure_role {APP}-task-role",)),
-    "a repository": Part(("repository",), ("ensure_repository",)),
-    "a function": Part(("function",), ("ensure_function",)),
-    "a rule": Part(("rule",), ("ensure_rule",)),
     "a paused function of a new role": Part((), NEW_ROLE, happened=paused),
     "one whose rule is gone": Part(("rule",), NEW_ROLE, happened=paused),
     "one that was resumed in between": Part((), NEW_ROLE, happened=resumed_after_an_interruption),
     "one that somebody deleted in a pause": Part(
         ("function",), ("ensure_function", "ensure_rule"), happened=said_by_the_rule
     ),
-    "a topic": Part(("topic",), ("ensure_topic",), {"ALARM_EMAIL": "ops@example.com"}),
-    "a lifecycle": Part(("lifecycle", "bucket-policy"), ("ensure_lifecycle",)),
-    "audits": Part((), AUDITS, {"AUDIT_DAYS": "7"}),
     "no audits any more": Part((), AUDITS, {"AUDIT_DAYS": ""}, {"AUDIT_DAYS": "7"}),
-    "events of EventBridge": Part((), TO_BRIDGE, BRIDGE),
     "events of the bucket again": Part((), FROM_BRIDGE, {"EVENT_SOURCE": "sqs"}, BRIDGE),
 }
 # Each is so much like the one before it that it is for NIGHTLY=1.
