@@ -10,7 +10,7 @@ import re
 import shlex
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from account import APP, MIRROR, SOURCE
@@ -61,6 +61,27 @@ STEP = "step"
 CHANGED = BRIDGE | COPIES | {"ALARM_EMAIL": "", "DASHBOARD": "false", "KEEP_DAYS": "7", "LAMBDA_POLL_RATE": "2"}
 CHANGED |= {"MAX_WORKERS": "3", "METRICS": "true", "RETENTION_DAYS": "30", "TAGS": "team=ml"}
 STEPS_OF = {"the first": RUNS["the first"], "a change": Run("deploy.sh", settings=CHANGED)}
+
+
+def steps(run: Run) -> Iterator[str]:
+    """The steps of a deployment in their order."""
+    yield from (f"ensure_log_group {group}" for group in (f"/aws/lambda/{APP}-starter", f"/ecs/{APP}-task"))
+    yield from (f"ensure_queue {APP}-{queue}" for queue in ("dlq", "q"))
+    yield from (f"ensure_role {APP}-{role}-role" for role in ("starter", "task", "exec"))
+    yield from ("ensure_repository", "ensure_image", "ensure_ecs_role", "ensure_cluster", "ensure_loosened_lifecycle")
+    yield from ("ensure_task_definition", "ensure_security_group")
+    if "CREATE_VPC_ENDPOINTS" in (run.before or {}) | run.settings:
+        yield from ("ensure_vpc_endpoint s3", "ensure_vpc_endpoint s3express")
+    yield from ("ensure_function", "ensure_rule")
+    by_bridge = run.settings.get("EVENT_SOURCE") == "eventbridge"
+    yield from ("ensure_event_rule", "ensure_event_switch") if by_bridge else ("ensure_notification",)
+    yield "ensure_rights_ended"
+    yield from (
+        ("ensure_topic", "ensure_alarms") if run.settings.get("ALARM_EMAIL") else ("ensure_alarms", "ensure_topic")
+    )
+    yield from ("ensure_dashboard", "ensure_version_tag", "ensure_lifecycle", "ensure_no_overdue_reads")
+    yield "ensure_notification" if by_bridge else "ensure_event_rule"
+
 
 # --- the ways in which a call fails ---------------------------------------------------------------------------------
 

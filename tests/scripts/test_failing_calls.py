@@ -33,6 +33,7 @@ from failing import (
     names_call,
     of_others,
     statements,
+    steps,
 )
 from oracles import changed_things, errors_of_tools
 from paper_account import PaperAccount
@@ -128,15 +129,17 @@ def check(scripts: Scripts, known: Whole, calls: Iterable[Key], kind: str) -> li
     return found
 
 
-def steps(scripts: Scripts, run: Run) -> Iterator[tuple[Whole, list[Key]]]:
-    """Each step of a deployment, in an account that has what those before it made, and the calls of the step itself."""
+def each_step(scripts: Scripts, run: Run) -> Iterator[tuple[Whole, list[Key]]]:
+    """Each step of a deployment, in an account that has what those before it made, and the calls of the step itself.
+    Together they do what the deployment does."""
     kept, theirs = before(scripts, run)
+    deployed = whole_of(scripts, run, kept, theirs).end
     in_each = set(whole_of(scripts, Run(STEP, settings=run.settings), kept, theirs).calls)
-    listed = scripts.run("set_names; list_steps", **run.settings).output
-    for step in listed.splitlines():
+    for step in steps(run):
         known = whole_of(scripts, Run(STEP, (step,), run.settings), kept, theirs)
         yield known, [call for call in known.calls if call not in in_each]
         kept = known.end
+    assert changed_things(deployed, kept) == []
 
 
 # --- the tests ------------------------------------------------------------------------------------------------------
@@ -154,7 +157,7 @@ def kinds_of(call: Key, number: int) -> Iterable[str]:
 @pytest.mark.parametrize("situation", STEPS_OF)
 def test_a_step_of_which_any_call_fails(situation: str, scripts: Scripts) -> None:
     found, number = [], 0
-    for known, calls in steps(scripts, STEPS_OF[situation]):
+    for known, calls in each_step(scripts, STEPS_OF[situation]):
         for call in calls:
             for kind in kinds_of(call, number):
                 found += check(scripts, known, [call], kind)
