@@ -219,7 +219,8 @@ class Operated(PaperAccount):
         self.parked, self.hidden = [], 0
 
     def start(self, name: str, started_by: str = f"{APP}-starter", *command: str, **more: Any) -> None:
-        """A task that runs."""
+        """A task that runs; without a command, nothing of it is overridden."""
+        changes = [{"name": "worker", "command": list(command)}]
         self.kept[f"running {name}"] = {
             "taskArn": TASK + name,
             "lastStatus": "RUNNING",
@@ -227,7 +228,7 @@ class Operated(PaperAccount):
             "startedBy": started_by,
             "capacityProviderName": "FARGATE_SPOT",
             "createdAt": time.time(),
-            "overrides": {"containerOverrides": [{"name": "worker", "command": list(command)}]},
+            "overrides": {"containerOverrides": changes} if command else {},
         } | more
 
     def running(self) -> set[str]:
