@@ -99,7 +99,7 @@ class Plan(NamedTuple):
     audits: Sequence[Fate] = (Fate(600, 0),)  # in turn; some end without an exit status, some never
 
     def min_workers(self, now: float) -> int:
-        return [least for at, least in self.least if at <= now][-1]
+        return min([least for at, least in self.least if at <= now][-1], self.max_workers(now))
 
     def max_workers(self, now: float) -> int:
         return [self.most, *(most for at, most in self.limits if at <= now)][-1]
@@ -162,7 +162,7 @@ def draw(number: int) -> Plan:
         loses=chance.choice([0, 0, 0.2]) if not bursts else 0,
         partial=chance.choice([0, 0, 0.2]),
         bursts=bursts,
-        limits=() if stays else limits,
+        limits=limits,
         pends=later.choice([0, 0, 480]),
         undated=later.random() < 0.3,
     )

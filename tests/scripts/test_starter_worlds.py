@@ -202,7 +202,7 @@ class Watch:
         world, least = self.world, self.plan.min_workers(self.world.now)
         replaced = [task for task, reason, at in world.stops if at == world.now and reason in (REPLACED, ON_SPOT)]
         kept = [task for task in before if task.stays and task.is_live(world.now) and world.now - task.starts >= MINUTE]
-        if replaced and len(kept) < least and len(before) <= self.plan.most:
+        if replaced and len(kept) < least and len(before) <= self.plan.max_workers(world.now):
             self.fault(f"{len(replaced)} are replaced, and {len(kept)} are left")
 
     def check_stops(self) -> None:
@@ -258,7 +258,7 @@ class Watch:
         is_settled = (
             not self.is_held_back and max((task.created for task in stays), default=0) < world.now - 4 * plan.rate
         )
-        if is_settled and len(stays) != least and len(world.live()) < plan.most:
+        if is_settled and len(stays) != least and len(world.live()) < plan.max_workers(world.now):
             self.fault(f"{len(stays)} stay, MIN_WORKERS={least}")
         if is_settled and any(task.revision != world.revision() for task in stays) and plan.rate * 5 * least < CALM:
             self.fault("one of an older task definition stays")
