@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ shift
 wait "$!"
 """
 FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - (.*))?$", re.MULTILINE)
+# Of a folder of tests of which nothing can be imported any more.
+BROKEN = re.compile(r"^ImportError while loading conftest '/tmp/project/tests/(.+)/conftest\.py'", re.MULTILINE)
 
 Results = dict[str, dict[str, Any]]  # by what a fault is
 
@@ -64,8 +66,8 @@ def copy_with(fault: Fault | None, folder: str) -> None:
         (project / fault.file).write_text(fault.planted((project / fault.file).read_text()))
 
 
-def outcome(fault: Fault | None, tests: Iterable[str], *options: str) -> str:
-    """What the tests make of this fault: the test that failed, one of NOT_NOTICED, or "unclear: ..."."""
+def outcome(fault: Fault | None, tests: Sequence[str], *options: str) -> str:
+    """What the tests make of this fault: the test or file that failed, one of NOT_NOTICED, or "unclear: ..."."""
     pytest = [".venv/bin/python", "-m", "pytest", "-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider"]
     pytest += ["-p", "order_of_files", *options]
     apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -83,6 +85,8 @@ def outcome(fault: Fault | None, tests: Iterable[str], *options: str) -> str:
     if done.returncode in (0, order_of_files.NO_TIME_LEFT):
         return LATE if done.returncode else SURVIVED
     found = FAILED.search(done.stdout)
+    if not found and (broken := BROKEN.search(done.stderr)):
+        return next(test for test in tests if test.startswith(f"{broken[1]}/"))
     if not found:
         return f"{UNCLEAR}: {done.stdout[-1000:]}{done.stderr[-1000:]}"
     return HANGS if "Timeout" in (found[2] or "") else found[1].removeprefix("tests/")
