@@ -14,7 +14,7 @@ import pytest
 from account import APP, MIRROR, SOURCE
 from call import Call
 from documents import Ran, Scripts, scripts_of_module
-from generated import OTHERS, STARTER_LOG, WORKER_LOG, crowd, more_subnets
+from generated import OTHERS, STARTER_LOG, WORKER_LOG, crowd, more_subnets, spoil, theirs_that_are_gone
 from oracles import TAGGED, faults
 from paper_account import HERE, NUMBER, PaperAccount, Refused
 
@@ -118,6 +118,14 @@ def test_everything_is_as_the_settings_ask(name: str, settings: dict[str, str], 
     assert put.get("SkipDestinationValidation", False) == (name == "full")
     too_much = f"second-task-role may read s3://{SOURCE}/caf\u00e9 models/*, because an IAM policy cannot"
     assert (too_much in found.ran.errors) == (name == "elsewhere")
+
+
+def test_what_somebody_has_changed_is_as_the_settings_ask_after_one_run(scripts: Scripts) -> None:
+    account = scripts.with_deployment(**FULL)
+    spoil(account.kept)
+    scripts.deploy(**FULL)
+    assert list(faults(account, FULL)) == []
+    assert theirs_that_are_gone(account.kept) == []
 
 
 def test_tasks_run_in_up_to_sixteen_subnets(scripts: Scripts) -> None:
