@@ -77,6 +77,7 @@ class Bucket:
         self.repeated: frozenset[str] = frozenset()
         self.chance = random.Random(seed)
         self.requests = 0
+        self.under_way = self.most_at_once = 0  # listings
         self.change([])
 
     def change(self, keys: Iterable[str]) -> None:

@@ -45,7 +45,11 @@ def walked(
     parts: list[list[Pair]] = []
 
     async def list_page(side: int, **parameters: Any) -> dict[str, Any]:
+        bucket = buckets[side]
+        bucket.under_way += 1
+        bucket.most_at_once = max(bucket.most_at_once, bucket.under_way)
         await asyncio.sleep(0)
+        bucket.under_way -= 1
         answer = meanwhile()
         return buckets[side].list(parameters) if answer is None else answer
 
@@ -195,3 +199,10 @@ def test_requests(name: str) -> None:
     assert len(found) == len(set(found)) == len(keys)
     plain = len(keys) // 100
     assert all(plain <= bucket.requests <= factor * plain for bucket in buckets)
+
+
+def test_folders_are_listed_side_by_side() -> None:
+    keys = tree(WORKERS * 2, keys=500)
+    buckets = Bucket(keys, 100), Bucket(keys, 100, True)
+    walked(buckets, scale=Scale(page_keys=100, worth_a_visit=40))
+    assert all(WORKERS // 2 <= bucket.most_at_once <= WORKERS for bucket in buckets)
