@@ -161,3 +161,17 @@ def test_the_metrics_say_how_many_keys_an_outage_keeps(world):
     before, during, *_, after = [json.loads(line) for line in task.lines]
     assert (before["HeldKeys"], after["HeldKeys"]) == (0, 0)
     assert during["HeldKeys"] == 40 - before["CopiedKeys"] - during["CopiedKeys"] > 6
+
+
+def test_a_source_bucket_that_goes_missing_empties_nothing_a_minute_after_it_was_seen(world):
+    world.put(2, "k")
+
+    def is_gone():
+        world.versions.clear()  # HeadObject answers 404
+        world.denies = lambda operation, _key: "NoSuchBucket" if operation == "list_objects_v2" else ""
+        world.look(["data/k1"])
+
+    first = [(20, lambda: world.change("data/k0", "delete")), (85, is_gone)]  # a deletion asks for the bucket
+    Task(world, STAYS).live(200, first)
+    assert not world.stores["data/k0"].copy
+    assert world.stores["data/k1"].copy
