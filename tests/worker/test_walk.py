@@ -51,7 +51,7 @@ def walked(
         await asyncio.sleep(0)
         bucket.under_way -= 1
         answer = meanwhile()
-        return buckets[side].list(parameters) if answer is None else answer
+        return bucket.list(parameters) if answer is None else answer
 
     async def commit(part: Found) -> None:
         await asyncio.sleep(0)
