@@ -141,7 +141,7 @@ def redrives(queue: str, receives: str) -> Callable[[Kept], None]:
     return queue_has(RedrivePolicy=json.dumps({"deadLetterTargetArn": queue, "maxReceiveCount": receives}))
 
 
-def permits(**condition: dict[str, str]) -> Callable[[Kept], None]:
+def permits(**condition: dict[str, Any]) -> Callable[[Kept], None]:
     return lambda kept: kept[FUNCTION]["statements"][f"{APP}-starter-rule"].update(Condition=condition)
 
 

@@ -67,6 +67,7 @@ class Operated(PaperAccount):
         self.follows = True
         self.as_copied: Callable[[str, dict[str, Any]], dict[str, Any] | None] = lambda _key, found: found
         self.writes = 0  # of the source
+        self.versions: dict[tuple[str, str], bool] = {}  # of the source: key, id -> whether it is a delete marker
         self.denied = [another_source]  # the code with which a call is refused
         self.parked = [json.dumps(PARKED)]  # the bodies of messages in the dead-letter queue
         self.taken: list[str] = []  # those that were received
@@ -265,6 +266,7 @@ class Operated(PaperAccount):
     def written(self, key: str, found: dict[str, Any] | None) -> Any:
         """The source has that now, or nothing; then the destination follows."""
         self.writes += 1
+        self.versions[key, f"v{self.writes}"] = found is None
         if found is None:
             self.objects.pop(key, None)
         else:
@@ -285,7 +287,7 @@ class Operated(PaperAccount):
     def s3_put_object(self, given: Given) -> Any:
         carried = {name: value for name, value in given.items() if name.startswith("Content") or name in CARRIED}
         self.written(given["Key"], carried | {"Body": Path(given["Body"]).read_bytes()})
-        return {"ETag": self.objects[given["Key"]]["ETag"], "VersionId": "v"}
+        return {"ETag": self.objects[given["Key"]]["ETag"], "VersionId": f"v{self.writes}"}
 
     def s3_copy_object(self, given: Given) -> Any:
         if given["Bucket"] == MIRROR:
@@ -298,6 +300,8 @@ class Operated(PaperAccount):
     def s3_delete_object(self, given: Given) -> Any:
         if given["Bucket"] == MIRROR:
             self.copies.pop(given["Key"], None)
+        elif "VersionId" in given:
+            self.versions.pop((given["Key"], given["VersionId"]), None)
         else:
             self.written(given["Key"], None)
 
@@ -306,7 +310,7 @@ class Operated(PaperAccount):
         if len(given["Delete"]["Objects"]) > 1000:
             raise Refused("MalformedXML")
         for one in given["Delete"]["Objects"]:
-            self.s3_delete_object(given | {"Key": one["Key"]})
+            self.s3_delete_object(given | one)
 
     def listed(self, given: Given) -> list[dict[str, Any]]:
         found = {key: one for key, one in self.side(given).items() if key.startswith(given.get("Prefix", ""))}
@@ -322,7 +326,13 @@ class Operated(PaperAccount):
         return {"Contents": found} if found else {}
 
     def s3_list_object_versions(self, given: Given) -> Any:
-        return {"Versions": [{"Key": given["Prefix"] + "v", "VersionId": "v"}]}
+        """Each kind in a list of its own, which is absent if there is none (S3 API reference, ListObjectVersions)."""
+        found: dict[str, list[dict[str, str]]] = {}
+        for (key, version), is_marker in self.versions.items():
+            if key.startswith(given["Prefix"]):
+                kind = found.setdefault("DeleteMarkers" if is_marker else "Versions", [])
+                kind.append({"Key": key, "VersionId": version})
+        return found
 
     def s3_head_object(self, given: Given) -> Any:
         if given["Key"] not in self.side(given):

@@ -311,7 +311,10 @@ def test_a_refusal_that_lasts_ends_the_run(scripts: Scripts, account: PaperAccou
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"ROLE_PATH": "/a/"}, "is under /, and IAM cannot move a role: set ROLE_PATH=/, or run ./cleanup.sh"),
+        (
+            {"ROLE_PATH": "/a/"},
+            "is under /, and IAM cannot move a role: set ROLE_PATH=/, or run ./cleanup.sh first, which also removes",
+        ),
         (
             {"ROLE_BOUNDARY_ARN": NO_BOUNDARY},
             f"- ROLE_BOUNDARY_ARN={NO_BOUNDARY}: An error occurred (NoSuchEntity)",

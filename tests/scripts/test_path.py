@@ -405,6 +405,9 @@ WHOLE: list[tuple[str, dict[str, Callable[[Kept], Any]], tuple[str, bool]]] = [
             "with names of a tool": renamed,
             "a policy that asks for TLS": asking_for_tls,
             "a permission for any rule": permits(ArnLike={"AWS:SourceArn": ANY_RULE}),
+            "a permission for theirs and ours": permits(
+                ArnEquals={"AWS:SourceArn": [f"{RULE_ARN}theirs", f"{RULE_ARN}{APP}-starter-rule"]}
+            ),
             "a rate in hours": at_the_hour,
             "a dead-letter queue for ours alone": queue_has(DEAD_LETTERS, RedriveAllowPolicy=OF_OURS),
         },

@@ -370,7 +370,7 @@ def cells_of(shown: str) -> list[list[str]]:
 
 
 def assert_nothing_is_left(account: Operated) -> None:
-    assert (account.objects, account.copies) == ({}, {})
+    assert (account.objects, account.copies, account.versions) == ({}, {}, {})
 
 
 def test_a_run_that_goes_well_says_so_publishes_no_names_and_leaves_nothing(verbs: Verbs, tmp_path: Path) -> None:
