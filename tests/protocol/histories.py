@@ -370,8 +370,15 @@ class Process:
             raise ClientError({"Error": {"Code": "503"}}, operation)
         if happens[:1] == ("error",):
             raise ClientError({"Error": {"Code": happens[1]}}, operation)
+        upload, code = running.call.upload_id, ""
         if happens[:1] == ("conflict",) and operation in CONDITIONAL:
-            raise ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, operation)
+            code = "409" if happens[1:] == ("no body",) else "ConditionalRequestConflict"
+        elif operation == "complete_multipart_upload":
+            code = self.world.spent.get(upload, "")
+        if code and upload:
+            self.world.spent[upload] = code
+        if code:
+            raise ClientError({"Error": {"Code": code}}, operation)
         if happens[:1] == ("aborted",) and operation in WRITES:
             raise ClientError({"Error": {"Code": "OperationAborted"}}, operation)
 
@@ -444,6 +451,7 @@ class World:
         self.changed_at: dict[str, int] = {}  # the number of the key's latest change
         self.unheard: set[str] = set()  # keys of which the latest change has no event
         self.stores: dict[str, Store] = {}
+        self.spent: dict[str, str] = {}  # upload that S3 no longer completes -> the code of the conflict that it had
         self.queue = Queue(self.now)
         self.processes: list[Process] = []
         self.ghosts: list[Ghost] = []

@@ -126,7 +126,7 @@ def test_it_ends_equal_and_at_this_price(world: World, history: str) -> None:
     settle(world)
 
 
-REPEATED = [("conflict",), ("loses the answer",), ("reset",), ("empty 200",)]
+REPEATED = [("conflict",), ("conflict", "no body"), ("loses the answer",), ("reset",), ("empty 200",)]
 REPEATED += [("error", code) for code in ("InternalError", "SlowDown", "503", "RequestTimeTooSkewed")]
 WRITES = {
     "a copy": ("copy_object", [NEW]),

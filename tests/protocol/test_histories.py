@@ -30,7 +30,7 @@ MOVES = ("put x", "put y", "touch", "touch no date", "delete", "roll-back")
 AT_S3 = [(what, change) for what in ("change", "overtaken", "too late") for change in MOVES]
 AT_S3 += [("error", code) for code in ERRORS]
 AT_WRITES = alone(("dies", "stops", "times out", "reset", "loses the answer", "empty 200", "conflict", "aborted"))
-AT_WRITES += [("time", 899)]
+AT_WRITES += [("time", 899), ("conflict", "no body")]
 PLANNABLE = [
     *[("head_object", happens) for happens in ANYWHERE + AT_S3],
     *[("copy_object", happens) for happens in ANYWHERE + AT_S3 + AT_WRITES * 2] * 2,
