@@ -33,6 +33,10 @@ def test_what_is_shown_is_what_goes_and_only_after_a_yes(scripts: Scripts, accou
     asked = scripts.program("cleanup.sh", status=1)
     assert "nothing was removed: there is no terminal to ask on; use --yes" in asked.errors
     assert shown.writes == asked.writes == []
+    # Spot takes the capacity back between two lists of the tasks: those that run, and those that are to stop.
+    taken_back = {"lastStatus": "DEPROVISIONING", "desiredStatus": "STOPPED"}
+    looks = [lambda: None] * 3
+    account.before = {"ListTasks": [*looks, lambda: account.kept["running t1"].update(taken_back)]}
     ran = scripts.clean_up()
     removed = re.findall(r"^\[\d+/\d+\] (.+): removed$", ran.output, re.MULTILINE)
     assert removed == re.findall(r"^  would remove (.+?)(?: \(.+\))?$", shown.output, re.MULTILINE)

@@ -335,7 +335,7 @@ WHOLE = [{"what": "missing", "key": key} for key in KEYS]
     ("looks", "status", "expected"),
     [
         ([[*ALL, reconciled()]], 1, WHOLE),
-        ([[ALL[2], *ALL[:2], ALL[1], ALL[3], reconciled()], [ALL[4]]], 1, WHOLE),
+        ([[ALL[2], *ALL[:2], ALL[1], ALL[3], reconciled()], [], [ALL[4]]], 1, WHOLE),
         ([[*ALL[:2], *ALL[3:], reconciled()]], 3, "1 of 5 lines did not reach the log: try it again"),
         ([[*ALL, reconciled(differences=7)]], 3, "the first 5 of 7: run one --prefix after the other"),
         ([[*ALL, reconciled("stopped", 3)]], 3, "reconcile was stopped: see its log"),
