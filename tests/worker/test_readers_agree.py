@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from drawn import DAY, DELETE, DESTINATION, LATE, LOOK, START, Drawn, Version, plain
+from drawn import DAY, DELETE, DESTINATION, LATE, LOOK, START, Drawn, Ran, Version, plain
 from expected import (
     DIFFERENCES,
     GHOST,
+    Waited,
     category,
     compared,
     fits,
@@ -130,6 +132,8 @@ def check_reconcile(drawn: Drawn, arguments: list[str]) -> None:
         assert drawn.asked["head_object"] == expected.looks
     assert dict(drawn.queued) == {key: SAID.get(expected.rows[key], "Look") for key in expected.queued}
     assert without(ran.numbers(), "listed") == +expected.figures
+    not_in_table = ("compared", "differences", "kept", "reported", "to_delete")
+    assert +Counter(table_of(ran)) == +Counter(without(expected.figures, *not_in_table))
 
 
 def reconcile(seed: int) -> None:
@@ -147,6 +151,20 @@ def audit(seed: int) -> None:
         drawn.late = 200.0  # in its pause
         arguments = ["--audit", *options_of(drawn, "--dry-run", "--deep")]
         check_reconcile(drawn, limited(drawn, arguments))
+
+
+def table_of(ran: Ran) -> dict[str, int]:
+    return {name: int(number) for number, name in re.findall(r"^ *(\d+) (\w+)  ", "\n".join(ran.shown), re.MULTILINE)}
+
+
+def rows_of(drawn: Drawn, options: WaitArguments, expected: Waited) -> dict[str, int]:
+    """The table of a wait: keys that are not there count as archived, as ghosts or as waiting."""
+    figures, ghosts = expected.figures, sum(drawn.before[key][0] is None for key in expected.lacking)
+    rows = {"here": figures["here"], "archived": figures["archived"], "ghost": ghosts}
+    rows["waiting"] = figures["lacking"] - figures["archived"] - ghosts
+    rows |= {"expired": figures["expired"]} if drawn.days else {}
+    rows |= {"foreign": figures["of_unknown_origin"]} if options.exact else {}
+    return rows | ({name: figures[name] for name in ("checked", "unchecked")} if options.deep else {})
 
 
 def wait(seed: int) -> None:
@@ -167,6 +185,7 @@ def wait(seed: int) -> None:
         of_themselves = len(whys) - whys.count("waiting")  # those with a reason of their own are named first
         assert len(named) - [why for _, why in named].count("waiting") == min(examples, of_themselves)
         assert ran.numbers() == +expected.figures
+        assert table_of(ran) == rows_of(drawn, options, expected)
         is_empty = not expected.figures["keys"] + expected.figures["expired"]
         is_refused = is_empty and bool(options.prefix) and not (options.exact or options.allow_empty)
         assert (ran.status, drawn.clock > 59) == (int(is_refused or bool(expected.lacking)), bool(expected.lacking))
