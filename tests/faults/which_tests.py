@@ -55,6 +55,7 @@ TESTS = {
     ),
     "local/gaps/": ("standin/test_rules_of_aws.py", "chain/test_cloud*.py"),
     "local/refusals.py": ("standin/test_rules_of_aws.py",),
+    "local/insights.py": (*scripts("log_lines explain"), "chain/test_cloud*.py"),
     "local/": ("chain/test_cloud*.py", "chain/test_local_start.py"),
     "sync.sh": (*scripts("sync settings verbs pause prefixes"), "chain/test_local_start.py"),
     "": scripts(

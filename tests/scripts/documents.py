@@ -454,6 +454,11 @@ def printed(script: str, text: str = "") -> str:
     return scripts.run(f'exec <"$FOLDER/text"; set_names\n{script}').output
 
 
+def widgets() -> list[dict[str, Any]]:
+    """The widgets that deploy.sh gives the dashboard."""
+    return json.loads(printed("dashboard"))["widgets"]
+
+
 def unfolded(output: str) -> str:
     """Each line as it was before it was put into 80 columns."""
     return re.sub(r"\n(?: {14}| {4})(?=\S)", " ", output)

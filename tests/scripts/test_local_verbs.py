@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from account import APP, MIRROR, SOURCE
-from insights import widgets
+from documents import widgets
 from local_operator import DEAD_LETTERS, QUEUE, Operator, operator_of_a_deployment, wait_for
 from operated import rows_of_report
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from documents import printed
-from insights import answer, widgets
+from documents import printed, widgets
 
+from local import insights
 from mirror.model.errors import describe
 from mirror.model.log_lines import (
     AUDITED,
@@ -208,19 +208,20 @@ def test_the_alarm_counts_the_lines_that_an_outage_begins_and_ends_with() -> Non
 def test_the_dashboard_counts_what_a_worker_writes_and_no_words_of_a_key() -> None:
     words = (" action=copied size=9 seconds=1", '" action=copied size=9 seconds=1 lag=7', " ERROR failed key=")
     odd = [line("INFO", SYNCED, quoted(f"x{text}"), "deleted", 0, 0.25, "") for text in words]
-    lines = [*odd, *FORGED, SYNCED_LINE, FAILED_LINE, OUTAGE_LINES[0]]
+    other = line("INFO", SYNCED, quoted("x"), "copied", 1000, 0.25, LAG % 0.5)
+    lines = [*odd, *FORGED, SYNCED_LINE, other, FAILED_LINE, OUTAGE_LINES[0]]
     found: list[dict[str, Any]] = [{"@timestamp": 65, "@logStream": "t", "@message": text} for text in lines]
     shown, last = {}, []
     for widget in widgets():
         if widget["type"] == "log":
-            rows = answer(widget["properties"]["query"], found)
+            rows = insights.answer(widget["properties"]["query"], found)
             if widget["properties"]["title"] == "Last failures":
                 last = [row["@message"] for row in rows]
             else:
                 shown |= rows[0]
     assert last == [FAILED_LINE, OUTAGE_LINES[0]]
     assert shown == {
-        "bin": 60, "copies": 1, "deletes": 3, "failures": 1, "bytes": 1024, "p50": 1.5, "p99": 1.5, "workers": 1,
+        "bin(1m)": 60, "copies": 2, "deletes": 3, "failures": 1, "bytes": 2024, "p50": 0.5, "p99": 1.5, "workers": 1,
     }  # fmt: skip
 
 
