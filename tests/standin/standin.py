@@ -273,7 +273,7 @@ def reset(server: Server) -> None:
 
 def create_bucket(server: Server, name: str, **settings: Any) -> None:
     """Settings are the plain fields of Bucket: owner, versioning, content_encoding, refused_conditions,
-    list_permission, checksum_permission."""
+    checksum_permission."""
     server.s3.buckets[name] = Bucket(name, **settings)
 
 

@@ -25,8 +25,7 @@ def find_bucket(s3: S3, request: Request) -> Bucket:
     bucket = s3.buckets.get(request.bucket)
     if bucket is None:
         raise S3Error("NoSuchBucket")
-    may_list = bucket.list_permission or request.method != "GET" or request.key
-    if not may_list or request.headers.get("x-amz-expected-bucket-owner", bucket.owner) != bucket.owner:
+    if request.headers.get("x-amz-expected-bucket-owner", bucket.owner) != bucket.owner:
         raise S3Error("AccessDenied")
     if refusal := refusals.of_request(request.method, request.bucket, request.key, request.query, request.headers):
         raise S3Error(*refusal)
@@ -73,11 +72,10 @@ def check_condition_support(bucket: Bucket, request: Request, operation: str) ->
 
 
 def find(bucket: Bucket, key: str) -> Object:
-    """The current object. Without s3:ListBucket a missing key is 403, not 404 (S3 API reference, HeadObject)."""
     if found := bucket.current(key):
         return found
     marker = {"x-amz-delete-marker": "true"} if key in bucket.objects else {}
-    raise S3Error("NoSuchKey" if bucket.list_permission else "AccessDenied", headers=marker)
+    raise S3Error("NoSuchKey", headers=marker)
 
 
 def metadata_from(headers: dict[str, str]) -> dict[str, str]:

@@ -130,7 +130,7 @@ def copy_object(s3: S3, request: Request) -> Steps:
     refuse_content_encoding(bucket, headers.get("content-encoding", ""))
     new = new_object(s3, bucket, source.content, source.etag, headers)
     new.tags = "" if request.headers.get("x-amz-tagging-directive") == "REPLACE" else source.tags
-    new.checksum = checksum_of_copy(s3, source)
+    new.checksum = checksum_of(s3, source)
     yield source.size
     check_destination(bucket, request)
     new.modified = int(s3.now())
@@ -163,12 +163,10 @@ def delete_object(s3: S3, request: Request) -> Steps:
 
 # ---------------------------------------------------------------- checksums
 #
-# The `checksum` of an object is "ALGORITHM VALUE", with the algorithm as in the name of the header; NONE if the object
-# was uploaded before 2025, without one; or "" if S3 makes a CRC64NVME of all bytes, which is computed when asked for.
-# If the bytes are not kept, a digest of where they came from stands for it: the same for the same bytes of one write.
+# The `checksum` of an object is "ALGORITHM VALUE", with the algorithm as in the name of the header, or "" if S3 makes a
+# CRC64NVME of all bytes, which is computed when asked for. If the bytes are not kept, a digest of where they came from
+# stands for it: the same for the same bytes of one write.
 
-NONE = "none"
-COMPOSITE, FULL_OBJECT = "COMPOSITE", "FULL_OBJECT"
 PREFIX = "x-amz-checksum-"
 ABOUT = ("algorithm", "mode", "type")
 
@@ -179,10 +177,8 @@ def checksum_headers(s3: S3, bucket: Bucket, request: Request, found: Object) ->
         return {}
     if not bucket.checksum_permission:
         raise S3Error("AccessDenied")
-    if found.checksum == NONE:
-        return {}
     algorithm, value = checksum_of(s3, found).split(" ")
-    return {PREFIX + algorithm: value, PREFIX + "type": found.checksum_type}
+    return {PREFIX + algorithm: value, PREFIX + "type": "FULL_OBJECT"}
 
 
 def checksum_of(s3: S3, found: Object) -> str:
@@ -206,13 +202,3 @@ def checksum_of_upload(request: Request, body: bytes) -> str:
         if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in ABOUT:
             return f"{name.removeprefix(PREFIX)} {value.strip()}"
     return f"crc64nvme {crc64(body)}"
-
-
-def checksum_of_copy(s3: S3, source: Object) -> str:
-    """CopyObject copies the value, and computes one only if the source has none of the whole object (S3 API reference,
-    CopyObject, ChecksumAlgorithm; S3 User Guide, "Checking object integrity for data at rest")."""
-    if source.checksum == NONE:
-        return ""
-    if source.checksum_type == COMPOSITE:
-        return f"{source.checksum.split(' ')[0]} {value_of(s3, source.content)}"
-    return checksum_of(s3, source)

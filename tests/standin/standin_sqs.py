@@ -127,10 +127,6 @@ def get_queue_attributes(sqs: SQS, arguments: Arguments) -> Arguments:
         "VisibilityTimeout": str(queue.visibility_timeout),
         **{name: str(count) for name, count in depth(queue).items()},
     }
-    if queue.max_receive_count:
-        target = sqs.queues[queue.dead_letter_queue].arn
-        policy = {"deadLetterTargetArn": target, "maxReceiveCount": queue.max_receive_count}
-        attributes["RedrivePolicy"] = json.dumps(policy)
     return {"Attributes": {name: value for name, value in attributes.items() if "All" in asked or name in asked}}
 
 

@@ -80,7 +80,6 @@ class Object:
     restore: str = ""
     missing_meta: int = 0
     checksum: str = ""  # see standin_objects.py
-    checksum_type: str = "FULL_OBJECT"
 
 
 @dataclass(slots=True)
@@ -121,7 +120,6 @@ class Bucket:
     versioning: str = ""  # "", Enabled, Suspended
     content_encoding: str = "accept"  # or "refuse": a directory bucket that takes no value but aws-chunked
     refused_conditions: tuple[str, ...] = ()  # operations that answer 501 to If-Match and If-None-Match
-    list_permission: bool = True  # False: the caller has no s3:ListBucket
     checksum_permission: bool = True  # False: the caller may not use the KMS key that checksums are encrypted with
     notification: Notification | None = None
     lifecycle: list[dict[str, Any]] = field(default_factory=list)  # rules, see standin_lifecycle.py
