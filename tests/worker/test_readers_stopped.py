@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
@@ -56,8 +57,8 @@ async def as_usual(_drawn: Drawn, _operation: str) -> None: ...
 
 
 class Fault(NamedTuple):
-    """From the nth call of the first of these operations on, on one of the sides. `says`: a pattern of the log.
-    `signal`: seconds from the strike to a SIGTERM."""
+    """From the nth call of the first of these operations on, on one of the sides, for so many `times`. `says`: a
+    pattern of the log. `signal`: seconds from the strike to a SIGTERM."""
 
     strike: Strike
     says: str
@@ -65,12 +66,15 @@ class Fault(NamedTuple):
     sides: tuple[int, ...] = (SOURCE, DESTINATION)
     commands: tuple[str, ...] = tuple(COMMANDS)
     first: int = 2
+    times: float = math.inf
     signal: float | None = None
     statuses: Mapping[str, int] = {}  # other than 3
     environment: Mapping[str, str] = {}
 
 
 TIMEOUT = dict.fromkeys(WAITS, 1)
+REFUSES = refused("AccessDenied", "SendMessageBatch")
+QUEUE_REFUSES = Fault(REFUSES, "error=AccessDenied", (SENDS,), (QUEUE,), RECONCILES, first=0, times=1)
 FAULTS = {
     "a page is denied": Fault(
         refused("AccessDenied", "ListObjectsV2"), "operation=ListObjectsV2 error=AccessDenied.*s3express:CreateSession"
@@ -90,9 +94,8 @@ FAULTS = {
     "a signal while a page hangs": Fault(late, "SIGTERM", signal=5),
     "a signal while a look hangs": Fault(late, "SIGTERM", (LOOKS,), commands=tuple(COMMANDS)[:-1], signal=5),
     "a page is late": Fault(late, "before both buckets were listed", commands=WAITS, statuses=TIMEOUT),
-    "the queue refuses": Fault(
-        refused("AccessDenied", "SendMessageBatch"), "error=AccessDenied", (SENDS,), (QUEUE,), RECONCILES, 0
-    ),
+    "the queue refuses what is sent first": QUEUE_REFUSES,
+    "the queue refuses what is sent then": QUEUE_REFUSES._replace(first=1, commands=("reconcile", "removal")),
     "a signal at a deletion": Fault(as_usual, "were removed by then", *AT_DELETION, environment=ONE, signal=0),
     "a signal while deletions are refused": Fault(refused("SlowDown"), "SIGTERM", *AT_DELETION, signal=5),
     "credentials end at a deletion": Fault(
@@ -108,7 +111,7 @@ def struck(drawn: Drawn, fault: Fault) -> list[str]:
     async def fails(operation: str, at: int) -> dict[str, Any] | None:
         if operation in fault.operations and at == side:
             calls.extend([operation] if operation == fault.operations[0] else [])
-            if len(calls) > fault.first:
+            if fault.first < len(calls) <= fault.first + fault.times:
                 if fault.signal is not None:
                     asyncio.get_running_loop().call_later(fault.signal, drawn.interruption.set)
                 return await fault.strike(drawn, operation)
