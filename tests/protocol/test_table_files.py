@@ -23,6 +23,7 @@ SECONDS = {"list_objects_v2": 0.3, "head_object": 0.01, "get_object": 0.01, "cop
 PAGE = 10  # keys
 LONG_AGO, LATER, TODAY = 1, 10_000, 1e9  # so that a listing shows that the copy is equal
 COMMITS = tuple(f"{LOG}{version:020}.json" for version in range(3))
+CHECKPOINT, POINTER = f"{LOG}{1:020}.checkpoint.parquet", f"{LOG}_last_checkpoint"
 
 
 class World:
@@ -117,6 +118,9 @@ OLD = f"{LOG}{7:020}.json"  # of a table that was in the folder before
         ("copy_object", False, COMMITS[0], "", 0),
         ("head_object", True, COMMITS[0], COMMITS[0], 2),
         ("delete_object", False, OLD, OLD, 2),
+        ("head_object", False, CHECKPOINT, "", 0),
+        ("head_object", True, POINTER, "", 0),
+        ("get_object", True, POINTER, "", 0),
     ],
 )
 def test_a_log_file_that_is_denied_is_what_others_wait_for_and_no_failure_of_theirs(
@@ -124,6 +128,8 @@ def test_a_log_file_that_is_denied_is_what_others_wait_for_and_no_failure_of_the
 ):
     world = World()
     world.put_log("a0", "a1")
+    world.put(CHECKPOINT, "a1", is_mirrored=False)
+    world.put(POINTER, "@1", is_mirrored=False)
     if there:
         world.mirror[f"data/{there}"] = Copy('"d"', ("x",), "label", identity(Version("x", size, 1)), 0, 0, size)
     world.denied = operation, of_source, f"data/{name}"
@@ -165,8 +171,8 @@ def test_of_the_files_that_a_commit_waits_for_one_in_trouble_is_named():
 def test_a_checkpoint_that_came_while_the_log_was_listed_waits_for_its_commits():
     world = World()
     world.put_log("a0", "a1")
-    world.put(f"{LOG}{1:020}.checkpoint.parquet", "a1", is_mirrored=False)
-    world.put(f"{LOG}_last_checkpoint", "@1", is_mirrored=False)
+    world.put(CHECKPOINT, "a1", is_mirrored=False)
+    world.put(POINTER, "@1", is_mirrored=False)
     names, pages = list(world.source), iter([(0, 3)])  # the first listing ended before the commit 1 came
 
     def page_of(held, arguments):
