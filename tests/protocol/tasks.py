@@ -21,7 +21,7 @@ from mirror.settings import load_settings
 
 SILENCE = 20  # seconds after which a client of SQS gives up; mirror/aws/boto3_clients.py
 FOREVER = 20_000  # seconds in which each has ended, and fails if it has not
-SLOW_END = OF_TASK.receive + 20 + sum(OF_TASK[1:5]) + 1  # seconds in which a task has ended after SIGTERM
+SLOW_END = sum(OF_TASK[1:5]) + 1  # seconds in which a task has ended after SIGTERM, whatever does not answer
 
 
 @dataclass(eq=False)
