@@ -73,6 +73,14 @@ def test_the_older_it_is_the_later_it_comes_back_and_no_receive_is_used_up(stuck
     assert [found for found, _ in waits_in(caplog)][:: len(waits_in(caplog)) - 1] == ["INFO", level]
 
 
+@pytest.mark.parametrize(("seconds", "looks"), [(0.1, 9), (3, 3)])
+def test_what_is_missing_is_looked_for_after_pauses_that_grow_and_seldom_if_a_look_takes_long(stuck, seconds, looks):
+    """Two of the looks are at the marker itself."""
+    task = Task(stuck, LAST, lambda operation, _key: seconds if operation == "head_object" else 0.1)
+    task.live(19)
+    assert task.asked["head_object"] == looks
+
+
 def test_it_remembers_since_when_it_waits_is_parked_after_three_days_and_waits_anew_if_it_is_redriven(stuck, caplog):
     caplog.set_level("INFO", "worker")
     began = stuck.clock
