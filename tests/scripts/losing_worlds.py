@@ -294,8 +294,7 @@ class Life:
 
     def __init__(self, number: int, plan: Plan, fault: Fault, colds: float = 0.01) -> None:
         self.world, self.plan, self.fault, self.colds = LosingWorld(number, plan, fault=fault), plan, fault, colds
-        given = {"MIN_WORKERS": str(plan.min_workers(0)), "LAMBDA_POLL_RATE": str(plan.rate // MINUTE)}
-        self.starter = Starter(self.world, **given)
+        self.starter = Starter(self.world, MIN_WORKERS=str(plan.min_workers(0)))
         self.lost: list[tuple[float, float]] = []  # (now, since when)
         self.failed: list[tuple[float, str]] = []
 

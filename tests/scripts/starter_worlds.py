@@ -2,7 +2,7 @@
 
 A number draws a world. In it ECS lists and describes late, answers in part, refuses, loses answers, has no room on Spot
 or at all; tasks fail in each of the ways that a task can; Spot takes workers back, somebody deploys, pauses, changes
-MIN_WORKERS. Every third world ends with forty calm minutes. test_starter_worlds.py says what has to hold in all; the
+MIN_WORKERS. Every third world ends in calm. test_starter_worlds.py says what has to hold in all; the
 examples of test_starter.py are moments of a world in which nothing else happens.
 """
 
@@ -27,7 +27,6 @@ from launch.calls import Aws
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 BEGIN = 1_795_564_800.0  # midnight of a day, UTC
-CALM = 40 * MINUTE  # at the end of every third world
 TASKS_ON_A_PAGE = 7
 REMEMBERED = HOUR  # a stopped task is shown for about an hour
 HELD = 502  # messages that a worker holds at most
@@ -109,10 +108,19 @@ def some(chance: random.Random, share: float, value: Callable[[], Any], otherwis
     return value() if chance.random() < share else otherwise
 
 
+def calm_after(rate: int) -> int:
+    """How long the calm is at the end of a world."""
+    return max(40 * MINUTE, 6 * rate)
+
+
 def draw(number: int) -> Plan:
     chance = random.Random(number)
     rate = chance.choice([60, 60, 60, 120, 300])
     busy = chance.choice([25, 40, 50, 80]) * MINUTE
+    if number % 4 == 1:  # some minutes, or so many that ECS forgets a task before the next run
+        seldom = random.Random(f"seldom {number}")
+        rate = seldom.choice([15, 20, 30, 60, 61, 61, 90]) * MINUTE
+        busy = max(2 * busy, seldom.randint(3, 8) * rate)
     most = chance.choice([1, 2, 2, 2, 3, 5, 20])
 
     def span(longest: float) -> tuple[float, float]:
@@ -143,7 +151,7 @@ def draw(number: int) -> Plan:
     later = random.Random(f"later {number}")
     limits = sorted((later.uniform(0, busy), later.choice([1, 2, 5])) for _ in range(later.choice([0, 1, 2])))
     return Plan(
-        seconds=busy + (0 if number % 3 else CALM),
+        seconds=busy + (0 if number % 3 else calm_after(rate)),
         rate=rate,
         most=most,
         least=least,
@@ -470,7 +478,11 @@ class Starter:
 
     def __init__(self, world: World, copier: Any = None, **settings: str) -> None:
         self.world, self.copier = world, copier
-        self.environment = SETTINGS | {"MAX_WORKERS": str(world.plan.most)} | settings
+        self.environment = SETTINGS | {
+            "MAX_WORKERS": str(world.plan.most),
+            "LAMBDA_POLL_RATE": str(world.plan.rate // MINUTE),
+            **settings,
+        }
         self.printed = ""
         self.begin_process()
 
