@@ -186,6 +186,7 @@ TREES: dict[str, tuple[Callable[[], list[str]], float]] = {
     "one flat folder": (lambda: tree(1, keys=30_000), 1.02),
     "folders of one key": (lambda: tree(10_000, keys=1), 2.2),
     "one large folder behind many": (lambda: tree(1000, keys=1) + [f"z/{number}" for number in range(10_000)], 2.0),
+    "one large folder before many": (lambda: [f"0/{number}" for number in range(10_000)] + tree(1000, keys=1), 2.0),
     "a little more than a page behind five links": (lambda: tree(50, 1, 1, 1, 1, 1, keys=110), 11.5),
 }
 
