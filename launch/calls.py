@@ -233,7 +233,7 @@ def batches(count: int) -> Iterator[int]:
 
 
 def start_workers(
-    aws: Aws, settings: Mapping[str, Any], count: int, on_demand: bool, stay: int, only_spot: bool = False
+    aws: Aws, settings: Mapping[str, Any], count: int, on_demand: bool, stay: int, only_spot: bool
 ) -> tuple[list[str], list[str]]:
     """(capacity provider of each started worker, failures): Spot first, then on demand, or the other way round.
 
