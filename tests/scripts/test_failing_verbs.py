@@ -41,6 +41,8 @@ WAITED_SINCE = "2026-11-24T11:00:00Z"
 WHY = 'operation=CopyObject error=AccessDenied message="no"'
 # What the shell, jq or Python print of a mistake, and nobody can act on.
 RAW = re.compile(r"Traceback|line \d+|jq: |parse error|unbound variable|No such file|ambiguous redirect|syntax error")
+# What is said of a resource that does not exist; in these accounts, all do.
+NONE = re.compile("there is no (?:function|queue|task definition|rule) ")
 # What is said of a task that is left.
 TASK_LEFT = re.compile("keeps running|may still be running|may have been started")
 # Parts that say something else if another one is not known, beside itself.
@@ -145,6 +147,8 @@ class Runs:
         printed = ran.output + ran.errors
         if RAW.search(printed):
             yield f"a raw error: {printed}"
+        elif NONE.search(printed):
+            yield f"what could not be read is said not to exist: {printed}"
         elif not ran.output:
             if not ran.status or not re.search("^sync.sh: ", ran.errors, re.MULTILINE):
                 yield f"nothing is said: status {ran.status}, {ran.errors}"
@@ -313,6 +317,8 @@ class Verifications(Runs):
             yield "was not made"
         if RAW.search(ran.errors):
             yield f"a raw error: {ran.errors}"
+        if NONE.search(ran.errors):
+            yield f"what could not be read is said not to exist: {ran.errors}"
         yield from wrong_report(ran, self.whole)
 
         left = [*self.verbs.account.objects, *self.verbs.account.copies]
