@@ -210,7 +210,8 @@ def test_what_may_not_be_done_is_left_with_the_statement_that_allows_it(
     scripts: Scripts, account: PaperAccount, operation: str
 ) -> None:
     deploy(scripts, KEEP_DAYS="7")
-    del account.kept[POLICY]
+    if operation != PUT:  # of the lifecycle alone, the plan takes for done what comes before the new task definition
+        del account.kept[POLICY]
     account.refusals = [(operation, Refused("AccessDenied", f"no right for {operation}"))] * 9
     ran = deploy(scripts, KEEP_DAYS="30")
     account.refusals.clear()
