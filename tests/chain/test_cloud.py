@@ -131,6 +131,8 @@ def test_a_call_is_authorized_as_the_service_says(cloud, s3, sqs, source, direct
          [run, passing, at_clusters]),
         ("ecs", "list_tasks", {"cluster": cluster}, [("ecs:ListTasks", "*", here)],
          [("ecs:ListTasks", "*", elsewhere)]),
+        ("ecs", "describe_tasks", {"cluster": cluster, "tasks": ["t"]}, [("ecs:DescribeTasks", f"{tasks}/t", here)],
+         [("ecs:DescribeTasks", f"{tasks}/t", elsewhere)], [("ecs:DescribeTasks", f"{tasks}/other", here)]),
         ("ecs", "describe_task_definition", {"taskDefinition": family}, [(describe, "*")], [(describe, definition)]),
         ("events", "put_events", announced, [("events:PutEvents", bus)], [("events:PutRule", bus)]),
         ("sqs", "receive_message", queue, [("sqs:ReceiveMessage", "*")], [all_of_s3]),
