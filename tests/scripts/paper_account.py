@@ -603,7 +603,9 @@ class PaperAccount:
     def ecs_describe_tasks(self, given: Given) -> Any:
         if len(given["tasks"]) > 100:
             raise Refused("InvalidParameterException", "tasks can have at most 100 items.")
-        return {"tasks": [self.kept[named("running", arn)] for arn in given["tasks"]], "failures": []}
+        known = [self.kept.get(named("running", arn)) for arn in given["tasks"]]
+        missing = [arn for arn, task in zip(given["tasks"], known, strict=True) if not task]
+        return {"tasks": [*filter(None, known)], "failures": [{"arn": arn, "reason": "MISSING"} for arn in missing]}
 
     def ecs_stop_task(self, given: Given) -> Any:
         """It has stopped when somebody looks again."""

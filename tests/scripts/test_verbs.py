@@ -276,7 +276,12 @@ def test_the_setting_for_a_dry_run_holds_for_verbs_as_well(verbs: Verbs, account
     assert run["overrides"]["containerOverrides"][0]["command"] == ["reconcile", "--remove-unwanted", "--dry-run"]
 
 
-@pytest.mark.parametrize(("verb", "code"), [("wait", 0), ("reconcile", 1), ("wait", 3), ("reconcile", None)])
+FORGOTTEN = -1  # by ECS, an hour after its end
+
+
+@pytest.mark.parametrize(
+    ("verb", "code"), [("wait", 0), ("reconcile", 1), ("wait", 3), ("reconcile", None), ("reconcile", FORGOTTEN)]
+)
 def test_a_summary_that_the_log_dropped_does_not_decide_the_result(
     verbs: Verbs, account: Operated, verb: str, code: int | None
 ) -> None:
@@ -284,6 +289,9 @@ def test_a_summary_that_the_log_dropped_does_not_decide_the_result(
     status, why = code, f"the task itself ended with exit status {code}"
     if code is None:
         status, why = 3, "without a summary: Essential container in task exited"
+    if code == FORGOTTEN:
+        account.before = {"DescribeTasks": [lambda: account.kept.pop("running t2")]}
+        status, why = 3, "without a summary: no reason is known"
     done = verbs.sync(f"{verb} --json", status)
     more = {"missing_keys": []} if verb == "wait" else {}
     assert done.json == {"end": "without summary", "status": status} | more
