@@ -94,7 +94,7 @@ ask_ahead() {
 # --- what is wanted, and what exists --------------------------------------------------------------------------------
 
 # same_json ONE TWO
-same_json() { printf '%s\n' "${1:-null}" "${2:-null}" | jq -es '.[0] == .[1]' >/dev/null; }
+same_json() { jq -es '.[0] == .[1]' <<<"${1:-null} ${2:-null}" >/dev/null; }
 
 # Prints the members of object WANT that differ in HAVE; members that only HAVE has (defaults of AWS) do not count, and a
 # list that is missing is an empty one.
@@ -180,8 +180,10 @@ write() {
 
 # create COMMAND...: the resource does not exist, the command makes it.
 create() {
+  local made
   ACTION=create
-  keep created "$RESOURCE" <<<true
+  fact_file made created "$RESOURCE"
+  : >"$made"
   write "$@"
 }
 

@@ -37,7 +37,10 @@ PYTHON_RUNS=false # whether this run has started a newer one already
 
 # All that runs here begins with this line, which came with Python 3.7 (sync.sh asks for 3.9). It is also no use if
 # it cannot start, as Apple's is without its developer tools.
-has_python() { [[ $PYTHON_RUNS == true ]] || python3 -c 'from __future__ import annotations' >/dev/null 2>&1; }
+has_python() {
+  [[ $PYTHON_RUNS == true ]] || python3 -S -c 'from __future__ import annotations' >/dev/null 2>&1 || return
+  PYTHON_RUNS=true
+}
 
 check_python() {
   check_tool python3 "install Python 3.7 or newer (it packs starter.py)"
@@ -45,6 +48,9 @@ check_python() {
     "(python3 --version says \"$(python3 --version 2>&1)\"): install Python 3.7 or newer, and put it into your PATH as" \
     "python3"
 }
+
+# run_python FILE ARGUMENT...: one of our programs, which need nothing that is installed (-S: it starts faster).
+run_python() { PYTHONPATH=$PROJECT_DIR python3 -S -B "$PROJECT_DIR/$1" "${@:2}"; }
 
 CLI_VERSION="" # what aws --version said, once it was asked
 

@@ -11,7 +11,7 @@ wanted() {
   if [[ -z $WANTED || $WANTED_OF != "${of[*]@Q}" ]]; then
     WANTED=$(
       export "${SETTINGS[@]}"
-      PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/operate/wanted.py"
+      run_python operate/wanted.py
     )
     WANTED_OF=${of[*]@Q}
   fi

@@ -86,7 +86,7 @@ alarm() {
 }
 
 # rates_of MINUTES AGE: prints what this LAMBDA_POLL_RATE decides beside the schedule (launch/rates.py).
-rates_of() { python3 -B "$PROJECT_DIR/launch/rates.py" "$1" "$2" "${SHIPPED[ALARM_AGE_SECONDS]}"; }
+rates_of() { run_python launch/rates.py "$1" "$2" "${SHIPPED[ALARM_AGE_SECONDS]}"; }
 
 ask_rates() { rates_of "$LAMBDA_POLL_RATE" "$ALARM_AGE_SECONDS"; }
 

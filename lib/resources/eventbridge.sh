@@ -15,7 +15,7 @@ ensure_permission() {
   local permissions other may_run
   permissions=$(of_function get-policy)
   may_run=$(jq -n --arg rule "$2" '{$rule, permissions: [inputs][0]}' <<<"$permissions" \
-    | python3 -B "$PROJECT_DIR/launch/policies.py")
+    | run_python launch/policies.py)
   [[ $may_run == false ]] || return 0
   other=$(statement_for "$1" <<<"$permissions")
   [[ -z $other ]] || write drop_permission "$1"

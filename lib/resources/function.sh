@@ -65,7 +65,7 @@ function_configuration() {
   subnets=$(task_subnets)
   group=$(fact security_group)
   copying=$(copying_variables)
-  known=$(path_of_settings | PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/launch/wanted.py")
+  known=$(path_of_settings | run_python launch/wanted.py)
   settings_json "${names[@]}" LAMBDA_POLL_RATE \
     | jq --arg name "$STARTER_NAME" --arg role "$STARTER_ROLE_ARN" --argjson memory "$memory" \
       --argjson timeout "$STARTER_TIMEOUT" --arg queue "$queue" --arg cluster "$CLUSTER_NAME" \

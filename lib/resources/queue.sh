@@ -49,7 +49,7 @@ wanted_attributes() {
     --arg task "$TASK_ROLE_ARN" --arg queue "$QUEUE_ARN" --arg dlq "$DLQ_ARN" --arg visibility "$VISIBILITY_TIMEOUT" \
     --arg receives "$MAX_RECEIVES" '{have: .[0], policy: .[1], $queue, dead_letters: $dlq, $visibility, $receives,
       own: [$account, "arn:aws:iam::\($account):root", $starter, $task]}' \
-    | PYTHONPATH=$PROJECT_DIR python3 -B "$PROJECT_DIR/launch/queues.py"
+    | run_python launch/queues.py
 }
 
 # The last step of a change of EVENT_SOURCE. The call replaces the whole policy, so it is read at this moment.
