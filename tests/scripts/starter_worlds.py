@@ -82,6 +82,7 @@ class Plan(NamedTuple):
     speed: int = 200  # messages that a worker works on in a step
     doom: Span = Span()
     fate: Fate = Fate(20, 1)
+    others: Sequence[Fate | None] = ()  # of which some tasks have one instead; with None they work
     crash: float = math.inf  # when one worker is killed
     no_spot: Span = Span()  # `how`: it "waits", "stops", "refuses" for want of room, or refuses with this reason
     no_demand: Span = Span()  # likewise, but no task waits or is stopped
@@ -113,6 +114,12 @@ def calm_after(rate: int) -> int:
     return max(40 * MINUTE, 6 * rate)
 
 
+def draw_fate(chance: random.Random) -> Fate:
+    code = chance.choice([None, 1, 2, 3, 137, 137, 139])
+    life = 600.0 if code == 3 else chance.choice([5, 20, 40, 55, 70, 120, 240, 400])
+    return Fate(min(life, 240) if code is None else life, code)
+
+
 def draw(number: int) -> Plan:
     chance = random.Random(number)
     rate = chance.choice([60, 60, 60, 120, 300])
@@ -137,9 +144,7 @@ def draw(number: int) -> Plan:
         stays, least = True, [(0.0, chance.randint(0, most)), (busy / 4, chance.randint(1, most))]
     doomed = chance.random() < 0.4
     begin = chance.choice([0.0, 0.0, chance.uniform(0, busy / 2)])
-    code = chance.choice([None, 1, 2, 3, 137, 137, 139])
-    life = 600.0 if code == 3 else chance.choice([5, 20, 40, 55, 70, 120, 240, 400])
-    fate = Fate(min(life, 240) if code is None else life, code)
+    fate = draw_fate(chance)
     bursts = moments(chance.choice([0, 0, 3]))
     every = chance.choice([20, 60, 300, 900])
     amount = chance.choice([1, 1, 9, 30, 200])
@@ -173,6 +178,7 @@ def draw(number: int) -> Plan:
         limits=limits,
         pends=later.choice([0, 0, 480]),
         undated=later.random() < 0.3,
+        others=later.choice([(), (), (None,), (None, None), (draw_fate(later),)]),
     )
 
 
@@ -227,6 +233,11 @@ class Run:
     idle: float = 0.0
 
     @property
+    def dated(self) -> float:
+        """Its createdAt."""
+        return max(self.created, self.dated_at)
+
+    @property
     def failed(self) -> bool:
         code, reason, status = self.end
         by_itself = code in ("EssentialContainerExited", "TaskFailedToStart") and SHORTAGE not in reason
@@ -239,8 +250,7 @@ class Run:
         return self.starts <= now < self.ends
 
     def described(self, now: float) -> dict[str, Any]:
-        created = max(self.created, self.dated_at)
-        times = {"createdAt": created, "pullStartedAt": self.pulls, "startedAt": self.starts}
+        times = {"createdAt": self.dated, "pullStartedAt": self.pulls, "startedAt": self.starts}
         times |= {"stoppingAt": self.ends, "executionStoppedAt": self.gone, "stoppedAt": self.gone}
         code, reason, status = self.end if now >= self.ends else ("", "", None)
         started = "RUNNING" if self.starts <= now else "PROVISIONING"
@@ -385,7 +395,11 @@ class World(PaperAccount):
             return
         if not self.plan.doom.holds(self.now):
             return
-        fate, task.dies = self.plan.fate, True
+
+        fate = self.chance.choice([self.plan.fate, *self.plan.others])
+        if not fate:
+            return
+        task.dies = True
         seconds = fate.seconds * (self.chance.uniform(0.7, 1.3) if fate.code not in (3, None) else 1)
         if fate.code is None:
             task.starts = math.inf

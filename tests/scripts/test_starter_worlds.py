@@ -130,6 +130,8 @@ class Watch:
         self.is_held_back = bool(report["failing"] or report["trial"] or report["failures"])
         if (report["failing"] or report["trial"]) and not any(task.gone > self.world.now - 75 * MINUTE for task in bad):
             self.fault("tells of failures, and there are none")
+        if report["failing"] and self.has_worked_since(bad):
+            self.fault("tells of failures, and a later worker has worked")
         if bool(report["failing"]) != ("do not get to work" in error):
             self.fault("its report and its error differ")
         if error and not report["failing"] and self.world.was_clear:
@@ -140,15 +142,36 @@ class Watch:
         if plan.crash < math.inf and is_replaced and self.failing_runs > allowed:
             self.fault("one crash makes more than one run fail")
 
+    def has_worked_since(self, bad: list[Run]) -> bool:
+        """Whether a worker that was made after all of them has surely worked: it has ended with 0, and none of them was
+        there at the same time, or it has run for long enough."""
+        now = self.world.now
+        shown = [task for task in bad if task.gone > now - HOUR]
+        began = [task for task in shown if task.starts < math.inf]
+        proof = 2 * max((task.ends - task.starts for task in began), default=0)
+        proof = max(proof, 11 * MINUTE if any(task.end[2] == 3 for task in shown) else 3 * MINUTE)
+        for task in self.world.workers():
+            is_later = all(task.dated > other.dated for other in shown)
+            is_known = task.starts <= now < task.gone + HOUR and max(task.listed_at, task.known_at) <= now
+            if not (is_later and is_known) or (task.failed and task.ends <= now):
+                continue
+            is_beside = any(task.dated < other.ends for other in began)
+            is_done = task.gone <= now and task.end[0] == "EssentialContainerExited"
+            if (is_done and not is_beside) or min(task.ends, now) - task.starts >= proof:
+                return True
+        return False
+
     def check_told(self, report: dict[str, Any]) -> None:
         """Workers that get nothing done are reported within ten minutes, or when the next one has failed, and they do
         not cost a task a minute."""
         world, plan = self.world, self.plan
         live = world.live()
         hopeless = plan.doom.holds(world.now) and all(task.dies for task in live) and world.told[0] > 0
+        hopeless &= None not in plan.others
         bad = [task for task in self.bad() if task.created >= plan.doom.begin and task.gone > world.now - HOUR]
-        first = max(TOLD, 2 * plan.rate, 1.3 * plan.fate.seconds + 2 * MINUTE)
-        limit = first if len(bad) == 1 else 5 * plan.rate
+        longest = max(fate.seconds for fate in (plan.fate, *plan.others) if fate)
+        first = max(TOLD, 2 * plan.rate, 1.3 * longest + 2 * MINUTE)
+        limit = first if len(bad) == 1 or plan.others else 5 * plan.rate
         if report["failing"] or not (hopeless and bad and world.was_clear):
             self.untold_since = world.now if hopeless and bad and world.was_clear else math.inf
         elif world.now - self.untold_since > limit:
@@ -160,7 +183,7 @@ class Watch:
         seconds = world.now - self.nothing_since
         most = max(plan.most, *(most for _, most in plan.limits)) if plan.limits else plan.most
         # At an hour, ECS forgets those that failed before the run after next, which may be the first to learn anything.
-        is_counted = hopeless and not world.stops and plan.rate != HOUR
+        is_counted = hopeless and not world.stops and plan.rate != HOUR and not plan.others
         if is_counted and len(ours) > most + 8 + seconds / (LONGEST_PAUSE - MINUTE):
             self.fault(f"{len(ours)} tasks in {seconds:.0f} s, though all of them fail")
 
@@ -196,7 +219,7 @@ class Watch:
             return True
         now = self.world.now
         shown = [task for task in self.world.workers() if task.starts <= now < task.gone + HOUR]
-        good = [task for task in shown if task.ends > now or not task.failed]
+        good = [task for task in shown if task.gone > now or not task.failed]  # only then ECS says how it has ended
         are_done = [task.ends <= now and task.end[0] == "EssentialContainerExited" for task in good]
         return any(are_done) or any(min(task.ends, now) - task.starts >= MINUTE for task in good)
 
@@ -233,9 +256,11 @@ class Watch:
             self.fault(f"Spot is asked {tries} times though it has no room")
 
     def are_taken_at_once(self) -> bool:
-        """Spot has taken the workers of two starts within a minute, which counts as a shortage."""
+        """Spot has taken the workers of two starts within a minute, or of one while it had no room for others, which
+        counts as a shortage."""
         taken = [task for task in self.world.workers() if task.end[0] == "SpotInterruption" and task.spot]
-        return len({task.created for task in taken if 0 < task.ends - task.starts < MINUTE}) > 1
+        starts = {task.dated for task in taken if 0 < task.ends - task.starts < MINUTE}
+        return len(starts) + (self.plan.no_spot.begin <= self.world.now) > 1
 
     def check_replaced(self, before: list[Run]) -> None:
         """One that stays goes only for another that has run for a minute, unless too many run."""
