@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any, NamedTuple
@@ -39,9 +39,12 @@ from fakes import (
     without_loop,
 )
 from hypothesis import HealthCheck, settings
+from standin_fair import Message
+from standin_fair import Queue as HeldQueue
+from standin_sqs import ACTIONS, SQS, SQSError, all_received, delete_message
+from standin_sqs import ERRORS as CODES
 
 from mirror.loop import Worker
-from mirror.model.errors import error_code
 from mirror.model.selection import SECONDS_OF_DAY
 from mirror.model.services import MAX_SQS_VISIBILITY
 from mirror.options import options_for
@@ -92,15 +95,8 @@ class Ghost(NamedTuple):
 
 
 @dataclass(eq=False)
-class Queued:
-    body: str
-    visible_at: float
-    sent_at: float = 0.0
-    receives: int = 0
+class Queued(Message):
     deserved: int = 0  # receives that are used up because a process died
-    handle: str = ""
-    received_at: float = 0.0
-    group: str = ""
 
     def named(self) -> set[str]:
         return {event.key for event in events_of(json.loads(self.body))} if self.body.startswith("{") else set()
@@ -129,93 +125,57 @@ NOT_OURS = ("not ours",)  # the content of a foreign object
 EVENT_FORMS = (record_event, bridge_event)
 
 
-@dataclass
-class Queue:
-    """A standard queue with redrive policy. Methods are named as in boto3."""
+class Queue(SQS):
+    """A standard queue with redrive policy, as the stand-in has it. Methods are named as in boto3."""
 
-    now: Callable[[], float]
-    messages: list[Queued] = field(default_factory=list)
-    dead: list[Queued] = field(default_factory=list)
-    handles: int = 0
-    limit: int = 10
-    newest_first: bool = False
-    refuses: int = 0  # so many entries that are to be deleted
+    def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__(now, Queued)
+        self.live = HeldQueue("queue", max_receive_count=SETTINGS.max_receives, dead_letter_queue="dead")
+        self.parked = HeldQueue("dead")
+        self.queues |= {"queue": self.live, "dead": self.parked}
+        self.limit = 10
+        self.refuses = 0  # so many entries that are to be deleted
 
-    def send_message(
-        self,
-        MessageBody: str,  # noqa: N803
-        DelaySeconds: int = 0,  # noqa: N803
-        MessageGroupId: str = "",  # noqa: N803
-        **_: Any,
-    ) -> dict[str, Any]:
-        assert 0 <= DelaySeconds <= 900
-        self.messages.append(Queued(MessageBody, self.now() + DelaySeconds, self.now(), group=MessageGroupId))
-        return {}
+    @property
+    def messages(self) -> list[Queued]:
+        return list(self.live.messages.values())
 
-    def receive_message(self, VisibilityTimeout: int, **_: Any) -> dict[str, Any]:  # noqa: N803
-        visible = [message for message in self.messages if message.visible_at <= self.now()]
-        if self.newest_first:
-            visible.reverse()
-        taken = [message for message in visible[: self.limit] if not self.is_parked(message)]
-        for message in taken:
-            self.handles += 1
-            message.receives += 1
-            message.handle = f"handle {self.handles}"
-            message.received_at = self.now()
-            message.visible_at = self.now() + VisibilityTimeout
-        return {
-            "Messages": [
-                {
-                    "Body": message.body,
-                    "ReceiptHandle": message.handle,
-                    "Attributes": {
-                        "ApproximateReceiveCount": str(message.receives),
-                        "SentTimestamp": str(int(1000 * message.sent_at)),
-                    }
-                    | ({"MessageGroupId": message.group} if message.group else {}),
-                }
-                for message in taken
-            ]
-        }
+    @property
+    def dead(self) -> list[Queued]:
+        return list(self.parked.messages.values())
 
-    def is_parked(self, message: Queued) -> bool:
-        if message.receives < SETTINGS.max_receives:
-            return False
-        self.messages.remove(message)
-        self.dead.append(message)
-        return True
+    def put(self, body: str, delay: float = 0.0) -> None:
+        self.send(self.live, body, delay)
 
-    def find(self, handle: str) -> Queued | None:
-        return next((message for message in self.messages if message.handle == handle), None)
+    def clear(self) -> None:
+        for message in self.messages:
+            self.live.remove(message)
+
+    def turn(self) -> None:
+        """What came last is received first."""
+        for message in reversed(self.messages):
+            if message.visible_at <= self.now():
+                self.live.show_at(message, self.now())
+
+    def __getattr__(self, operation: str) -> Callable[..., dict[str, Any]]:
+        name = operation.title().replace("_", "")
+
+        def call(**arguments: Any) -> dict[str, Any]:
+            try:
+                return ACTIONS[name](self, arguments)
+            except SQSError as error:
+                raise ClientError({"Error": {"Code": CODES[error.code]}}, name) from None
+
+        return call
+
+    def receive_message(self, VisibilityTimeout: int, **asked: Any) -> dict[str, Any]:  # noqa: N803
+        return all_received(self.live, self.take(self.live, self.limit, VisibilityTimeout), asked)
 
     def delete_message_batch(self, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
-        """With an old receipt handle it succeeds and deletes nothing, as SQS may do."""
-        failed, self.refuses = Entries[: self.refuses], 0
-        for entry in Entries[len(failed) :]:
-            message = self.find(entry["ReceiptHandle"])
-            if message:
-                self.messages.remove(message)
-        return {"Failed": [{"Id": entry["Id"], "Code": "InternalError"} for entry in failed]}
-
-    def change_message_visibility(self, **asked: Any) -> dict[str, Any]:
-        message, end = self.find(asked["ReceiptHandle"]), self.now() + asked["VisibilityTimeout"]
-        if message is None:
-            raise ClientError({"Error": {"Code": "InvalidParameterValue"}}, "ChangeMessageVisibility")
-        if message.visible_at <= self.now():
-            raise ClientError({"Error": {"Code": "MessageNotInflight"}}, "ChangeMessageVisibility")
-        if end > message.received_at + MAX_SQS_VISIBILITY:
-            raise ClientError({"Error": {"Code": "InvalidParameterValue"}}, "ChangeMessageVisibility")
-        message.visible_at = end
-        return {}
-
-    def change_message_visibility_batch(self, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
-        failed = []
-        for entry in Entries:
-            try:
-                self.change_message_visibility(**entry)
-            except ClientError as error:
-                failed.append({"Id": entry["Id"], "Code": error_code(error)})
-        return {"Failed": failed}
+        refused, self.refuses = Entries[: self.refuses], 0
+        for entry in Entries[len(refused) :]:
+            delete_message(self, {"QueueUrl": "queue", **entry})
+        return {"Failed": [{"Id": entry["Id"], "Code": "InternalError"} for entry in refused]}
 
 
 class Pausing(Interruption):
@@ -325,6 +285,7 @@ class Process:
             self.deny(operation, arguments.get("Prefix", ""))
             return self.world.listing(arguments)
         self.world.clock += 0.05
+        self.world.land_what_is_due()
         key, running = arguments.get("Key", ""), Running(call_from(operation, arguments))
         happens = self.next_planned(operation)
         self.refuse(operation, running, happens)
@@ -494,7 +455,7 @@ class World:
         self.unheard = self.unheard | {key} if copies == 0 else self.unheard - {key}
         body = EVENT_FORMS[self.changes % 2](key, name in ("delete", "roll-back"))
         for _ in range(copies):
-            self.queue.send_message(json.dumps(body), delay)
+            self.queue.put(json.dumps(body), delay)
 
     def hold_version(self, key: str, version: Version | None) -> None:
         if version:
@@ -613,7 +574,9 @@ class World:
     # Workers and messages
 
     def work(self, number: int = 0, plan: Plan = (), limit: int = 10, newest_first: bool = False) -> None:
-        self.queue.limit, self.queue.newest_first = limit, newest_first
+        self.queue.limit = limit
+        if newest_first:
+            self.queue.turn()
         self.processes = [process for process in self.processes if process.alive]
         while len(self.processes) <= number:
             self.processes.append(Process(self))
@@ -631,8 +594,8 @@ class World:
         """At least once may be twice."""
         self.early = True
         for message in self.queue.messages:
-            if message.handle:
-                message.visible_at = min(message.visible_at, self.clock)
+            if message.receives:
+                self.queue.live.show_at(message, min(message.visible_at, self.clock))
         self.note_unprotected()
 
     def note_deserved(self) -> None:
@@ -655,7 +618,7 @@ class World:
         return any(ghost.key in message.named() and message.visible_at >= ghost.ends for message in self.queue.messages)
 
     def look(self, keys: Iterable[str]) -> None:
-        self.queue.send_message(hint_body(SETTINGS.src_bucket, keys))
+        self.queue.put(hint_body(SETTINGS.src_bucket, keys))
 
     # The end
 
@@ -678,8 +641,8 @@ class World:
         """What an operator does: the dead letters once more, and reconcile."""
         for message in self.queue.dead:
             if message.named():
-                self.queue.send_message(message.body)
-        self.queue.dead = [message for message in self.queue.dead if not message.named()]
+                self.queue.put(message.body)
+                self.queue.parked.remove(message)
         self.look(sorted(self.unprotected))
 
     def differences(self) -> list[str]:

@@ -110,7 +110,7 @@ class Living:
             raise ClientError({"Error": {"Code": "RequestThrottled"}}, operation)
         answer = getattr(self.world.queue, operation)(**arguments)
         end = self.world.clock + arguments.get("WaitTimeSeconds", 0)
-        while operation == "receive_message" and not answer["Messages"] and self.world.clock < end:
+        while operation == "receive_message" and not answer.get("Messages", []) and self.world.clock < end:
             await asyncio.sleep(POLL_SECONDS)
             self.must_live()
             answer = self.world.queue.receive_message(**arguments)

@@ -40,7 +40,7 @@ def is_busy(seconds: float) -> Step:
 
 def look(*keys: str) -> Step:
     """One message on them, instead of their events."""
-    return lambda world: (world.queue.messages.clear(), world.look(keys))
+    return lambda world: (world.queue.clear(), world.look(keys))
 
 
 def left(*receives: int, most: int = 0) -> Step:
@@ -63,7 +63,8 @@ def made(number: int) -> Step:
 
 
 def forgets_older(world: World) -> None:
-    world.queue.messages = world.queue.messages[-1:]
+    for message in world.queue.messages[:-1]:
+        world.queue.live.remove(message)
 
 
 # --- One fault at a time ----------------------------------------------------------------------------------------------
@@ -262,7 +263,7 @@ def test_a_key_that_reconcile_found_missing_is_not_looked_for_however_many_are_o
     missing = some("b", 100)
     for key in missing:
         world.change(key, "put x")
-    world.queue.messages.clear()
-    world.queue.send_message(hint_body(SETTINGS.src_bucket, missing, OF_MISSING))
+    world.queue.clear()
+    world.queue.put(hint_body(SETTINGS.src_bucket, missing, OF_MISSING))
     assert requests_for(world, some("a", 1), "put z") == 3 * len(missing) + 4
     settle(world)

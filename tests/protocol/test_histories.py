@@ -96,7 +96,7 @@ class Histories(RuleBasedStateMachine):
             self.world.look(sorted(keys))
         else:
             self.garbage += 1
-            self.world.queue.send_message("not JSON")
+            self.world.queue.put("not JSON")
 
     @rule()
     def delivered_again(self):

@@ -87,8 +87,8 @@ class Day:
         """What was denied before, as markers wait for it."""
         queue = self.world.queue
         for message in [message for message in queue.dead if self.denied in message.named()]:
-            queue.dead.remove(message)
-            queue.send_message(message.body)
+            queue.parked.remove(message)
+            queue.put(message.body)
         self.live(at_ease=True)
 
     def refusal(self, operation: str, key: str) -> str:
@@ -210,7 +210,7 @@ def test_what_is_left_out_of_messages_of_all_kinds_is_neither_looked_at_nor_told
         world.change(key, "delete")
     world.change("data/x.tmp", "put")
     world.look(UNWANTED[:3] + WANTED + UNWANTED[3:])
-    world.queue.send_message(hint_body("source", UNWANTED, OF_MISSING))
+    world.queue.put(hint_body("source", UNWANTED, OF_MISSING))
     for key in WANTED:
         world.change(key, "put")
     assert 2 * len(WANTED) <= world.live(**LEFT, **ALL).asked["head_object"] < 4 * len(WANTED)

@@ -343,7 +343,7 @@ def test_an_event_has_the_version_and_one_of_a_failure_a_reason_of_limited_lengt
 
 
 def test_a_message_that_nobody_can_read_is_parked_and_fails_without_a_key(world, caplog):
-    world.queue.send_message("no event")
+    world.queue.put("no event")
     for _ in range(4):
         world.live(ANNOUNCE="failures")
     assert [message.body for message in world.queue.dead] == ["no event"]

@@ -1,6 +1,6 @@
 """What stands for AWS here, by the calls of boto3: the model of the searches, the HTTP stand-in of the worker's tests,
 and the local cloud that ./deploy.sh --local starts. The rules that all of them follow are in s3_rules.py and
-sqs_rules.py.
+sqs_rules.py; the model has the queues of the stand-in.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import contextlib
 import functools
 import json
 import threading
-import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from account import DIRECTORY
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from fakes import LARGE, SETTINGS, SMALL, Running, call_from, shaped
-from histories import Queue, World
+from histories import World
 from standin import Standin
 from standin_checks import MAX_COPY
 from world import CREDENTIALS, wait_until
@@ -368,16 +367,6 @@ class Queues(Face):
 
     def delete(self, handle: int = -1) -> list[str]:
         return self.batch("delete_message_batch", {"ReceiptHandle": self.handles[handle]})
-
-
-class ModelQueues(Queues):
-    def __init__(self) -> None:
-        self.queue = Queue(time.time)
-        super().__init__(self.queue)
-
-    def counts(self) -> tuple[int, int, int]:
-        hidden = sum(message.visible_at > time.time() for message in self.queue.messages)
-        return len(self.queue.messages) - hidden, hidden, len(self.queue.dead)
 
 
 class HttpQueues(Queues):

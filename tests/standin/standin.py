@@ -440,12 +440,12 @@ def send(server: Server, queue: str, body: str, delay: float = 0.0, group: str =
 def messages(server: Server, queue: str) -> list[dict[str, Any]]:
     """Every message that is not deleted, visible or not, the oldest first."""
     held = server.sqs.queues[queue].messages.values()
-    return [dataclasses.asdict(message) for message in sorted(held, key=lambda message: message.sent)]
+    return [dataclasses.asdict(message) for message in sorted(held, key=lambda message: message.sent_at)]
 
 
 def queue(server: Server, name: str) -> dict[str, int]:
     """How many messages are visible, in flight and delayed."""
-    visible, in_flight, delayed = standin_sqs.depth(server.sqs.queues[name]).values()
+    visible, in_flight, delayed = standin_sqs.depth(server.sqs.queues[name], server.sqs.now()).values()
     return {"visible": visible, "in_flight": in_flight, "delayed": delayed}
 
 

@@ -24,10 +24,10 @@ Line = list[tuple[float, int, str]]  # heap of (visible at, number, message id);
 class Message:
     id: str
     body: str
-    sent: float  # seconds since 1970, as all times here
+    sent_at: float  # seconds since 1970, as all times here
     visible_at: float
-    receive_count: int = 0
-    received: float = 0.0
+    receives: int = 0
+    received_at: float = 0.0
     group: str = ""
     in_flight: bool = False
 

@@ -52,14 +52,15 @@ def json_answer(result: Any, status: int = 200, headers: dict[str, str] | None =
 
 
 class SQS:
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.time, message: type[Message] = Message) -> None:
+        self.now, self.message = now, message
         self.queues: dict[str, Queue] = {}
         self.url = ""  # http://127.0.0.1:PORT
         self.empty_poll: float | None = None  # seconds, see poll_seconds
 
     def send(self, queue: Queue, body: str, delay: float = 0.0, group: str = "") -> Message:
-        now = time.time()
-        message = Message(str(uuid.uuid4()), body, now, now + delay, group=group)
+        now = self.now()
+        message = self.message(str(uuid.uuid4()), body, now, now + delay, group=group)
         queue.add(message)
         return message
 
@@ -72,17 +73,17 @@ class SQS:
     def take(self, queue: Queue, limit: int, visibility_timeout: int) -> list[Message]:
         """Receive up to `limit` messages. One that was received max_receive_count times already goes to the
         dead-letter queue instead (SQS Developer Guide, sqs-dead-letter-queues)."""
-        now = time.time()
+        now = self.now()
         taken: list[Message] = []
         while len(taken) < limit:
             message = queue.take_next(now)
             if message is None:
                 break
-            if 0 < queue.max_receive_count <= message.receive_count:
+            if 0 < queue.max_receive_count <= message.receives:
                 self.move_to_dead_letter_queue(queue, message)
                 continue
-            message.receive_count += 1
-            message.received = now
+            message.receives += 1
+            message.received_at = now
             queue.count_in_flight(message, 1)
             taken.append(message)
         for message in taken:  # only now, or a visibility timeout of 0 would give a message twice
@@ -91,7 +92,7 @@ class SQS:
 
     def move_to_dead_letter_queue(self, queue: Queue, message: Message) -> None:
         queue.remove(message)
-        message.visible_at = time.time()
+        message.visible_at = self.now()
         self.queues[queue.dead_letter_queue].add(message)
 
 
@@ -125,15 +126,14 @@ def get_queue_attributes(sqs: SQS, arguments: Arguments) -> Arguments:
     attributes = {
         "QueueArn": queue.arn,
         "VisibilityTimeout": str(queue.visibility_timeout),
-        **{name: str(count) for name, count in depth(queue).items()},
+        **{name: str(count) for name, count in depth(queue, sqs.now()).items()},
     }
     return {"Attributes": {name: value for name, value in attributes.items() if "All" in asked or name in asked}}
 
 
-def depth(queue: Queue) -> dict[str, int]:
-    now = time.time()
+def depth(queue: Queue, now: float) -> dict[str, int]:
     hidden = [message for message in queue.messages.values() if message.visible_at > now]
-    in_flight = sum(1 for message in hidden if message.received)
+    in_flight = sum(1 for message in hidden if message.received_at)
     return {
         "ApproximateNumberOfMessages": len(queue.messages) - len(hidden),
         "ApproximateNumberOfMessagesNotVisible": in_flight,
@@ -175,6 +175,10 @@ async def receive_message(sqs: SQS, arguments: Arguments) -> Arguments:
             await asyncio.wait_for(queue.changed.wait(), max(wake - time.time(), 0.001))
         except TimeoutError:
             continue
+    return all_received(queue, taken, arguments)
+
+
+def all_received(queue: Queue, taken: list[Message], arguments: Arguments) -> Arguments:
     asked = {*arguments.get("MessageSystemAttributeNames", []), *arguments.get("AttributeNames", [])}
     return {"Messages": [received(queue, message, asked) for message in taken]} if taken else {}
 
@@ -189,8 +193,8 @@ def poll_seconds(sqs: SQS, queue: Queue, wait: int) -> float:
 
 def received(queue: Queue, message: Message, asked: set[str]) -> Arguments:
     attributes = {
-        "ApproximateReceiveCount": str(message.receive_count),
-        "SentTimestamp": str(int(message.sent * 1000)),
+        "ApproximateReceiveCount": str(message.receives),
+        "SentTimestamp": str(int(message.sent_at * 1000)),
     }
     if message.group:
         attributes["MessageGroupId"] = message.group
@@ -207,7 +211,7 @@ def received(queue: Queue, message: Message, asked: set[str]) -> Arguments:
 
 def receipt_handle(queue: Queue, message: Message) -> str:
     """A handle names one receive of a message: the next receive has another one."""
-    return base64.b64encode(json.dumps([queue.name, message.id, message.receive_count]).encode()).decode()
+    return base64.b64encode(json.dumps([queue.name, message.id, message.receives]).encode()).decode()
 
 
 def find_message(queue: Queue, handle: str) -> Message | None:
@@ -219,7 +223,7 @@ def find_message(queue: Queue, handle: str) -> Message | None:
     except ValueError:
         raise SQSError("ReceiptHandleIsInvalid") from None
     message = queue.messages.get(message_id)
-    return message if message and message.receive_count == receive_count else None
+    return message if message and message.receives == receive_count else None
 
 
 def delete_message(sqs: SQS, arguments: Arguments) -> Arguments:
@@ -234,12 +238,12 @@ def change_message_visibility(sqs: SQS, arguments: Arguments) -> Arguments:
     """The total from the receive on is at most 12 hours (SQS API reference, ChangeMessageVisibility)."""
     queue, handle = sqs.queue(arguments), arguments["ReceiptHandle"]
     timeout = check_range(arguments, "VisibilityTimeout", 0, MAX_VISIBILITY, 0)
-    message, now = find_message(queue, handle), time.time()
+    message, now = find_message(queue, handle), sqs.now()
     if message is None:
         raise SQSError("InvalidParameterValue")
     if message.visible_at <= now:
         raise SQSError("MessageNotInflight")
-    if now + timeout - message.received > MAX_VISIBILITY:
+    if now + timeout - message.received_at > MAX_VISIBILITY:
         raise SQSError("InvalidParameterValue")
     queue.show_at(message, now + timeout)
     return {}

@@ -16,7 +16,6 @@ from faces import (
     CloudBuckets,
     HttpQueues,
     ModelBuckets,
-    ModelQueues,
     Queues,
     Rule,
     StandinBuckets,
@@ -24,8 +23,7 @@ from faces import (
     outcome,
 )
 
-FACES = (MODEL, STANDIN, CLOUD)
-TABLES = {"S3": s3_rules.RULES, "SQS": sqs_rules.RULES}
+TABLES = {"S3": ((MODEL, STANDIN, CLOUD), s3_rules.RULES), "SQS": ((STANDIN, CLOUD), sqs_rules.RULES)}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +38,7 @@ def face(request: pytest.FixtureRequest) -> Buckets | Queues:
     """Of the service and name that a test is about, with nothing in it."""
     service, name = request.param
     if name == MODEL:
-        return ModelBuckets() if service == "S3" else ModelQueues()
+        return ModelBuckets()
     standin = request.getfixturevalue("standin")
     url = standin.url if name == STANDIN else request.getfixturevalue("cloud_url")
     made = client(service.lower(), url)
@@ -51,8 +49,8 @@ def face(request: pytest.FixtureRequest) -> Buckets | Queues:
 
 FOLLOWED = [
     pytest.param((service, name), rule, id=f"{name}: {service} {rule.page}: {rule.says}")
-    for name in FACES
-    for service, rules in TABLES.items()
+    for service, (faces, rules) in TABLES.items()
+    for name in faces
     for rule in rules
     if name not in rule.but
 ]

@@ -81,7 +81,7 @@ def test_what_is_small_is_synced_without_the_crt_and_what_is_large_is_handed_bac
     function = Function(world, "sys.modules['awscrt'] = None\nimport starter", **SLOW_TO_RETURN, **ON)
     assert counts(function.invoke(20)) == {"copied": 1, "deleted": 1, "bytes": 1000, "handed_back": 1}
     assert set(world.mirrored()) == {"small"}
-    assert [message["receive_count"] for message in world.standin.messages(QUEUE)] == [0]
+    assert [message["receives"] for message in world.standin.messages(QUEUE)] == [0]
     time_and_level = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO "
     line = r'synced key="small" action=copied size=1000 seconds=[\d.]+ lag=[\d.]+'
     assert re.search(rf"^{time_and_level}{line}$", function.output, re.MULTILINE)

@@ -51,8 +51,8 @@ def in_flight(world, operation):
     return world.standin.stats()["in_flight"].get(operation, 0)
 
 
-def receive_counts(world):
-    return [message["receive_count"] for message in world.standin.messages(QUEUE)]
+def receives(world):
+    return [message["receives"] for message in world.standin.messages(QUEUE)]
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_two_processes_share_the_queue_and_a_signal_ends_both_and_each_hands_bac
     output = ended(process, 0)
     assert (output.count(" version="), output.count("summary")) == (1, 1)  # a child writes its own lines only
     assert "summary copied=10 " in output
-    assert receive_counts(world) == [0] * 50
+    assert receives(world) == [0] * 50
     world.standin.latency("CopyObject")
     assert "summary copied=50 " in world.run_worker(PROCESSES="2")
     assert world.is_equal()
@@ -156,8 +156,8 @@ def test_if_one_of_two_processes_is_stopped_or_killed_the_other_ends_too(world, 
     how = "was stopped" if status == 0 else "was killed by SIGKILL"
     assert f"of this worker {how}, the others end, too" in output
     assert output.count("summary") == 1
-    assert receive_counts(world).count(0) >= 10
-    assert receive_counts(world).count(1) >= 10 * status
+    assert receives(world).count(0) >= 10
+    assert receives(world).count(1) >= 10 * status
 
 
 # --- Nobody reads the log ---------------------------------------------------------------------------------------------
