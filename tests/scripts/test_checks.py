@@ -297,3 +297,15 @@ def test_it_is_told_without_a_commit_if_git_refuses_the_checkout(tmp_path: Path)
     done = subprocess.run([PROJECT / "deploy.sh", "--version"], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"s3-to-s3express-sync {VERSION}\n")
     assert "dubious ownership" in done.stderr or not (PROJECT / ".git").exists()
+
+
+@pytest.mark.fast
+def test_a_release_in_the_repository_of_something_else_has_no_commit(tmp_path: Path) -> None:
+    release = tmp_path / "release"
+    release.mkdir()
+    for name in ("lib", "mirror", "operate"):
+        (release / name).symlink_to(PROJECT / name)
+    shutil.copy(PROJECT / "deploy.sh", release)
+    environment = os.environ | {"PATH": own_tool(tmp_path, "echo 1234567", "git")}
+    done = subprocess.run([release / "deploy.sh", "--version"], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"s3-to-s3express-sync {VERSION}\n", "")
