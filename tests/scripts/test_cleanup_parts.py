@@ -8,9 +8,9 @@ import json
 import re
 
 import pytest
-from account import APP, MIRROR, SOURCE
+from account import APP, MIRROR, REGION, SOURCE
 from documents import Scripts, scripts_of_module
-from paper_account import PaperAccount, Refused
+from paper_account import NUMBER, PaperAccount, Refused
 from test_documents import EVENT_RULE
 from test_lifecycle import THEIR_RULE
 from test_policy_files import TASK
@@ -28,6 +28,7 @@ def account(scripts: Scripts) -> PaperAccount:
 
 def test_what_is_shown_is_what_goes_and_only_after_a_yes(scripts: Scripts, account: PaperAccount) -> None:
     shown = scripts.clean_up("--dry-run")
+    assert f"In account {NUMBER}, Region {REGION}:\n" in shown.output
     assert f"would remove queue {APP}-q (3 messages)\n" in shown.output
     assert f"would remove cluster {APP}-cluster (1 tasks)\n" in shown.output
     asked = scripts.program("cleanup.sh", status=1)

@@ -34,9 +34,10 @@ from mirror.model.log_lines import (
     WAITS,
     quoted,
 )
-from operate.health import DECIDING
 
 __all__ = ["verbs"]
+# Without these, nobody knows whether the sync works.
+DECIDING = {"source", "destination", "function", "queue", "dead_letters", "workers", "rule"}
 WAITED_SINCE = "2026-11-24T11:00:00Z"
 WHY = 'operation=CopyObject error=AccessDenied message="no"'
 # What the shell, jq or Python print of a mistake, and nobody can act on.
@@ -176,7 +177,7 @@ def wrong_statements(ran: Ran, whole: dict[str, Any]) -> Iterator[str]:
         if name not in may_differ and timeless(found.get(name)) != timeless(whole.get(name)):
             yield f"{name} is {found.get(name)}, not {whole.get(name)}"
 
-    decides = bool(unread & {*DECIDING})
+    decides = bool(unread & DECIDING)
     fails = {name for name in ("source", "destination") if found[name]["error"] and name not in unread}
     wanted = ("failing", 1) if fails else ("unknown", 3) if decides else (whole["state"], 0)
     if (found["state"], ran.status) != wanted:

@@ -259,7 +259,9 @@ def test_a_task_gets_its_options_as_they_are_and_runs_on_demand_in_the_network_o
     verbs: Verbs, account: Operated, given: str, passed: list[str]
 ) -> None:
     account.task_log = [[reconciled(status=0)]]
-    (run,) = verbs.sync(f"reconcile {given}").sent("RunTask")
+    done = verbs.sync(f"reconcile {given}")
+    assert f"task t2 compares s3://{SOURCE} and s3://{MIRROR}; its log:" in done.errors
+    (run,) = done.sent("RunTask")
     assert run["overrides"]["containerOverrides"] == [{"name": "worker", "command": ["reconcile", *passed]}]
     assert run["capacityProviderStrategy"] == [{"capacityProvider": "FARGATE", "weight": 1}]
     assert (run["startedBy"], run["cluster"]) == (f"{APP}-reconcile", f"{APP}-cluster")
