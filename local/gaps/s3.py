@@ -122,13 +122,10 @@ def unready_bucket(r):
 
 
 def source_of(r):
-    """Return the bucket, the key and ministack's record of what a copy reads, or None."""
+    """Return the bucket, the key and ministack's record of what a copy reads, or None; a version has none."""
     path, _, version = r.headers["x-amz-copy-source"].partition("?versionId=")
     bucket, _, key = unquote(path).lstrip("/").partition("/")
-    if not version:
-        return bucket, key, stored(bucket, key)
-    versions = s3._object_versions.get((bucket, key), [])
-    return bucket, key, next((found for found in versions if found["version_id"] == version), None)
+    return bucket, key, None if version else stored(bucket, key)
 
 
 def bad_copy(r):
@@ -138,8 +135,6 @@ def bad_copy(r):
     bucket, key, source = source_of(r)
     if source is None:
         return None
-    if source.get("is_delete_marker"):
-        return error(r, "InvalidRequest", "The source of a copy request may not refer to a delete marker")
     is_archived = source.get("storage_class") in s3._ARCHIVE_STORAGE_CLASSES
     if is_archived and s3._sync_restore(bucket, key, source) != "restored":
         return s3._invalid_object_state(bucket, key, source["storage_class"])

@@ -51,6 +51,11 @@ def versioned(b: Buckets) -> None:
 # ---------------------------------------------------------------- calls that are longer than a line
 
 
+def copied_back(b: Buckets) -> None:
+    *_, oldest = b.call("list_object_versions", **SOURCE)["Versions"]
+    b.copy(CopySource=SOURCE | {"Key": KEY, "VersionId": oldest["VersionId"]}, **SOURCE)
+
+
 def etags_of_writes(b: Buckets) -> int:
     """How many different ones three copies and their source have."""
     etags = {b.etag(SOURCE)}
@@ -311,7 +316,9 @@ DELETIONS = (
         Rule("what is under a marker is not copied", COPY, versioned, Buckets.copy, "NoSuchKey")),
     *left_out(f"{MODEL}, {STANDIN}", "deletes no version by its name, which no worker does",
         Rule("without its marker the object is back", VERSIONS, versioned, lambda b: (
-             b.call("delete_object", Key=KEY, VersionId=b.marker, **SOURCE), b.copy())[1], None, "y")),
+             b.call("delete_object", Key=KEY, VersionId=b.marker, **SOURCE), b.copy())[1], None, "y"),
+        Rule("an older version is copied onto the object", "Guide, RestoringPreviousVersions", versioned,
+             steps(copied_back, do("copy")), None, "x")),
 )  # fmt: skip
 
 MULTIPART = (

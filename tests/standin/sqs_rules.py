@@ -36,7 +36,7 @@ def after(count: int, then: int) -> Callable[[Queues], list[str]]:
 
 
 def longer(q: Queues) -> list[str]:
-    entries = [{"ReceiptHandle": handle, "VisibilityTimeout": 50} for handle in (q.handles[0], "x")]
+    entries = [{"ReceiptHandle": handle, "VisibilityTimeout": 50} for handle in (*q.handles, "x")]
     return q.batch("change_message_visibility_batch", *entries)
 
 
@@ -90,8 +90,8 @@ RULES = (
     Rule("entries that are sent fail one by one", BATCHES, nothing, lambda q: q.batch(
          "send_message_batch", {"MessageBody": "a"}, {"MessageBody": "b", "DelaySeconds": 901}),
          ["", "InvalidParameterValue"], "1 visible"),
-    Rule("entries that are hidden fail one by one", "API, ChangeMessageVisibilityBatch", received, longer,
-         ["", "ReceiptHandleIsInvalid"], "1 hidden"),
+    Rule("entries that are hidden fail one by one", "API, ChangeMessageVisibilityBatch", received_twice, longer,
+         ["InvalidParameterValue", "", "ReceiptHandleIsInvalid"], "1 hidden"),
     Rule("entries that are deleted fail one by one", "API, DeleteMessageBatch", received, lambda q: q.batch(
          "delete_message_batch", {"ReceiptHandle": q.handles[0]}, {"ReceiptHandle": "x"}),
          ["", "ReceiptHandleIsInvalid"]),
