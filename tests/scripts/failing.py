@@ -184,6 +184,7 @@ def before(scripts: Scripts, run: Run) -> tuple[Kept, Kept]:
         kept = scripts.with_deployment(**run.before).kept
     if run.program == "cleanup.sh":
         kept["running t1"] = dict(TASK)
+        del theirs[f"queue {APP}-q-0"]  # S3 keeps its notification
     both = kept | copy.deepcopy(theirs)
     both[NOTIFICATIONS]["QueueConfigurations"] += kept.get(NOTIFICATIONS, {}).pop("QueueConfigurations", [])
     both[NOTIFICATIONS] |= kept.get(NOTIFICATIONS, {})

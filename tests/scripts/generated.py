@@ -246,6 +246,7 @@ def spoil(kept: Kept) -> None:
         endpoint["RouteTableIds"].pop()
     kept["security-group sg-ours"]["IpPermissionsEgress"].clear()
     kept[f"role {APP}-exec-role"]["policies"].clear()
+    kept[f"role {APP}-task-role"]["attached"] = [f"arn:aws:iam::aws:policy/{name}" for name in ("Audit", "Billing")]
     del kept[f"bucket-policy {MIRROR}"], kept[f"function {APP}-starter"]["concurrency"]
     kept[f"lifecycle {MIRROR}"][1:] = changed(kept[f"lifecycle {MIRROR}"][1:])
     harm(kept)

@@ -250,13 +250,6 @@ class Operated(PaperAccount):
         self.kept["running t2"]["stoppedReason"] = "Essential container in task exited"
         return {"tasks": [self.kept["running t2"]], "failures": []}
 
-    def iam_list_attached_role_policies(self, given: Given) -> Any:
-        arns = self.get(f"role {given['RoleName']}", "NoSuchEntity").get("attached", [])
-        return {"AttachedPolicies": [{"PolicyName": arn.rpartition("/")[2], "PolicyArn": arn} for arn in arns]}
-
-    def iam_detach_role_policy(self, given: Given) -> Any:
-        self.kept[f"role {given['RoleName']}"]["attached"].remove(given["PolicyArn"])
-
     # --- both buckets -----------------------------------------------------------------------------------------------
 
     def side(self, given: Given) -> dict[str, dict[str, Any]]:

@@ -139,7 +139,6 @@ DROPPING = {
 # Call -> kind, the parameter that names it, and the one whose value is kept as it is, instead of the one before.
 PUTTING = {
     ("cloudwatch", "PutDashboard"): ("dashboard", "DashboardName", "DashboardBody"),
-    ("s3", "PutBucketNotificationConfiguration"): ("notifications", "Bucket", "NotificationConfiguration"),
     ("s3", "PutBucketPolicy"): ("bucket-policy", "Bucket", "Policy"),
 }
 
@@ -299,6 +298,14 @@ class PaperAccount:
         found.get("QueueConfigurations", []).reverse()
         return found or None
 
+    def s3_put_bucket_notification_configuration(self, given: Given) -> Any:
+        """S3 looks at the queues, unless it is not to (S3 API reference, PutBucketNotificationConfiguration)."""
+        found = given["NotificationConfiguration"]
+        queues = [named("queue", one["QueueArn"]) for one in found.get("QueueConfigurations", [])]
+        if not given.get("SkipDestinationValidation") and not self.kept.keys() >= set(queues):
+            raise Refused("InvalidArgument", "Unable to validate the following destination configurations")
+        self.kept[f"notifications {given['Bucket']}"] = found
+
     def s3_get_bucket_policy(self, given: Given) -> Any:
         return {"Policy": reworded(self.get(f"bucket-policy {given['Bucket']}", "NoSuchBucketPolicy"))}
 
@@ -414,14 +421,18 @@ class PaperAccount:
         return {"PolicyNames": list(self.get(f"role {given['RoleName']}", NO_ROLE)["policies"])}
 
     def iam_list_attached_role_policies(self, given: Given) -> Any:
-        self.get(f"role {given['RoleName']}", NO_ROLE)
-        return {"AttachedPolicies": []}
+        arns = self.get(f"role {given['RoleName']}", NO_ROLE).get("attached", [])
+        return {"AttachedPolicies": [{"PolicyName": arn.rpartition("/")[2], "PolicyArn": arn} for arn in arns]}
+
+    def iam_detach_role_policy(self, given: Given) -> Any:
+        self.kept[f"role {given['RoleName']}"]["attached"].remove(given["PolicyArn"])
 
     def iam_delete_role_policy(self, given: Given) -> Any:
         del self.get(f"role {given['RoleName']}", NO_ROLE)["policies"][given["PolicyName"]]
 
     def iam_delete_role(self, given: Given) -> Any:
-        if self.get(f"role {given['RoleName']}", NO_ROLE)["policies"]:
+        role = self.get(f"role {given['RoleName']}", NO_ROLE)
+        if role["policies"] or role.get("attached"):
             raise Refused("DeleteConflict")
         self.drop(f"role {given['RoleName']}")
 
