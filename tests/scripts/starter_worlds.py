@@ -396,7 +396,8 @@ class World(PaperAccount):
         if not self.plan.doom.holds(self.now):
             return
 
-        fate = self.chance.choice([self.plan.fate, *self.plan.others])
+        others = self.plan.others
+        fate = self.chance.choice([self.plan.fate, *others]) if others else self.plan.fate
         if not fate:
             return
         task.dies = True
