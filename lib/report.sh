@@ -158,7 +158,7 @@ settings_json() {
     value=${value//"$quote"/"$slash$quote"}
     members+="${members:+,} \"$name\": \"$value\""
   done
-  printf '{%s}\n' "$members" | jq .
+  printf '{%s}\n' "$members"
 }
 
 # --- a step ---------------------------------------------------------------------------------------------------------

@@ -211,10 +211,9 @@ tell_of_actions() {
 
 # Says so if ALARM_AGE_SECONDS is less than a message waits while all is well.
 tell_of_age() {
-  local rates lowest
-  rates=$(fact rates)
-  lowest=$(jq .lowest <<<"$rates")
-  jq -e '.age < .lowest' <<<"$rates" >/dev/null || return 0
+  local lowest
+  lowest=$(fact rates | jq 'select(.age < .lowest).lowest')
+  [[ -n $lowest ]] || return 0
   note "ALARM_AGE_SECONDS=$ALARM_AGE_SECONDS is less than a message may wait with LAMBDA_POLL_RATE=$LAMBDA_POLL_RATE while" \
     "all is well, so this alarm fires without a reason: set at least $lowest, or ${SHIPPED[ALARM_AGE_SECONDS]}, which" \
     "stands for that then"

@@ -45,15 +45,15 @@ put_targets() {
   [[ $(jq .FailedEntryCount <<<"$answer") == 0 ]] || die "$RESOURCE: put-targets was refused: $answer"
 }
 
-# ensure_targets RULE WANTED: a list of the targets that the rule is to have. What sends to our queues or runs our starter is
-# ours, whatever its id, and so is what has an id of ours: one of each is enough, and the others go. AWS may print more of a target than it was given. What
-# replaces the event is none of ours, and neither is another time for retries, unless WANTED has none. Targets of others
-# stay.
+# ensure_targets RULE WANTED: a list of the targets that the rule is to have. What sends to our queues or runs our starter
+# is ours, whatever its id, and so is what has an id of ours: one of each is enough, and the others go. AWS may print more
+# of a target than it was given. What replaces the event is none of ours, and neither is another time for retries, unless
+# WANTED has none. Targets of others stay. No id has a space (EventBridge API reference, Target).
 ensure_targets() {
-  local have compared missing spare theirs ids
-  have=$(fact targets "$1" | jq -c '.Targets // []')
-  compared=$(printf '%s\n' "$2" "${have:-[]}" | jq -cs --arg queue "$QUEUE_ARN" --arg dlq "$DLQ_ARN" \
-    --arg starter "$STARTER_ARN" "$JQ_TEXT"'.[0] as $wanted | .[1] as $have
+  local have compared missing ids spare theirs
+  have=$(fact targets "$1")
+  compared=$(printf '%s\n' "$2" "${have:-null}" | jq -rs --arg queue "$QUEUE_ARN" --arg dlq "$DLQ_ARN" \
+    --arg starter "$STARTER_ARN" "$JQ_TEXT"'.[0] as $wanted | (.[1].Targets // []) as $have
     | def fits($one): .Arn == $one.Arn and ([.Input, .InputPath, .InputTransformer] | all(. == null))
         and (($one | has("RetryPolicy") | not)
           or .RetryPolicy.MaximumEventAgeInSeconds == $one.RetryPolicy.MaximumEventAgeInSeconds);
@@ -62,19 +62,16 @@ ensure_targets() {
     | ([$pairs[].there] + [$missing[].Id]) as $ids
     | def is_ours: (.Id | IN("queue", "starter")) or (.Arn | IN($queue, $dlq, $starter));
       [$have[] | select(.Id | IN($ids[]) | not)] as $others
-    | {missing: $missing, spare: [$others[] | select(is_ours).Id],
-      theirs: [$others[] | select(is_ours | not) | "\(.Id) (\(.Arn))"] | join(", ") | visible}')
-  missing=$(jq -c .missing <<<"$compared")
-  spare=$(jq -r '.spare[]' <<<"$compared")
-  theirs=$(jq -r .theirs <<<"$compared")
-  if [[ $missing != '[]' ]]; then
-    ids=$(jq -r 'map(.Id) | join(" and ")' <<<"$missing")
-    change_from '[]' "$missing" "target $ids" put_targets "$1" "$missing"
-  fi
-  if [[ -n $spare ]]; then
-    mapfile -t spare <<<"$spare"
-    change "no target $(join ' and ' "${spare[@]}")" drop_targets "$1" "${spare[@]}"
-  fi
+    | ($missing | map(.Id) | join(" and ")), ([$others[] | select(is_ours).Id] | join(" ")),
+      ([$others[] | select(is_ours | not) | "\(.Id) (\(.Arn))"] | join(", ") | visible), ($missing | tojson)')
+  {
+    read -r ids
+    read -ra spare
+    read -r theirs
+    read -r missing
+  } <<<"$compared"
+  [[ $missing == '[]' ]] || change_from '[]' "$missing" "target $ids" put_targets "$1" "$missing"
+  ((${#spare[@]} == 0)) || change "no target $(join ' and ' "${spare[@]}")" drop_targets "$1" "${spare[@]}"
   [[ -z $theirs ]] || note "left to you, because somebody added it: target $theirs"
 }
 

@@ -9,9 +9,9 @@ ask_log_groups() { aws_or_nothing logs describe-log-groups --log-group-name-pref
 ensure_log_group() {
   local group days policy tags
   begin "log group" "$1"
-  group=$(fact log_groups "$1" | jq -c --arg name "$1" '.logGroups[]? | select(.logGroupName == $name)')
-  days=$(jq '.retentionInDays' <<<"${group:-null}")
-  policy=$(jq -r "$JQ_TEXT"'.retentionPolicyName // "" | visible' <<<"${group:-null}")
+  group=$(fact log_groups "$1" | jq -r --arg name "$1" "$JQ_TEXT"'.logGroups[]? | select(.logGroupName == $name)
+    | "\(.retentionInDays) \(.retentionPolicyName // "" | visible)"')
+  read -r days policy <<<"$group"
   tags=$(fact tags map)
   [[ -n $group ]] || create aws_or_die logs create-log-group --log-group-name "$1" --tags "$tags"
   if [[ -n $policy ]]; then
