@@ -171,7 +171,9 @@ class Watch:
         bad = [task for task in self.bad() if task.created >= plan.doom.begin and task.gone > world.now - HOUR]
         longest = max(fate.seconds for fate in (plan.fate, *plan.others) if fate)
         first = max(TOLD, 2 * plan.rate, 1.3 * longest + 2 * MINUTE)
-        limit = first if len(bad) == 1 or plan.others else 5 * plan.rate
+        limit = first if len(bad) == 1 else 5 * plan.rate
+        if plan.others:  # one of the other kind may seem to work until it fails
+            limit = 2 * first
         if report["failing"] or not (hopeless and bad and world.was_clear):
             self.untold_since = world.now if hopeless and bad and world.was_clear else math.inf
         elif world.now - self.untold_since > limit:
@@ -218,9 +220,11 @@ class Watch:
         if self.plan.rate <= HOUR:
             return True
         now = self.world.now
-        shown = [task for task in self.world.workers() if task.starts <= now < task.gone + HOUR]
+        shown = [
+            task for task in self.world.workers() if task.starts <= now < task.gone + HOUR and task.known_at <= now
+        ]
         good = [task for task in shown if task.gone > now or not task.failed]  # only then ECS says how it has ended
-        are_done = [task.ends <= now and task.end[0] == "EssentialContainerExited" for task in good]
+        are_done = [task.gone <= now and task.end[0] == "EssentialContainerExited" for task in good]
         return any(are_done) or any(min(task.ends, now) - task.starts >= MINUTE for task in good)
 
     def check_tried(self) -> None:
