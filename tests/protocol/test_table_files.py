@@ -10,6 +10,8 @@ from table_readers import LOG
 
 from mirror.model.errors import Postponed
 from mirror.options import options_for
+from mirror.options.table_log import FIRST_SHOWN_SECONDS
+from mirror.options.tables import NO_LOG_SECONDS
 from mirror.options.waiting import ARCHIVED_SECONDS
 from mirror.protocol.attempt import Host, KeySync, Sight
 from mirror.protocol.buckets import Buckets
@@ -198,6 +200,18 @@ def test_a_log_file_that_is_the_same_is_looked_at_once_until_it_is_another():
         assert len(world.asked_for("head_object")) == expected
         if not expected:
             world.mirror[key] = world.mirror[key]._replace(etag='"d2"')
+    world.source[key] = world.source[key]._replace(content="b0")
+    assert world.bring_log() is None
+    assert world.mirror[key].content == ("b0",)
+
+
+def test_that_a_folder_has_no_log_is_remembered_since_the_look_and_less_long_than_a_first_commit_waits():
+    world = World()
+    assert world.run(world.tables.table_of(KeySync("data/f"))) is None
+    world.put_log("a0")
+    world.clock = NO_LOG_SECONDS
+    assert world.run(world.tables.table_of(KeySync("data/f"))) == "data/"
+    assert 2 * NO_LOG_SECONDS < FIRST_SHOWN_SECONDS
 
 
 def test_a_table_is_found_although_the_first_page_of_its_log_is_empty():
@@ -228,6 +242,18 @@ def test_what_waits_for_archived_files_alone_is_put_off_at_once_and_for_longer()
         assert 0 < world.clock - began < 2
         assert put_off.value.seconds >= ARCHIVED_SECONDS
         assert len(world.asked) == requests
+
+
+def test_a_minute_after_an_archived_file_is_restored_commits_no_longer_wait_for_it():
+    world = World()
+    world.put("f", is_mirrored=False, archived="GLACIER")
+    world.put_log("a0", "a1+f", "a2", mirrored=1)
+    with pytest.raises(Postponed, match="not there yet"):
+        world.sync(COMMITS[1], event_time=TODAY)
+    world.put("f", is_mirrored=False)
+    world.pass_time(ARCHIVED_SECONDS)
+    world.sync(COMMITS[2], event_time=TODAY)
+    assert world.mirror.keys() == world.source.keys()
 
 
 @pytest.mark.parametrize("archived", [0, 1])

@@ -253,6 +253,15 @@ def test_a_message_that_sqs_did_not_delete_is_deleted_later_and_uses_up_no_recei
         assert task.asked["copy_object"] == 1
 
 
+def test_a_message_that_was_extended_is_deleted_although_sqs_refuses_that_for_long(world):
+    world.change("data/a", "put x", size=GIB)
+    task = Task(world, ONE_COPY, slow(copy_object=400))
+    task.troubles["delete_message_batch"] = world.clock + 3000, "AccessDenied"
+    task.live()
+    assert world.queue.messages == []
+    assert task.asked["copy_object"] == 1
+
+
 def test_a_queue_that_has_lent_all_it_may_is_waited_for(world, caplog):
     world.put(1, "k")
     task = Task(world)

@@ -135,6 +135,14 @@ def test_a_marker_that_the_source_has_no_longer_goes_before_a_file_that_it_annou
     assert (world.stores[MARKER].copy, world.differences()) == (None, [])
 
 
+def test_a_marker_that_came_a_moment_ago_is_looked_for_before_a_file_changes(world):
+    """Also by a worker that has seen shortly before that there was none."""
+    change = functools.partial(functools.partial, world.change)
+    later = [(0, change("data/d/a", "put")), (1, change(MARKER, "put")), (8, change(MARKER, "delete", 9))]
+    Task(world, LAST, bus=world).live(meanwhile=[*later, (8.1, change("data/d/a", "put"))])
+    assert (world.faults, world.differences()) == ([], [])
+
+
 def test_a_copy_whose_source_went_without_an_event_goes_when_a_marker_meets_it_again(world, caplog):
     """But not what others have put there, for which no marker waits."""
     caplog.set_level("INFO", "worker")
