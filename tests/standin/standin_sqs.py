@@ -6,12 +6,11 @@ coroutine, because it waits.
 """
 
 import asyncio
-import base64
 import hashlib
+import itertools
 import json
 import re
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -55,12 +54,13 @@ class SQS:
     def __init__(self, now: Callable[[], float] = time.time, message: type[Message] = Message) -> None:
         self.now, self.message = now, message
         self.queues: dict[str, Queue] = {}
+        self.numbers = itertools.count(1)  # of messages
         self.url = ""  # http://127.0.0.1:PORT
         self.empty_poll: float | None = None  # seconds, see poll_seconds
 
     def send(self, queue: Queue, body: str, delay: float = 0.0, group: str = "") -> Message:
         now = self.now()
-        message = self.message(str(uuid.uuid4()), body, now, now + delay, group=group)
+        message = self.message(str(next(self.numbers)), body, now, now + delay, group=group)
         queue.add(message)
         return message
 
@@ -211,19 +211,19 @@ def received(queue: Queue, message: Message, asked: set[str]) -> Arguments:
 
 def receipt_handle(queue: Queue, message: Message) -> str:
     """A handle names one receive of a message: the next receive has another one."""
-    return base64.b64encode(json.dumps([queue.name, message.id, message.receives]).encode()).decode()
+    return f"{queue.name} {message.id} {message.receives}"
 
 
 def find_message(queue: Queue, handle: str) -> Message | None:
     """The message of a handle, or None when it is deleted or was received again since."""
     try:
-        name, message_id, receive_count = json.loads(base64.b64decode(handle, validate=True))
+        name, message_id, receives = handle.split(" ")
         if name != queue.name:
             raise ValueError(name)
     except ValueError:
         raise SQSError("ReceiptHandleIsInvalid") from None
     message = queue.messages.get(message_id)
-    return message if message and message.receives == receive_count else None
+    return message if message and message.receives == int(receives) else None
 
 
 def delete_message(sqs: SQS, arguments: Arguments) -> Arguments:
