@@ -1,18 +1,19 @@
 """As much of the query language of CloudWatch Logs Insights as this project uses, for gaps/cloudwatch.py and for the
 tests (CloudWatch Logs User Guide, "CloudWatch Logs Insights language query syntax").
 
-A row is a dictionary, with @timestamp, @logStream and @message at first; for bin(), the timestamp is in seconds.
+A row is a dictionary, at first with @logStream, @message, and @timestamp in milliseconds, which stats shows so.
 """
 
 import re
+import time
 
 NUMBERED_GROUP = r"(?<!\\)\((?!\?<\w+>)"
 
 
-def answer(query, rows):
-    """Return the rows that a query finds."""
+def answer(commands, rows):
+    """Return the rows that a query finds, of which these are the parts between two pipes."""
     fields = []
-    for command in query.split(" | "):
+    for command in commands:
         word, _, rest = command.partition(" ")
         if word == "fields":
             fields = rest.split(", ")
@@ -45,7 +46,7 @@ def stats(rows, rest):
     columns, _, by = rest.partition(" by ")
     groups = {}
     for row in rows:
-        value = row["@timestamp"] // 60 * 60 if by == "bin(1m)" else row.get(by, "")
+        value = stamp(row["@timestamp"] // 60_000 * 60_000) if by == "bin(1m)" else row.get(by, "")
         groups.setdefault(value, []).append(row)
 
     wanted = re.findall(r"(\w+)\(([^()]*)\) as (\w+)", columns)
@@ -53,6 +54,12 @@ def stats(rows, rest):
         {by: value} | {name: FUNCTIONS[function](found, argument) for function, argument, name in wanted}
         for value, found in sorted(groups.items())
     ]
+
+
+def stamp(milliseconds):
+    """Return a time as a bin is named, and as `fields @timestamp` shows it."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(seconds))}.{rest:03}"
 
 
 def sort(rows, rest):

@@ -108,20 +108,26 @@ def publish_queue_metrics(original):
 # --- Logs Insights ----------------------------------------------------------------------------------------------------
 
 MOST_ROWS = 10_000
+# Of a query with stats; by sort and limit, its rows stay as they are.
+COMMANDS = ("parse", "filter", "stats")
 
 
 @replaces(cloudwatch_logs, "_start_query")
 def start_query(original, data):
     """Answer a query with stats, which ministack would answer as if they were not there."""
     text = data.get("queryString", "")
+    stages = cloudwatch_logs._split_insights_pipes(text)
     answer = original(data)
     query = cloudwatch_logs._queries.get(json.loads(answer[2]).get("queryId"))
-    if not query or "| stats " not in f"| {text}":
+    if not query or not any(stage.startswith("stats ") for stage in stages):
         return answer
 
     groups = cloudwatch_logs._resolve_query_log_groups(data)
     records = cloudwatch_logs._collect_query_records(groups, query["startTime"], query["endTime"])
-    rows = insights.answer(text, [cloudwatch_logs._public_log_record(record) for record in records])
+    for takes in cloudwatch_logs._insights_filter_predicates(text):  # those on fields with @
+        records = [record for record in records if takes(record)]
+    rest = [stage for stage in stages if stage.startswith(COMMANDS) and not stage.startswith("filter @")]
+    rows = insights.answer(rest, [record | {"@timestamp": record["_timestamp_ms"]} for record in records])
     query["results"] = [fields_of(row) for row in rows[:MOST_ROWS]]
     return answer
 

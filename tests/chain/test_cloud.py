@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 from account import DIRECTORY
@@ -210,6 +212,28 @@ def test_an_alarm_goes_by_its_own_queue(cloud, sqs, queue):
         return [state_of[name] for name in names]
 
     wait_for(lambda: states() == ["ALARM", "OK"], 60)
+
+
+def test_a_query_with_stats_is_answered_as_people_write_it(cloud):
+    logs, group = client(cloud, "logs"), f"group-{uuid.uuid4().hex[:8]}"
+    logs.create_log_group(logGroupName=group)
+    logs.create_log_stream(logGroupName=group, logStreamName="t")
+    minute = int(time.time()) // 60 * 60
+    events = [{"timestamp": minute * 1000 + number, "message": f"size={number} of x"} for number in range(4)]
+    logs.put_log_events(logGroupName=group, logStreamName="t", logEvents=[events[0] | {"message": "size=9 of y"}, *events])
+    query = """
+        fields @timestamp, @message
+        | filter @message like /of x/
+        | parse @message /size=(?<size>[0-9]+)/
+        | filter size > 1
+        | stats count(*) as messages, sum(size) as bytes by bin(1m)
+        | sort messages desc
+        | limit 5
+    """
+    asked = logs.start_query(logGroupName=group, startTime=minute, endTime=minute + 60, queryString=query)["queryId"]
+    [row] = wait_for(lambda: logs.get_query_results(queryId=asked)["results"])
+    start = f"{datetime.fromtimestamp(minute, UTC):%Y-%m-%d %H:%M:%S.000}"
+    assert {part["field"]: part["value"] for part in row} == {"bin(1m)": start, "messages": "2", "bytes": "5.0"}
 
 
 def test_a_rule_sends_each_change_of_its_prefixes_to_a_queue_that_lets_it_in(cloud, s3, sqs, source, queue):

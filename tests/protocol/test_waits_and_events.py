@@ -137,9 +137,9 @@ def test_a_marker_that_the_source_has_no_longer_goes_before_a_file_that_it_annou
 
 def test_a_marker_that_came_a_moment_ago_is_looked_for_before_a_file_changes(world):
     """Also by a worker that has seen shortly before that there was none."""
-    change = functools.partial(functools.partial, world.change)
-    later = [(0, change("data/d/a", "put")), (1, change(MARKER, "put")), (8, change(MARKER, "delete", 9))]
-    Task(world, LAST, bus=world).live(meanwhile=[*later, (8.1, change("data/d/a", "put"))])
+    changes = [(0, "data/d/a", "put"), (1, MARKER, "put"), (8, MARKER, "delete", 9), (8.1, "data/d/a", "put")]
+    meanwhile = [(moment, functools.partial(world.change, *what)) for moment, *what in changes]
+    Task(world, LAST, bus=world).live(meanwhile=meanwhile)
     assert (world.faults, world.differences()) == ([], [])
 
 

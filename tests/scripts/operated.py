@@ -135,11 +135,10 @@ class Operated(PaperAccount):
             for group, event in self.log
             if group in groups and asked["startTime"] * 1000 <= event["timestamp"] <= asked["endTime"] * 1000
         ]
-        found = insights.answer(asked["queryString"], rows)
+        found = insights.answer(asked["queryString"].split(" | "), rows)
         for row in found:
             if "@timestamp" in row:
-                at = row["@timestamp"] // 1000
-                row["@timestamp"] = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(at))}.000"
+                row["@timestamp"] = insights.stamp(row["@timestamp"])
         return {
             "status": "Complete",
             "results": [[{"field": name, "value": str(value)} for name, value in row.items()] for row in found],

@@ -2,8 +2,8 @@
 
 A number draws a world. In it ECS lists and describes late, answers in part, refuses, loses answers, has no room on Spot
 or at all; tasks fail in each of the ways that a task can; Spot takes workers back, somebody deploys, pauses, changes
-MIN_WORKERS. Every third world ends in calm. test_starter_worlds.py says what has to hold in all; the
-examples of test_starter.py are moments of a world in which nothing else happens.
+MIN_WORKERS. Every third world ends in calm. test_starter_worlds.py says what has to hold in all; the examples of
+test_starter.py are moments of a world in which nothing else happens.
 """
 
 from __future__ import annotations

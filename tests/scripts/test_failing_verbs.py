@@ -145,11 +145,9 @@ class Runs:
         ran, fault = self.run(OneCall(key, kind))
         if fault.seen[key[0]] < key[1]:
             yield "was not made"
-        printed = ran.output + ran.errors
-        if RAW.search(printed):
-            yield f"a raw error: {printed}"
-        elif NONE.search(printed):
-            yield f"what could not be read is said not to exist: {printed}"
+        wrong = list(wrong_words(ran.output + ran.errors))
+        if wrong:
+            yield from wrong
         elif not ran.output:
             if not ran.status or not re.search("^sync.sh: ", ran.errors, re.MULTILINE):
                 yield f"nothing is said: status {ran.status}, {ran.errors}"
@@ -157,6 +155,13 @@ class Runs:
                 yield f"nothing is said of the task: {ran.errors}"
         else:
             yield from self.check(ran, self.whole.json)
+
+
+def wrong_words(printed: str) -> Iterator[str]:
+    if RAW.search(printed):
+        yield f"a raw error: {printed}"
+    if NONE.search(printed):
+        yield f"what could not be read is said not to exist: {printed}"
 
 
 def timeless(part: Any) -> Any:
@@ -316,10 +321,7 @@ class Verifications(Runs):
         ran, fault = self.run(OneCall(key, kind))
         if fault.seen[key[0]] < key[1]:
             yield "was not made"
-        if RAW.search(ran.errors):
-            yield f"a raw error: {ran.errors}"
-        if NONE.search(ran.errors):
-            yield f"what could not be read is said not to exist: {ran.errors}"
+        yield from wrong_words(ran.errors)
         yield from wrong_report(ran, self.whole)
 
         left = [*self.verbs.account.objects, *self.verbs.account.copies]

@@ -246,9 +246,8 @@ class Watch:
             if self.demand_runs > 2:
                 self.fault("Spot is not asked again")
         waits = world.told[0] > 0 and world.was_clear and not report["failing"] and not report["trial"]
-        waits &= (
-            plan.rate <= HOUR
-        )  # otherwise ECS forgets that Spot had no room: the alarm on the oldest message says so
+        # At more than an hour, ECS forgets that Spot had no room: the alarm on the oldest message says so.
+        waits &= plan.rate <= HOUR
         waits &= short.how != "refuses" and short.holds(world.now) and not plan.no_demand.holds(world.now)
         nobody = not any(task.starts <= world.now + MINUTE or not task.spot for task in world.live())
         self.short_since = min(self.short_since, world.now) if waits and nobody else math.inf
@@ -329,11 +328,8 @@ class Watch:
         )
         if is_settled and len(stays) != least and len(world.live()) < plan.max_workers(world.now):
             self.fault(f"{len(stays)} stay, MIN_WORKERS={least}")
-        if (
-            is_settled
-            and any(task.revision != world.revision() for task in stays)
-            and plan.rate * 5 * least < calm_after(plan.rate)
-        ):
+        has_older = any(task.revision != world.revision() for task in stays)
+        if is_settled and has_older and plan.rate * 5 * least < calm_after(plan.rate):
             self.fault("one of an older task definition stays")
         stopped = [reason for _, reason, _ in world.stops if reason in (SURPLUS, REPLACED, ON_SPOT)]
         changes = len(plan.deploys) + len(plan.least) - 1 + len(plan.limits)
