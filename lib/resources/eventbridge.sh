@@ -12,9 +12,9 @@ statement_for() { jq -c --arg sid "$1" '.Policy // "{}" | fromjson | .Statement[
 # ensure_permission RULE ARN: a statement of any name may let the rule run the function. One with the name of ours that
 # does not is replaced.
 ensure_permission() {
-  local permissions other may_run
+  local permissions other may_run=false
   permissions=$(of_function get-policy)
-  may_run=$(jq -n --arg rule "$2" '{$rule, permissions: [inputs][0]}' <<<"$permissions" \
+  [[ -z $permissions ]] || may_run=$(jq -c --arg rule "$2" '{$rule, permissions: .}' <<<"$permissions" \
     | run_python launch/policies.py)
   [[ $may_run == false ]] || return 0
   other=$(statement_for "$1" <<<"$permissions")

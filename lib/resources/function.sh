@@ -43,16 +43,16 @@ copying_variables() {
     | jq -Rn --argjson variables "$variables" '[inputs | {key: ., value: $variables[.]}] | from_entries'
 }
 
-# What deploy.sh creates on the path of events, of which launch/wanted.py makes the variables by which the starter knows
-# it; and the address of the alarms.
-path_of_settings() {
+# The variables by which the starter knows what deploy.sh creates on the path of events, and the address of the alarms
+# (launch/wanted.py).
+ask_known_path() {
   {
     fact our_notifications
     event_pattern
     queue_policy "${EVENT_SENDERS[*]}"
   } | jq -s --arg visibility "$VISIBILITY_TIMEOUT" --arg receives "$MAX_RECEIVES" --arg mail "$ALARM_EMAIL" '{
     notifications: .[0], pattern: .[1], policy: .[2], $mail,
-    queue: {VisibilityTimeout: $visibility, maxReceiveCount: $receives}}'
+    queue: {VisibilityTimeout: $visibility, maxReceiveCount: $receives}}' | run_python launch/wanted.py
 }
 
 function_configuration() {
@@ -65,7 +65,7 @@ function_configuration() {
   subnets=$(task_subnets)
   group=$(fact security_group)
   copying=$(copying_variables)
-  known=$(path_of_settings | run_python launch/wanted.py)
+  known=$(fact known_path)
   settings_json "${names[@]}" LAMBDA_POLL_RATE \
     | jq --arg name "$STARTER_NAME" --arg role "$STARTER_ROLE_ARN" --argjson memory "$memory" \
       --argjson timeout "$STARTER_TIMEOUT" --arg queue "$queue" --arg cluster "$CLUSTER_NAME" \
