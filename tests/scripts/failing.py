@@ -57,10 +57,10 @@ RUNS = {
 
 # A step of a deployment alone, of which the options are the name.
 STEP = "step"
-# Deployments of which each step is such a run: the first, and one that changes whatever settings can change.
+# Deployments of which each step is such a run: one that changes whatever settings can change, and the first.
 CHANGED = BRIDGE | COPIES | {"ALARM_EMAIL": "", "DASHBOARD": "false", "KEEP_DAYS": "7", "LAMBDA_POLL_RATE": "2"}
 CHANGED |= {"MAX_WORKERS": "3", "METRICS": "true", "RETENTION_DAYS": "30", "TAGS": "team=ml"}
-STEPS_OF = {"the first": RUNS["the first"], "a change": Run("deploy.sh", settings=CHANGED)}
+STEPS_OF = Run("deploy.sh", settings=CHANGED), RUNS["the first"]
 
 
 def steps(run: Run) -> Iterator[str]:
