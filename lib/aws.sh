@@ -27,25 +27,30 @@ aws() {
 # cut, nothing is passed on, so that nobody takes a part for the whole. A listing as text is passed on while it arrives,
 # because it may be larger than the memory.
 try_aws() {
-  local status=0 answer="" error=$TEMP_DIR/error.$BASHPID
+  local status=0 answer="" end=$'\x1f'
+  AWS_ERROR=""
   if [[ " $* " == *" --output text "* ]]; then
-    aws "$@" 2>"$error" || status=$?
+    { AWS_ERROR=$(aws "$@" 2>&1 >&3) || status=$?; } 3>&1
   else
-    answer=$(aws "$@" 2>"$error") || status=$?
+    answer=$(
+      { AWS_ERROR=$(aws "$@" 2>&1 >&3) || status=$?; } 3>&1
+      printf '%s' "$end$AWS_ERROR$end$status"
+    )
+    status=${answer##*"$end"} answer=${answer%"$end"*}
+    AWS_ERROR=${answer##*"$end"} answer=${answer%"$end"*}
   fi
-  AWS_ERROR=$(<"$error")
   ((status != 130)) || exit 130 # after Ctrl-C, which the CLI keeps to itself, there is no error to report
   if ((status == 0)) && [[ $1 != s3 ]] && ! is_whole "$answer"; then
     status=255 AWS_ERROR="it printed ${#answer} characters that are not JSON, or only a part of it: run this again"
   fi
   ((status == 0)) || AWS_ERROR=${AWS_ERROR:-"it ended with exit status $status, and said nothing: run this again"}
-  [[ -z $answer ]] || ((status)) || printf '%s\n' "$answer"
+  ((status)) || printf '%s' "$answer"
   return "$status"
 }
 
 # is_whole ANSWER: whether it is all of what the CLI prints, which is JSON or nothing. The CLI indents all lines but the
 # first and the last one, so for most answers there is no need to start jq.
-is_whole() { [[ -z $1 || $1 == "{"*$'\n}' ]] || jq -e 'true' <<<"$1" >/dev/null 2>&1; }
+is_whole() { [[ -z $1 || $1 == "{"*$'\n}'?($'\n') ]] || jq -e 'true' <<<"$1" >/dev/null 2>&1; }
 
 error_code() {
   local pattern='An error occurred \(([^)]*)\) when calling'

@@ -220,7 +220,9 @@ def test_a_query_with_stats_is_answered_as_people_write_it(cloud):
     logs.create_log_stream(logGroupName=group, logStreamName="t")
     minute = int(time.time()) // 60 * 60
     events = [{"timestamp": minute * 1000 + number, "message": f"size={number} of x"} for number in range(4)]
-    logs.put_log_events(logGroupName=group, logStreamName="t", logEvents=[events[0] | {"message": "size=9 of y"}, *events])
+    logs.put_log_events(
+        logGroupName=group, logStreamName="t", logEvents=[events[0] | {"message": "size=9 of y"}, *events]
+    )
     query = """
         fields @timestamp, @message
         | filter @message like /of x/
