@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import socketserver
 import subprocess
 import sys
@@ -39,7 +40,8 @@ OPTIONS = {("sns", "Subscribe"): {"notification-endpoint": "Endpoint"}}
 # In place of a program: asks the process of the tests, and prints what it gets where the answer says.
 CLIENT = r"""#!/bin/bash
 if [[ ${0##*/} == python3 && $1 != */pack_function.py && "$1 $2" != "-m pip" ]]; then
-  exec "$(PATH=${PATH#*:} type -P python3)" "$@"
+  IFS=:
+  for folder in ${PATH#*:}; do [[ ! -x $folder/python3 ]] || exec "$folder/python3" "$@"; done
 fi
 exec {connection}<>"/dev/tcp/127.0.0.1/%d"
 printf '%%s\0' "$(($# + 1))" "${0##*/}" "$@" >&"$connection"
@@ -375,7 +377,10 @@ def programs(folder: Path, names: Iterable[str], answer: Callable[[list[str]], t
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             count = int(self.word())
-            status, stream, text = answer([self.word() for _ in range(count)])
+            words = [self.word() for _ in range(count)]
+            if self.is_caller_gone():
+                return  # a call that its signal came before
+            status, stream, text = answer(words)
             self.wfile.write(f"{status} {stream} {len(text.encode())}\n{text}".encode())
 
         def word(self) -> str:
@@ -385,6 +390,12 @@ def programs(folder: Path, names: Iterable[str], answer: Callable[[list[str]], t
                 assert byte, "the caller is gone"
                 found += byte
             return os.fsdecode(found[:-1])
+
+        def is_caller_gone(self) -> bool:
+            try:
+                return self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            except BlockingIOError:
+                return False  # it waits for the answer
 
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
