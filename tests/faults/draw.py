@@ -55,6 +55,12 @@ class Fault(NamedTuple):
         signed = (("-", before), ("+", after.applied(before)))
         return "\n".join(f"{sign} {line}" for sign, text in signed for line in text.decode().splitlines())
 
+    def around(self) -> str:
+        """The lines between two empty ones, which is a function of Bash, or a paragraph of one."""
+        source = product()[self.file].encode()
+        first, last = source.rfind(b"\n\n", 0, self.edit.begin), source.find(b"\n\n", self.edit.end)
+        return source[max(first, 0) : last if last >= 0 else None].decode()
+
 
 @cache
 def product() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Which tests can see a fault in which file: those that are called like the file, those that import it, and then the
-others. Of each group, first those that have rare words of the fault, such as those of a message, then the cheapest.
+others. Of each group, first those that have rare words of the fault or of the lines around it, such as those of a
+message, then the cheapest.
 
 The slow ones are left out: deployments on an emulator, the verbs on the local cloud, tests/chain but for the local
 cloud itself, tests/docs but for the estimate, and tests/bench. So a fault that only they notice counts as one that
@@ -68,7 +69,7 @@ TESTS = {
 MOST_FILES = 3  # what is in more of them is not rare
 
 
-def candidates(file: str, changed: str = "") -> list[str]:
+def candidates(file: str, lines: str = "") -> list[str]:
     """The tests, in the order in which they look for a fault in these lines of that file."""
     patterns = [f"*/test_{Path(file).stem}.py"]
     patterns += next(tests for start, tests in TESTS.items() if file.startswith(start))
@@ -76,7 +77,7 @@ def candidates(file: str, changed: str = "") -> list[str]:
     names = {path.relative_to(TESTS_FOLDER).as_posix(): path for path in found}
     kept = [name for name in names if not any(f"test_{slow}" in name for slow in LEFT_OUT)]
 
-    wanted = phrases(f"{changed}\n{Path(file).stem}")
+    wanted = phrases(f"{lines}\n{Path(file).stem}")
     common = {name: wanted & phrases_of(names[name]) for name in kept}
     files = Counter(phrase for those in common.values() for phrase in those)
 
