@@ -83,7 +83,7 @@ class Plan(NamedTuple):
     doom: Span = Span()
     fate: Fate = Fate(20, 1)
     others: Sequence[Fate | None] = ()  # of which some tasks have one instead; with None they work
-    crash: float = math.inf  # when one worker is killed
+    crashes: Sequence[float] = ()  # when a worker is killed
     no_spot: Span = Span()  # `how`: it "waits", "stops", "refuses" for want of room, or refuses with this reason
     no_demand: Span = Span()  # likewise, but no task waits or is stopped
     pends: float = 0  # seconds that a task on demand is pending for, at most
@@ -153,7 +153,8 @@ def draw(number: int) -> Plan:
         arrivals.insert(0, (0.0, 10**6))
     elif doomed or chance.random() < 0.3:
         arrivals.insert(0, (0.0, chance.choice([50, 510, 600, 1500])))
-    later = random.Random(f"later {number}")
+    later, of_crashes = random.Random(f"later {number}"), random.Random(f"crashes {number}")
+    crashes = sorted(of_crashes.uniform(0, busy) for _ in range(of_crashes.choice([0, 0, 0, 0, 1, 2, 2, 3])))
     limits = sorted((later.uniform(0, busy), later.choice([1, 2, 5])) for _ in range(later.choice([0, 1, 2])))
     return Plan(
         seconds=busy + (0 if number % 3 else calm_after(rate)),
@@ -165,7 +166,7 @@ def draw(number: int) -> Plan:
         speed=chance.choice([1, 10, 200]),
         doom=Span(begin, busy) if doomed else Span(),
         fate=fate,
-        crash=some(chance, 0.15, lambda: chance.uniform(0, busy), math.inf) if not doomed else math.inf,
+        crashes=crashes,
         no_spot=some(chance, 0.25, lambda: Span(*span(busy), chance.choice(["refuses", "waits", "stops"])), Span()),
         no_demand=some(chance, 0.1, lambda: Span(*span(1200)), Span()),
         refusals=[Span(*span(400), chance.choice(OPERATIONS)) for _ in range(chance.choice([0, 0, 0, 1, 2]))],
@@ -296,6 +297,7 @@ class World(PaperAccount):
         self.chance = random.Random(f"world {self.number}")
         self.arriving = list(reversed(self.plan.arrivals))
         self.interrupting = list(reversed(self.plan.interruptions))
+        self.crashing = list(reversed(self.plan.crashes))
         self.told_before = (0, 0)
 
     def wall(self) -> float:
@@ -347,7 +349,8 @@ class World(PaperAccount):
         self.visible -= taken
         task.held = max(0, task.held + taken - self.plan.speed)
         task.idle = 0 if task.held or taken else task.idle + STEP
-        if max(self.plan.crash, task.starts + 2 * MINUTE) <= self.now and not any(other.failed for other in self.tasks):
+        if self.crashing and max(self.crashing[-1], task.starts + 2 * MINUTE) <= self.now:
+            self.crashing.pop()
             self.end(task, self.now, ("EssentialContainerExited", OUT_OF_MEMORY, 137))
         elif task.idle >= IDLE and not task.stays:
             self.end(task, self.now, ("EssentialContainerExited", EXITED, 0))
