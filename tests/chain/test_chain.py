@@ -194,6 +194,7 @@ def test_the_chain_makes_both_sides_equal_with_a_worker_as_a_process(session):
     first = session.transcript.split("\n$ ")[0]
     counts = r"^local: deployed (\d\d) resources as on AWS: \1 created, 0 changed, 0 unchanged$"
     assert re.search(counts, first, re.MULTILINE), first
+    assert "explain README.md   # equal, some seconds later" in first
     assert len(first.splitlines()) - 1 <= MOST_LINES, first
 
 

@@ -228,7 +228,8 @@ class Asked:
         yield from ((f"security-group {group}", ([], [EVERYTHING])) for group in self.groups)
         if not self.settings["IMAGE_URI"]:
             selection = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 5}
-            yield f"repository {self.app}", ("IMMUTABLE", {"scanOnPush": True}, [(selection, {"type": "expire"})])
+            rule = ("keep the last 5 images", selection, {"type": "expire"})
+            yield f"repository {self.app}", ("IMMUTABLE", {"scanOnPush": True}, [rule])
         options = {"awslogs-group": self.worker_log, "awslogs-region": REGION, "awslogs-stream-prefix": "worker"}
         container = {
             "name": "worker",
@@ -486,7 +487,9 @@ class Compared:
         return found["IpPermissions"], found["IpPermissionsEgress"]
 
     def repository(self, found: Any) -> Any:
-        rules = [(rule["selection"], rule["action"]) for rule in json.loads(found["lifecycle"])["rules"]]
+        rules = [
+            (rule["description"], rule["selection"], rule["action"]) for rule in json.loads(found["lifecycle"])["rules"]
+        ]
         return found["imageTagMutability"], found["imageScanningConfiguration"], rules
 
     def task(self, found: Any) -> Any:

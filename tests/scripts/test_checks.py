@@ -51,6 +51,7 @@ def test_every_wrong_setting_is_named_in_one_run_that_writes_nothing(scripts: Sc
     problems = refused(scripts, PaperAccount(), *refusals, **settings)
     for name, (value, message) in WRONG_SETTINGS.items():
         assert any(f"{name}={value}" in problem and message in problem for problem in problems), (name, problems)
+    assert any("; set a bucket that exists and belongs to account" in problem for problem in problems), problems
 
 
 # Generation, environment: the endpoint of SQS that the CLI is given, which otherwise goes by its own settings.

@@ -100,7 +100,11 @@ def test_of_a_destination_of_another_account_nothing_is_read(scripts: Scripts) -
 
 
 def test_a_switch_that_is_not_known_as_ours_stays_and_is_named(scripts: Scripts) -> None:
-    kept = scripts.with_deployment(EVENT_SOURCE="eventbridge").kept
+    kept = copy.deepcopy(scripts.with_deployment(EVENT_SOURCE="eventbridge").kept)
+    scripts.account.refusals = [("PutBucketNotificationConfiguration", Refused("AccessDenied"))]
+    ran = scripts.clean_up(status=1)
+    assert f"event rule {EVENT_RULE}: NOT removed, because its tag says whether deploy.sh turned on" in ran.output
+    scripts.account.kept, scripts.account.refusals = kept, []
     del kept[f"rule {EVENT_RULE}"]["tags"]["turned-on-events-of"]
     for said in ("deploy.sh did not turn it on", "is gone: if nobody else needs it, turn it off"):
         ran = scripts.clean_up("--dry-run")

@@ -166,6 +166,7 @@ def test_the_figures_come_from_the_logs_the_metrics_and_the_task(verbs: Verbs) -
     }  # fmt: skip
     assert quantities == pytest.approx(wanted, abs=0.006)
     assert found["storage"]["quantity"] == 100
+    assert "figures of the last 30.0 days, as for a month of 730 hours" in found["notes"]
     assert found["total_usd"] == pytest.approx(
         sum(row["usd"] for row in found["rows"]) + found["free_usd"] + 11, abs=0.1
     )
@@ -206,6 +207,7 @@ def test_of_a_younger_deployment_all_its_time_counts(hours: float, young: bool, 
         "first fill, is taken for a whole month; ask again after a day or more",
     ]
     assert notes[-2:] == warning if young else not {*warning} & {*notes}
+    assert "the deployment is younger than 30 days: the figures cover its whole time" in done.errors
     assert all(0 < span - account.age < 60 for span in spans(done))
     assert done.json["rows"][0]["quantity"] == pytest.approx(30 * 730 / hours, rel=0.1)
 
@@ -245,6 +247,13 @@ def test_what_ends_it_early_prints_no_sum_and_stops_the_task(
         account.deny("StartQuery", code)
     done = verbs.sync("cost --json", status)
     assert (done.output, said in done.errors, len(done.sent("StopTask"))) == ("", True, stops)
+
+
+@pytest.mark.usefixtures("account")
+def test_a_time_in_another_form_is_no_figure(verbs: Verbs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(QUERIED, "by @logStream", [{"@logStream": "a", "first": "1 Nov", "last": "2 Nov"}])
+    said = "CloudWatch Logs shows a time in a form that is not known, 2 Nov: report this\n"
+    assert said in verbs.sync("cost --json", 1).errors
 
 
 # Prices

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import boto3
-from account import CREDENTIALS, DIRECTORY, MIRROR, PROJECT, REGION, SOURCE, running_cli, running_local_cloud
+from account import APP, CREDENTIALS, DIRECTORY, MIRROR, PROJECT, REGION, SOURCE, running_cli, running_local_cloud
 from botocore.config import Config
 
 # docker for a machine without one: a push puts a manifest into the local cloud's repository.
@@ -70,4 +70,4 @@ def test_what_the_older_cli_deploys_both_find_again_and_the_newer_knows_to_be_re
         assert states("AWS_CLI_V1") == {"created"}
         assert states("AWS_CLI_V1") == states("AWS_CLI_V2") == {"exists"}
         assert ": removed\n" in run("AWS_CLI_V1", "cleanup.sh", "--yes")
-        assert run("AWS_CLI_V2", "cleanup.sh", "--yes").startswith("nothing of ")
+        assert run("AWS_CLI_V2", "cleanup.sh", "--yes").startswith(f"nothing of {APP} is left in account ")

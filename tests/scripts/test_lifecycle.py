@@ -220,6 +220,7 @@ def test_what_may_not_be_done_is_left_with_the_statement_that_allows_it(
     assert told.count("- bucket lifecycle") == 1
     assert f"no right for {operation}" in told
     assert REMOVE_OLD in told
+    assert f"- bucket lifecycle {MIRROR}, with the policy for it. Without them, " in told
     statement = shown(told, '{"Effect"')
     assert "s3express:PutLifecycleConfiguration" in statement["Action"]
     assert statement["Resource"] == f"arn:aws:s3express:{HERE}:bucket/{MIRROR}"

@@ -112,7 +112,9 @@ def test_a_deployer_deploys_changes_and_cleans_up_and_may_do_nothing_else(script
     differ(account.kept)
     rest = dict.fromkeys(ALL, "") | RULES  # what is not named would be kept
     others = {"TAGS": "team=ai", "ALARM_EMAIL": "dev@example.com", "CREATE_VPC_ENDPOINTS": "true"}
-    scripts.deploy(**rest | others | {"PREFIX_FILTER": "a/"})
+    changed = scripts.deploy(**rest | others | {"PREFIX_FILTER": "a/"})
+    said = f"no concurrency is reserved for {APP}-starter: the account has only 10 unreserved executions"
+    assert said in changed.errors
     scripts.step("ensure_event_rule", **rest | {"EVENT_SOURCE": "eventbridge"})
     leave_behind(account.kept)
     scripts.clean_up(**RULES)

@@ -129,7 +129,8 @@ def test_the_command_that_is_told_deletes_what_is_synced_no_longer_and_nothing_e
     tells = [f"echo pair; PREFIX_FILTER={shlex.quote(new)}; {after({'PREFIX_FILTER': old})}" for old, new in pairs]
     output = bash("; ".join(tells), DST_BUCKET="copies")
     for (old, new), told in zip(pairs, output.split("pair\n")[1:], strict=True):
-        commands = [line.partition("--dryrun): ")[2] for line in told.splitlines() if "aws s3 rm" in line]
+        before = "nothing looks at them any more. To delete them (first with --dryrun): "
+        commands = [line.partition(before)[2] for line in told.splitlines() if "aws s3 rm" in line]
         gone = {key for command in commands for key in deleted(command, keys)}
         stays = tuple(lists[new])
         assert gone == {key for key in keys if key.startswith(tuple(lists[old])) and not key.startswith(stays)}, told

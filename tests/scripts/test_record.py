@@ -332,7 +332,7 @@ def test_with_all_revisions_deregistered_the_newest_of_them_says_what_is_deploye
 def test_with_all_revisions_deleted_the_function_says_what_is_deployed(
     scripts: Scripts, verbs: Verbs, kept: dict[str, Any]
 ) -> None:
-    said = f"no revision of the task definition {APP}-task is left"
+    said = f"no revision of the task definition {APP}-task is left: the settings are what the function and"
     kept = {name: one for name, one in kept.items() if not name.startswith("task ")}
     verbs.account = having(kept)
     done = verbs.sync("status --json", None, **NOTHING)

@@ -5,11 +5,14 @@ names.
 """
 
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from account import APP, MIRROR, SOURCE
+from account import APP, MIRROR, PROJECT, SOURCE
 from documents import Ran, Scripts, scripts_of_module, unfolded
 from operated import Operated, Verbs, deployed, split, verbs
 from paper_account import NUMBER, Given, Refused
@@ -138,8 +141,9 @@ ROWS = {
         2, elsewhere, {"SUBNETS": "subnet-1,subnet-9"}, is_deployed=False,
     ),
     "another partition": Row(
-        PLAN,
+        "deploy.sh --policy reader",
         (
+            "or name the account, for which no call is made: --account 111122223333",
             "the AWS credentials belong to the partition aws-cn, which has no S3 Express One Zone: use those of an"
             " account in the partition aws",
         ),
@@ -282,6 +286,11 @@ ROWS = {
         )
         for verb in ("verify --yes", "explain a")
     },
+    "another prefix": Row(
+        "sync.sh verify --yes",
+        ("PREFIX_FILTER=a/, but what is deployed has : set what ./deploy.sh ran with\n",),
+        settings={"PREFIX_FILTER": "a/"},
+    ),
     "a full disk": Row(
         "sync.sh verify --yes --report /dev/full",
         ("verify: --report /dev/full could not be written: No space left on device\n",),
@@ -331,3 +340,33 @@ def test_a_verb_may_change_nothing_but_what_is_made_for_it(scripts: Scripts) -> 
     ran = scripts.run(words, status=1)
     assert "true is not one of FOR_VERBS (lib/operate.sh)\n" in ran.errors
     assert ran.calls == []
+
+
+# What a command needs for the local cloud, a verb, what becomes of what the scripts hand over to it, what it says.
+HANDED_OVER = {
+    "scripts of an older release": (
+        "",
+        "cost --estimate",
+        "/^READS_ID=/d",
+        "are not of one release, by READS_ID: check",
+    ),
+    "the local cloud": (
+        " --local",
+        "cost --reads 3",
+        "",
+        "cost: the local cloud has no request metrics, so --reads is",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HANDED_OVER)
+def test_a_verb_goes_by_what_the_scripts_hand_over(name: str, tmp_path: Path) -> None:
+    """They ask AWS nothing here."""
+    via, words, changed, said = HANDED_OVER[name]
+    (tmp_path / "bash").write_text(
+        f'#!/bin/bash\nset -- "${{@:1:5}}" false "${{@:7}}"; bash "$@" | sed -z \'{changed}\''
+    )
+    (tmp_path / "bash").chmod(0o755)
+    start = [sys.executable, "-I", "-S", PROJECT / "operate/__main__.py", tmp_path / "bash", "/usr/bin:/bin", "sync.sh"]
+    done = subprocess.run([*start, via, *words.split()], env={}, capture_output=True, text=True)
+    assert (done.returncode, said in done.stderr) == (1, True), done.stderr

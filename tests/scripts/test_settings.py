@@ -195,7 +195,7 @@ REFUSED = (
     ("TAGS", "AWS:team=ml", "AWS:team=ml: keys and values that begin with aws: are reserved"),
     ("TAGS", "team=ml,Version=2", "the tag Version is set by deploy.sh itself"),
     ("TAGS", "team=ml,Team=ai", "team and Team are the same tag for IAM"),
-    ("TAGS", ",".join(f"k{number}=v" for number in range(48)), "at most 47 tags"),
+    ("TAGS", ",".join(f"k{number}=v" for number in range(48)), "most 47 tags, because a resource can have"),
     ("ROLE_PATH", "ml", "begins and ends with a slash"),
     ("ROLE_PATH", f"/{'a' * 511}/", "at most 512"),
     ("ROLE_BOUNDARY_ARN", "arn:aws:iam::123456789012:role/a", "the ARN of an IAM policy"),

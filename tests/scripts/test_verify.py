@@ -503,12 +503,13 @@ def test_a_change_that_does_not_arrive_is_missing_although_the_object_is_there(v
 
 def test_a_broken_link_is_named_before_the_time_is_over(verbs: Verbs, account: Operated, tmp_path: Path) -> None:
     del account.kept[f"notifications {SOURCE}"]
-    account.follows = False
+    account.before = {"PutObject": [lambda: None] * 8 + [lambda: vars(account).update(follows=False)]}
     file = tmp_path / "report.md"
     done = verbs.run_words("verify", "--yes", "--timeout", "1h", "--report", str(file), status=1)
     fault = "no event reaches the queue: there is neither a notification of the bucket nor a rule"
     assert f"verify: no event: {fault}" in done.errors
     assert "--timeout" not in done.errors
+    assert " copies were deleted in the destination directly, because it did not follow" in done.errors
     assert f"aws s3api get-bucket-notification-configuration --bucket {SOURCE}" in done.output.replace("\n  ", " ")
     assert SOURCE not in file.read_text()
     assert_nothing_is_left(account)
