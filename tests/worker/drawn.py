@@ -41,7 +41,8 @@ START = round(time.time() / DAY) * DAY  # of each command: the nearest midnight,
 AGES = 90, DAY // 10, 3 * DAY, 7 * DAY, 7 * DAY + 1, 8 * DAY, 8 * DAY + 1, 20 * DAY, 40 * DAY
 DELAYS = -100, 0, 1, 600, 905, 906, 1800, DAY  # of a copy, after its source; 900 + 5 may be of the version before
 SOURCE, DESTINATION, QUEUE = 0, 1, 2
-LOOK, DELETE, LATE = "look", "delete", "late"  # when a key changes: before its first look, its deletion, or then
+# When a key changes: before its first or second look, its deletion, or then.
+LOOK, AGAIN, DELETE, LATE = "look", "again", "delete", "late"
 FOLDERS = ("", "a/", "a/b/", "a/b//c/", "a/_t/", "/", "b/x y/", "ü/", "b/\u2028/")
 NAMES = ("{}", "{}", "{}.tmp", "{}.tmp", "{} +&%€", '"{}"', "b{}\n")
 PREFIXES = ("", "", "", "a/", "a/b", "a/,b/x y/", "ü/,a/b/")
@@ -226,6 +227,7 @@ class Drawn:
         self.page = chance.choice((1, 3, 8, 1000))
         self.fails = no_fault
         self.asked: Counter[str] = Counter()
+        self.looks: Counter[str] = Counter()  # at each key of the destination
         self.queued: list[tuple[str, str]] = []  # keys, and what their messages say of them
         self.sizes: list[int] = []  # keys of each message
         self.deleted: list[str] = []
@@ -313,7 +315,8 @@ class Drawn:
         if operation == "delete_object":
             return self.delete(key, arguments["IfMatch"])
         if side == DESTINATION:
-            self.happens(LOOK, key)
+            self.looks[key] += 1
+            self.happens(LOOK if self.looks[key] == 1 else AGAIN, key)
         if self.denied.get(key) == side:
             raise ClientError({"Error": {"Code": "403"}} if operation == "head_object" else DENIED, "HeadObject")
         found = self.now[key][side]

@@ -6,12 +6,12 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from drawn import DAY, DELETE, DESTINATION, LATE, LOOK, SOURCE, START, Drawn, Pair, Version
+from drawn import AGAIN, DAY, DELETE, DESTINATION, LATE, LOOK, SOURCE, START, Drawn, Pair, Version
 
 from mirror.readers.reconcile import ReconcileArguments
 from mirror.readers.wait import WaitArguments
 
-MOMENTS = LOOK, DELETE, LATE
+MOMENTS = LOOK, AGAIN, DELETE, LATE
 DIFFERENCES = "missing", "stale", "corrupt", "ghost", "foreign", "unreadable", "archived"
 CORRUPT = "corrupt: the checksums differ; reconcile --deep has it copied again"
 GHOST = "only in the destination: its deletion is waited for"
@@ -179,16 +179,22 @@ def act(drawn: Drawn, options: ReconcileArguments, found: Compared, leaving: set
         return
     found.queued |= deletes
     for key in leaving:
-        row, seen = look(drawn, key, LOOK), at(drawn, key, LOOK)
-        found.looks += 1 + reads_source(drawn, key, LOOK)
+        row, seen = look(drawn, key, AGAIN), at(drawn, key, AGAIN)
+        found.looks += 1 + reads_source(drawn, key, AGAIN)
         is_asked = options.remove_unwanted if row == "unwanted" else row == "foreign" and options.remove_foreign
-        goes = is_asked and (options.remove_foreign or not is_foreign(drawn, key, LOOK))
+        goes = is_asked and (options.remove_foreign or not is_foreign(drawn, key, AGAIN))
         if row == "unreadable" or (goes and key in drawn.kept):
             found.unremoved.add(key)
         elif goes and at(drawn, key, DELETE)[1] == seen[1]:
             found.removed.add(key)
+            left = at(drawn, key, DELETE)[0], None
+            if key in drawn.unanswered and (row := category(drawn, key, left)):  # the next look shows that it has come
+                found.rows[key] = row
+                found.figures["removed"] -= 1
+                found.queued |= {key} if row in QUEUED else set()
         else:  # it has changed meanwhile
             found.rows[key] = "" if goes else row
+            found.figures["kept"] += not goes and is_foreign(drawn, key, AGAIN)
             found.queued |= {key} if row in QUEUED else set()
             deletes |= {key} if is_deleted(drawn, row, seen) else set()
     found.rows = {key: row for key, row in found.rows.items() if row}
