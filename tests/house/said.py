@@ -18,7 +18,8 @@ import lost_status
 IN_BASH = re.compile("die|problem|usage|need_yes|leave|note|say|[a-z]+_stays|finish(_removed)?|remove")
 PRINTED = {"printf", "echo"}  # a sentence, or something for another program
 IN_PYTHON = {"Failure", "wrong_usage", "need_yes", "say"}
-PYTHON = ("operate/", "launch/", "starter.py")
+IN_PYTHON |= {"Refused", "Unfinished", "ResponseParserError"}  # of a worker: why a key failed, or a run was refused
+PYTHON = ("operate/", "launch/", "starter.py", "mirror/")
 
 VALUE = "\0"  # in a text, where a value is put
 WORD = re.compile(r"[A-Za-z0-9_']+")
@@ -26,8 +27,8 @@ FEWEST = 3  # words of a sentence
 FEWEST_OF_LINE = 5  # of one that is yielded or printed, which may be the name of a row
 PROSE = re.compile(r"(?<!\S)[A-Za-z']+[,:;]?( [A-Za-z']+[,:;]?){2}(?!\S)")  # what expressions and documents do not have
 FORMAT = re.compile(r"%[-0-9.]*[a-z]|\\n")
-# Of what the scripts and the starter say.
-TESTS = ("tests/scripts/", "tests/chain/", "tests/docs/test_estimate.py")
+# What plants faults repeats the product.
+TESTS = ("tests/scripts/", "tests/chain/", "tests/worker/", "tests/protocol/test_", "tests/docs/test_estimate.py")
 
 Words = tuple[str, ...]
 
@@ -142,7 +143,7 @@ def all_said(texts: budgets.Texts) -> Iterator[Said]:
         found: Iterator[Said] = iter(())
         if name.endswith((".sh", ".jq")) and budgets.room(name) != "tests":
             found = in_jq(name, text) if name.endswith(".jq") else in_bash(name, text)
-        elif name.startswith(PYTHON):
+        elif name.startswith(PYTHON) and name.endswith(".py"):
             found = in_python(name, text)
         # The name of the script or of the verb comes first.
         without = (one._replace(text=re.sub(r"^[a-z]+(\.sh)?: ", "", one.text)) for one in found)

@@ -1,6 +1,7 @@
 """Faults that AWS really has, one at a time, as short histories: the destination ends equal, and at what price."""
 
 import itertools
+import logging
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -138,6 +139,11 @@ WRITES = {
 }
 
 
+WITHOUT_RESULT = {
+    "a copy": "CopyObject answered 200 without an ETag",
+    "a part": "UploadPartCopy of part 1 answered 200 without an ETag",
+    "a large copy": "CompleteMultipartUpload answered 200 without an ETag",
+}
 # Nobody knows of an upload whose id was lost.
 ONE_FAILS = [
     (write, happens)
@@ -148,13 +154,16 @@ ONE_FAILS = [
 
 @pytest.mark.parametrize(("write", "happens"), ONE_FAILS)
 def test_a_write_that_fails_once_is_repeated_within_the_same_delivery(
-    world: World, write: str, happens: tuple[str, ...]
+    world: World, write: str, happens: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     operation, before = WRITES[write]
     for step in (*before, work((operation, happens))):
         step(world)
     assert world.differences() == []
     assert [message for message in world.queue.messages if message.receives] == []
+    if happens == ("empty 200",):
+        assert WITHOUT_RESULT.get(write, "") in caplog.text
     settle(world)
 
 

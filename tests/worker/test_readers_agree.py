@@ -107,6 +107,8 @@ def check_reconcile(drawn: Drawn, arguments: list[str]) -> None:
     expected = compared(drawn, options)
     assert (ran.status, {*drawn.deleted}) == (expected.status, expected.removed), ran.log
     queued = [key for key, _ in drawn.queued]
+    too_many = f"more than {options.max_delete} objects would be deleted: list them with --dry-run"
+    assert (ran.status == 3) == any(too_many in line for _, line in ran.log), ran.log
     if ran.status == 3:  # once they are too many, not all that only the destination had are looked at
         assert {key for key in queued if drawn.before[key][0]} == {
             key for key in expected.queued if drawn.before[key][0]

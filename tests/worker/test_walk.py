@@ -39,7 +39,7 @@ def walked(
     seed: int = 0,
     meanwhile: Callable[[], dict[str, Any] | None] = lambda: None,
     scale: Scale = Scale(),  # noqa: B008 a value
-) -> tuple[list[list[Pair]], type[Exception] | None]:
+) -> tuple[list[list[Pair]], str | None]:
     """What is found, part by part, and the error of the walk. `meanwhile` is called before each page, and may answer in
     its place."""
     parts: list[list[Pair]] = []
@@ -62,7 +62,7 @@ def walked(
     try:
         asyncio.run(one.run())
     except (Broken, Unfinished) as error:
-        return parts, type(error)
+        return parts, repr(error)
     assert one.done == one.known
     return parts, None
 
@@ -97,10 +97,10 @@ def made(keys: dict[str, str], page: int, seed: int) -> tuple[Bucket, Bucket]:
 
 NOT_WHERE = "more follows, but not where"
 # What answers in place of a page, and the error that the walk ends with.
-FAULTS: dict[str, tuple[dict[str, Any] | None, type[Exception]]] = {
-    "an error": (None, Broken),
-    "an empty 200": ({}, Unfinished),
-    NOT_WHERE: ({"IsTruncated": True}, Unfinished),
+FAULTS: dict[str, tuple[dict[str, Any] | None, Exception]] = {
+    "an error": (None, Broken()),
+    "an empty 200": ({}, Unfinished("an answer to a listing does not say whether more follows")),
+    NOT_WHERE: ({"IsTruncated": True}, Unfinished("an answer to a listing does not say where the next page begins")),
 }
 CHANGES = st.dictionaries(st.integers(0, 60), st.tuples(st.sampled_from([0, 1]), KEY), max_size=8)
 
@@ -140,7 +140,7 @@ def test_each_key_of_random_trees_is_found_once_whatever_other_keys_do_and_what_
         if fault is None or number != fails_at:
             return None
         answer, error = FAULTS[fault]
-        failed.append(error)
+        failed.append(repr(error))
         if answer is None:
             raise error
         return answer

@@ -287,15 +287,18 @@ def page_of(body):
 
 def test_a_page_that_is_not_whole_is_none():
     bodies = [LISTED[:end] for end in range(3, len(LISTED) - 1)] + [LISTED.replace(*broken) for broken in BROKEN]
+    said = []
     for body in bodies:
-        with pytest.raises(ResponseParserError):
+        with pytest.raises(ResponseParserError) as error:
             page_of(body)
+        said.append(str(error.value))
+    assert said[-len(BROKEN)] == "ListObjectsV2 answered with another number of keys than it says"
     assert page_of(LISTED)["Contents"][0]["Size"] == 1
 
 
 @pytest.mark.parametrize(("status", "body"), [(503, b"<html>busy<br></html>"), (200, b'<?xml version="1.0"?>\n  \n')])
 def test_an_answer_that_is_no_xml_means_that_s3_is_busy(status, body):
-    with pytest.raises(ResponseParserError) as error:
+    with pytest.raises(ResponseParserError, match=f"answered {status} with a body that is not XML: ") as error:
         wire.read_answer(wire.COPY_OBJECT, Answer(status, body=bytearray(body)))
     assert is_busy(error.value)
 
