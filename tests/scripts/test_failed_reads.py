@@ -147,7 +147,7 @@ def test_whatever_may_not_be_read_the_next_clean_up_completes_it(scripts: Script
 def test_a_release_that_may_not_be_read_is_no_old_one(scripts: Scripts) -> None:
     """1.0.0 had no tag for it, and cannot read events of EventBridge. Since 1.3.0 the record says it, too."""
     for before, status in ({}, 2), (BRIDGE, 0):
-        account = scripts.account = Denying(scripts.with_deployment(**before).kept)
+        account = scripts.account = Denying(scripts.with_deployment(TAGS="team=ml", **before).kept)
         account.denied = "ListTags"
         scripts.deploy("--dry-run", **BRIDGE)
         (container,) = account.kept[f"task {APP}-task:1"]["containerDefinitions"]
