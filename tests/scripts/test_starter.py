@@ -189,6 +189,7 @@ MOMENTS: dict[str, Row] = {
     "on demand since then, too soon": Row([interrupted(600), ended(580, 380, 0, spot=False)], [f"1 {DEMAND}"]),
     "the starter runs every half an hour": Row([interrupted(1800)], [f"1 {DEMAND}"]),
     "one was given up": Row([stopped(starting(900), "UserInitiated", GAVE_UP, 590)], [f"1 {DEMAND}"]),
+    "Spot has had room since": Row([ended(1500, 1300, 0), interrupted(900), ended(600, 300, 0)], [f"1 {MIXED}"]),
     "one was stopped by hand": Row([stopped(starting(900), "UserInitiated", "by hand", 590)], [f"1 {MIXED}"]),
     "Spot took two of one start at once": Row([taken(400), taken(400)], [f"1 {MIXED}"]),
     "Spot took those of two starts at once": Row([taken(400), taken(100)], [f"1 {DEMAND}"]),
