@@ -227,6 +227,7 @@ MOMENTS: dict[str, Row] = {
     "the new one has got going": quiet([staying(revision=0), staying(106)], stops=REPLACED),
     "one is on demand for an hour": quiet([staying(3700, spot=False)], f"1 {STAY}"),
     "not yet": quiet([staying(3500, spot=False)]),
+    "and Spot is known to have no room": quiet([staying(4000, spot=False), interrupted(400), interrupted(100)]),
     "Spot has no room for its successor": quiet([staying(4000, spot=False)], f"1 {STAY}", no_spot=ALWAYS),
 }
 
