@@ -393,7 +393,7 @@ def faults_in(number: int, drawn: Callable[[int], Plan]) -> list[str]:
     return [f"world {number} {fault}" for fault in watch.faults]
 
 
-BLOCKS, WORLDS, OF_AUDITS = 4, 20_000 if NIGHTLY else 180, 1_000 if NIGHTLY else 15
+BLOCKS, WORLDS, OF_AUDITS = 4, 20_000 if NIGHTLY else 200, 1_000 if NIGHTLY else 15
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
