@@ -109,6 +109,9 @@ def check_reconcile(drawn: Drawn, arguments: list[str]) -> None:
     queued = [key for key, _ in drawn.queued]
     too_many = f"more than {options.max_delete} objects would be deleted: list them with --dry-run"
     assert (ran.status == 3) == any(too_many in line for _, line in ran.log), ran.log
+    needless = "--remove-unwanted: nothing can be unwanted, because neither EXCLUDE nor KEEP_DAYS is set"
+    is_needless = options.remove_unwanted and not (drawn.environment["EXCLUDE"] or drawn.days)
+    assert any(line == needless for _, line in ran.log) == is_needless
     if ran.status == 3:  # once they are too many, not all that only the destination had are looked at
         assert {key for key in queued if drawn.before[key][0]} == {
             key for key in expected.queued if drawn.before[key][0]
@@ -201,6 +204,9 @@ def wait(seed: int) -> None:
         assert ran.log[-1][1].startswith(f"waited end={next(end for end, is_so in ends.items() if is_so)} ")
         named = f"the source has no key under {quoted(options.prefix or drawn.environment['PREFIX_FILTER'])}"
         assert any(line.startswith(named) for _, line in ran.log) == is_empty
+        expired = expected.figures["expired"]
+        not_waited = f"not waited for: {expired} keys that have not changed for more than KEEP_DAYS"
+        assert any(line == not_waited for _, line in ran.log) == bool(expired)
         progress = [line for _, line in ran.log if line.startswith("progress here=")]
         assert progress or not expected.lacking
         assert all(line.endswith(" bytes/s=0 left=estimating") for line in progress[:1])
