@@ -12,18 +12,16 @@ RESOURCE_ADVICE="" # what to do about any error of the resource at hand
 # For SQS, CLI v1 goes by no setting of an endpoint, but uses a legacy one, where queues have other URLs than with CLI v2
 # and which is no FIPS endpoint. So it gets the endpoint as an option. That goes by the environment: to ask what a profile
 # says would be another start of the CLI. error_code() reads errors in the legacy format, whatever format a user has
-# chosen. Nobody is to answer a prompt. The CLI takes the place of the shell that calls this, which is a subshell.
-exec_aws() {
+# chosen. Nobody is to answer a prompt.
+aws() {
   local url=${AWS_ENDPOINT_URL:-} fips=""
   if [[ -z $url && $1 == sqs && $CLI_VERSION != aws-cli/2* ]]; then
     [[ ${AWS_USE_FIPS_ENDPOINT:-} != [Tt]rue ]] || fips=-fips
     url=${AWS_ENDPOINT_URL_SQS:-https://sqs$fips.$REGION.amazonaws.com}
   fi
   AWS_PAGER="" AWS_CLI_AUTO_PROMPT=off AWS_CLI_ERROR_FORMAT=legacy \
-    exec aws ${url:+--endpoint-url "$url"} --region "$REGION" --output json "$@"
+    command aws ${url:+--endpoint-url "$url"} --region "$REGION" --output json "$@"
 }
-
-aws() { (exec_aws "$@"); }
 
 # Runs aws "$@": its output is passed on, and its error is kept in AWS_ERROR. Of a call that fails, or whose answer is
 # cut, nothing is passed on, so that nobody takes a part for the whole. A listing as text is passed on while it arrives,
@@ -32,10 +30,10 @@ try_aws() {
   local status=0 answer="" end=$'\x1f'
   AWS_ERROR=""
   if [[ " $* " == *" --output text "* ]]; then
-    { AWS_ERROR=$(exec_aws "$@" 2>&1 >&3) || status=$?; } 3>&1
+    { AWS_ERROR=$(aws "$@" 2>&1 >&3) || status=$?; } 3>&1
   else
     answer=$(
-      { AWS_ERROR=$(exec_aws "$@" 2>&1 >&3) || status=$?; } 3>&1
+      { AWS_ERROR=$(aws "$@" 2>&1 >&3) || status=$?; } 3>&1
       printf '%s' "$end$AWS_ERROR$end$status"
     )
     status=${answer##*"$end"} answer=${answer%"$end"*}
