@@ -95,7 +95,7 @@ def outcome(fault: Fault | None, tests: Sequence[str], *options: str) -> str:
 def judge(fault: Fault) -> dict[str, Any]:
     """A test that fails without the fault as well says nothing."""
     begin = time.monotonic()
-    tests = candidates(fault.file, f"{fault.shown()}\n{fault.around()}")
+    tests = candidates(fault.file, fault.around())
     found = outcome(fault, tests[:FIRST])
     if found == SURVIVED and tests[FIRST:]:
         found = outcome(fault, tests[FIRST:])

@@ -67,9 +67,7 @@ PARTS = {
 # Each is so much like the one before it that it is for NIGHTLY=1.
 AT_NIGHT = ("one whose rule is gone", "one that was resumed in between", "no audits any more")
 # What there is of a deployment when it is removed.
-REMOVED_IN_PARTS = ("notifications rule", "task")
-if NIGHTLY:
-    REMOVED_IN_PARTS += ("rule", "queue", "role")
+REMOVED_IN_PARTS = ("rule", "queue", "role", "notifications rule", "task")
 
 
 scripts = scripts_of_module()

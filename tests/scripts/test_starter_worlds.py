@@ -162,6 +162,10 @@ class Watch:
         """It has run for a minute, or for longer."""
         return self.is_shown(task) and min(task.ends, self.world.now) - task.starts >= MINUTE
 
+    def has_ended(self, task: Run) -> bool:
+        """By itself, and ECS says how."""
+        return task.gone <= self.world.now and task.end[0] == "EssentialContainerExited"
+
     def is_shown(self, task: Run) -> bool:
         return max(task.listed_at, task.known_at) <= self.world.now < task.gone + HOUR
 
@@ -179,8 +183,7 @@ class Watch:
             if task.starts > now or not self.is_shown(task) or (task.failed and task.ends <= now):
                 continue
             is_beside = any(task.dated < other.ends and other.dated < task.ends for other in began)
-            is_done = task.gone <= now and task.end[0] == "EssentialContainerExited"
-            if (is_done and not is_beside) or min(task.ends, now) - task.starts >= proof:
+            if (self.has_ended(task) and not is_beside) or min(task.ends, now) - task.starts >= proof:
                 last_good = max(last_good, task.dated)
         return sum(task.dated > last_good for task in shown)
 
@@ -247,8 +250,7 @@ class Watch:
             task for task in self.world.workers() if task.starts <= now < task.gone + HOUR and task.known_at <= now
         ]
         good = [task for task in shown if task.gone > now or not task.failed]  # only then ECS says how it has ended
-        are_done = [task.gone <= now and task.end[0] == "EssentialContainerExited" for task in good]
-        return any(are_done) or any(min(task.ends, now) - task.starts >= MINUTE for task in good)
+        return any(map(self.has_ended, good)) or any(min(task.ends, now) - task.starts >= MINUTE for task in good)
 
     def check_tried(self) -> None:
         """Workers are tried one at a time, after a failure until one has run for twice as long as those that fail."""
@@ -276,8 +278,8 @@ class Watch:
         proof = min(11 * MINUTE, max(MINUTE, 2 * longest))
         for task in self.world.workers():
             if task.dated >= last.dated and task.starts <= now and self.is_shown(task):
-                is_done = task.gone <= now and task.end[2] == 0 and task.end[0] == "EssentialContainerExited"
-                if is_done or min(task.ends, now) - task.starts >= proof:
+                has_worked = self.has_ended(task) and task.end[2] == 0
+                if has_worked or min(task.ends, now) - task.starts >= proof:
                     return True
         return False
 
