@@ -216,6 +216,14 @@ def decoded(answer: Any) -> Any:
 Fault = Callable[[list[str], Callable[[], tuple[int, str]]], tuple[int, int, str]]
 
 
+def written(file: Path, text: bytes) -> None:
+    """What the CLI saves of an answer."""
+    try:
+        file.write_bytes(text)
+    except FileNotFoundError as gone:  # its caller was interrupted meanwhile, and has removed its folder
+        raise Interrupted from gone
+
+
 class Scripts:
     """One Bash that has read deploy.sh and cleanup.sh, and the account that its calls go to."""
 
@@ -338,7 +346,7 @@ class Scripts:
             found = jmespath.search(words[words.index("--query") + 1], given)
             return "".join("\t".join(map(str, row)) + "\n" for row in found or [["None"]])
         if file:
-            file.write_bytes(given.pop("Body", given.pop("Payload", b"")))
+            written(file, given.pop("Body", given.pop("Payload", b"")))
         return json.dumps(decoded(given), indent=4) + "\n" if given else ""
 
     def page(self, call: Call) -> Any:
