@@ -216,8 +216,8 @@ def decoded(answer: Any) -> Any:
 Fault = Callable[[list[str], Callable[[], tuple[int, str]]], tuple[int, int, str]]
 
 
-def written(file: Path, text: bytes) -> None:
-    """What the CLI saves of an answer."""
+def save_answer(file: Path, text: bytes) -> None:
+    """As the CLI does, with the part of an answer that is a file."""
     try:
         file.write_bytes(text)
     except FileNotFoundError as gone:  # its caller was interrupted meanwhile, and has removed its folder
@@ -346,7 +346,7 @@ class Scripts:
             found = jmespath.search(words[words.index("--query") + 1], given)
             return "".join("\t".join(map(str, row)) + "\n" for row in found or [["None"]])
         if file:
-            written(file, given.pop("Body", given.pop("Payload", b"")))
+            save_answer(file, given.pop("Body", given.pop("Payload", b"")))
         return json.dumps(decoded(given), indent=4) + "\n" if given else ""
 
     def page(self, call: Call) -> Any:

@@ -13,7 +13,7 @@ import json
 import os
 import random
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -148,14 +148,14 @@ def operation_of(call: Key) -> str:
     return shlex.split(call[0])[1].title().replace("-", "")
 
 
-def kinds_of(call: Key, number: int) -> Iterable[str]:
+def kinds_of(call: Key, number: int) -> list[str]:
     """One way after the other; a write also fails without being made, and so that it is the last that a run makes."""
     if IS_NIGHT:
         return WAYS
     one_of_them = WAYS[number % len(WAYS)]
     if READ.match(operation_of(call)):
-        return {one_of_them}
-    return {one_of_them, NOT_MADE[number % len(NOT_MADE)], "cut"}
+        return [one_of_them]
+    return list(dict.fromkeys([one_of_them, NOT_MADE[number % len(NOT_MADE)], "cut"]))
 
 
 def test_a_step_of_which_any_call_fails(scripts: Scripts) -> None:
