@@ -9,6 +9,7 @@ readonly OLDEST_JQ="jq==1.4.1" # the sources of this package hold those of the p
 readonly CACHE="$PWD/.cache"
 readonly LOG="$CACHE/install.log"
 failed=()
+begun=() # the processes of what goes on beside the rest
 
 say() { printf '== %s\n' "$*" >&2; }
 
@@ -22,6 +23,18 @@ logged() {
     tail -n 20 "$LOG" >&2
     die "failed: $* (whole log: $LOG)"
   }
+}
+
+# beside COMMAND...: begins it, and goes on; await_all waits for all that was begun so, and ends the run if one has failed.
+beside() {
+  "$@" &
+  begun+=("$!")
+}
+
+await_all() {
+  local job
+  for job in ${begun[@]+"${begun[@]}"}; do wait "$job"; done
+  begun=()
 }
 
 begin() {
@@ -68,8 +81,8 @@ ensure_venv() {
 ensure_venvs() {
   local fingerprint
   fingerprint=$(cat requirements.txt tests/requirements.txt | sha256sum)
+  beside ensure_venv .venv-cli1 "$CLI_V1" "$CLI_V1"
   ensure_venv .venv "$fingerprint" -rrequirements.txt -rtests/requirements.txt
-  ensure_venv .venv-cli1 "$CLI_V1" "$CLI_V1"
   export AWS_CLI_V1="$PWD/.venv-cli1/bin/aws"
 }
 
