@@ -235,7 +235,7 @@ def test_what_could_be_misused_is_allowed_under_conditions(scripts: Scripts, rol
     assert {(action, *conditions) for action, _, *conditions in allowed if conditions} == CONDITIONS[role]
 
 
-def test_no_command_for_the_night_takes_a_right_that_an_operator_has_not(scripts: Scripts) -> None:
+def test_no_command_for_the_night_takes_a_right_that_an_operator_has_not(reading: Scripts) -> None:
     """Of the page for faults, all commands of the AWS CLI; of that for operators, those beside sync.sh."""
     page = (PROJECT / "docs/operations.md").read_text()
     pages = (PROJECT / "docs/troubleshooting.md").read_text(), page[page.index("## The same without sync.sh") :]
@@ -243,7 +243,7 @@ def test_no_command_for_the_night_takes_a_right_that_an_operator_has_not(scripts
     asked = {f"{service}:{command.title().replace('-', '')}" for service, command in commands}
     asked = {ACTIONS_OF_COMMANDS.get(action, action) for action in asked}
     assert len(asked) > 7
-    assert asked - {grant.action for grant in grants(policy_of(scripts, "operator"))} == set()
+    assert asked - {grant.action for grant in grants(policy_of(reading, "operator"))} == set()
 
 
 ACTIONS_OF_COMMANDS = {"logs:Tail": "logs:FilterLogEvents", "lambda:Invoke": "lambda:InvokeFunction"}
@@ -281,9 +281,9 @@ def test_wrong_usage_ends_with_2_and_deploys_nothing(words: str, said: str) -> N
     assert said in done.stderr
 
 
-def test_without_an_account_the_one_of_the_credentials_counts(scripts: Scripts) -> None:
-    scripts.account = PaperAccount()
-    ran = scripts.deploy("--policy", "reader")
+def test_without_an_account_the_one_of_the_credentials_counts(reading: Scripts) -> None:
+    reading.account = PaperAccount()
+    ran = reading.deploy("--policy", "reader")
     assert {call.operation for call in ran.calls} == {
         "GetCallerIdentity",
         "ListTaskDefinitions",
@@ -293,14 +293,14 @@ def test_without_an_account_the_one_of_the_credentials_counts(scripts: Scripts) 
     assert f":{NUMBER}:" in ran.output
 
 
-def test_a_policy_has_room_where_it_is_said_to_have_it(scripts: Scripts) -> None:
+def test_a_policy_has_room_where_it_is_said_to_have_it(reading: Scripts) -> None:
     """With the longest names, a path, a boundary, and keys."""
     long = ALL | {"APP_NAME": "a" * 50, "SRC_BUCKET": "b" * 63, "DST_BUCKET": f"{'c' * 44}--use1-az4--x-s3"}
     for role in ROLES:
         for settings, most in (({}, INLINE if role == "deployer" else MANAGED), (long, INLINE)):
-            policy = json.dumps(policy_of(scripts, role, **settings), ensure_ascii=False, separators=(",", ":"))
+            policy = json.dumps(policy_of(reading, role, **settings), ensure_ascii=False, separators=(",", ":"))
             assert len(policy) <= most, (role, len(policy))
-    far = scripts.deploy("--policy", "deployer", "--account", NUMBER, status=1, ROLE_PATH=f"/{'p' * 500}/")
+    far = reading.deploy("--policy", "deployer", "--account", NUMBER, status=1, ROLE_PATH=f"/{'p' * 500}/")
     assert "IAM takes at most 10240" in far.errors
 
 
